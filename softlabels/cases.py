@@ -1,0 +1,237 @@
+"""The sample sheet: which files make up which case.
+
+A sheet is a table, tab separated (or comma separated if its name ends in `.csv`), with one row for each case. Only the
+standard library is used, and no image is opened, because the workflow parses the sheet in each of its jobs.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from softlabels.errors import ConfigError
+
+CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+#: Names that the results folder uses itself; a case may not be called so, nor so with an extension.
+RESERVED = frozenset({"benchmarks", "cohort", "index", "logs", "montage", "report", "status", "store"})
+_WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Case:
+    """The files of one case.
+
+    Parameters
+    ----------
+    id : str
+        Unique name, safe as a folder name and in a shell.
+    images : tuple of str
+        One path per channel, or a single path to a file that holds all channels.
+    label : str
+        Path of the label file.
+    raters : tuple of str
+        Paths of further label files of the same image; `label` is rater 0.
+    split : str or None
+        For example "train"; None if the sheet does not say.
+    """
+
+    id: str
+    images: tuple[str, ...]
+    label: str
+    raters: tuple[str, ...] = ()
+    split: str | None = None
+
+    def files(self) -> Iterator[tuple[str, str]]:
+        """Yield (role, path) of every file: `image:0`, ..., `label`, `rater:1`, ...
+
+        Examples
+        --------
+        >>> list(Case("a", ("a.nii.gz",), "a_seg.nii.gz").files())
+        [('image:0', 'a.nii.gz'), ('label', 'a_seg.nii.gz')]
+        """
+        yield from ((f"image:{i}", path) for i, path in enumerate(self.images))
+        yield "label", self.label
+        yield from ((f"rater:{i}", path) for i, path in enumerate(self.raters, start=1))
+
+
+def case_id_fault(case_id: str) -> str | None:
+    """Return what is wrong with a case id, or None if it may be used.
+
+    Examples
+    --------
+    >>> case_id_fault("BraTS-GLI-00000-000") is None
+    True
+    >>> case_id_fault("../x")
+    "case id '../x': expected a letter or digit, then at most 99 of A-Z a-z 0-9 _ . -"
+    """
+    shown = repr(case_id if len(case_id) <= 40 else case_id[:37] + "...")
+    if not CASE_ID.fullmatch(case_id):
+        return f"case id {shown}: expected a letter or digit, then at most 99 of A-Z a-z 0-9 _ . -"
+    if case_id.endswith("."):
+        return f"case id {shown}: may not end with a dot"
+    if case_id.split(".")[0].lower() in RESERVED:
+        return f"case id {shown}: the results folder uses this name itself; choose another, such as 'case_{case_id}'"
+    return None
+
+
+def read_sheet(path, channels: Sequence[str], *, check_files: bool = False) -> list[Case]:
+    """Read a sample sheet, in the order of its rows.
+
+    Columns: `case`; one `image:<channel>` for each channel, or one `image` for a file that holds all channels; `label`;
+    any number of `label:<rater>` (an empty cell: this rater did not label the case); `split` (may be empty). Columns
+    `meta:<anything>` are not read. Empty lines and lines that begin with `#` are skipped. Relative paths count from the
+    folder of the sheet.
+
+    Parameters
+    ----------
+    path : path-like
+        The sheet, UTF-8.
+    channels : sequence of str
+        Names of the image channels, in the order in which they are to be stored.
+    check_files : bool
+        Also look whether each file exists (one `stat` for each).
+
+    Returns
+    -------
+    list of Case
+        At least one.
+
+    Raises
+    ------
+    ConfigError
+        With every fault of the sheet and its line numbers.
+    """
+    lines = _read_lines(Path(path))
+    header = lines.pop(0)[1] if lines else []
+    faults = _header_faults(header, channels)
+    if faults:
+        raise ConfigError(_listed(path, faults))
+    folder = os.path.dirname(os.path.abspath(path))
+    image_columns = ["image"] if "image" in header else [f"image:{c}" for c in channels]
+    cases = []
+    first_line: dict[str, int] = {}
+    for number, cells in lines:
+        if len(cells) != len(header):
+            faults.append(f"line {number}: got {len(cells)} cells, expected {len(header)} as in the header")
+            continue
+        case, found = _parse_row(dict(zip(header, cells, strict=True)), image_columns, folder, check_files)
+        seen = first_line.setdefault(case.id.lower(), number)
+        if seen != number:
+            found.append(f"case id {case.id!r}: already used in line {seen} (upper and lower case count as equal)")
+        faults += [f"line {number}: {fault}" for fault in found]
+        cases.append(case)
+    if not cases and not faults:
+        faults.append("no case: got a header only, expected one row for each case")
+    if faults:
+        raise ConfigError(_listed(path, faults))
+    return cases
+
+
+def write_sheet(cases: Iterable[Case], path, channels: Sequence[str]) -> None:
+    """Write a sheet that `read_sheet` reads back; files below the folder of the sheet are named relative to it.
+
+    Parameters
+    ----------
+    cases : iterable of Case
+        All with the same number of image files: one for each channel, or one.
+    path : path-like
+        Where to write; an existing file is replaced. Commas separate the columns if it ends in `.csv`, else tabs.
+    channels : sequence of str
+        Names of the image channels.
+
+    Raises
+    ------
+    ConfigError
+        A case has another number of image files than the first, or there is no case.
+    """
+    cases = list(cases)
+    counts = sorted({len(case.images) for case in cases})
+    if counts not in ([1], [len(channels)]):
+        raise ConfigError(f"sheet {path}: got cases with {counts} image files, expected all 1 or all {len(channels)}")
+    images = [f"image:{c}" for c in channels] if counts == [len(channels)] else ["image"]
+    n_raters = max(len(case.raters) for case in cases)
+    has_split = any(case.split for case in cases)
+    folder = Path(os.path.abspath(path)).parent
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter=_delimiter(path), lineterminator="\n")
+        writer.writerow(
+            ["case", *images, "label", *(f"label:{i}" for i in range(1, n_raters + 1)), *["split"] * has_split]
+        )
+        for case in cases:
+            files = [_relative(p, folder) for p in (*case.images, case.label, *case.raters)]
+            files += [""] * (n_raters - len(case.raters))
+            writer.writerow([case.id, *files, *[case.split or ""] * has_split])
+
+
+def _delimiter(path) -> str:
+    """Return the character between the cells of a sheet of this name."""
+    return "," if str(path).lower().endswith(".csv") else "\t"
+
+
+def _relative(path: str, folder: Path) -> str:
+    """Return `path` relative to `folder` if it lies below it, else absolute."""
+    absolute = Path(os.path.abspath(path))
+    return str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
+
+
+def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Return (line number, cells) of each line that is neither empty nor a comment."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, delimiter=_delimiter(path), strict=True)
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except OSError as error:
+        raise ConfigError(f"sheet {path}: {error.strerror}; give the path of an existing table") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"sheet {path}: {error}; save it as UTF-8 text, tab or (.csv) comma separated") from error
+    return [(number, row) for number, row in rows if any(row) and not row[0].startswith("#")]
+
+
+def _header_faults(header: list[str], channels: Sequence[str]) -> list[str]:
+    """Return what is wrong with the header line."""
+    per_channel = [f"image:{c}" for c in channels]
+    faults = [f"column {c!r}: given {header.count(c)} times" for c in sorted(set(header)) if header.count(c) > 1]
+    faults += [f"column {c!r}: missing" for c in ("case", "label") if c not in header]
+    named = [c for c in per_channel if c in header]
+    if "image" in header and named:
+        faults.append(f"columns 'image' and {named[0]!r}: expected one file for all channels or one for each, not both")
+    elif "image" not in header:
+        faults += [f"column {c!r}: missing" for c in per_channel if c not in header]
+    known = ["case", "image", *per_channel, "label", "split"]
+    for column in header:
+        kind, _, name = column.partition(":")
+        if column in known or (kind == "meta" and name) or (kind == "label" and _WORD.fullmatch(name)):
+            continue
+        close = difflib.get_close_matches(column, known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "call it 'meta:...' if it is not for softlabels"
+        faults.append(f"column {column!r}: unknown; {hint}")
+    return faults
+
+
+def _parse_row(row: dict[str, str], image_columns, folder: str, check_files: bool) -> tuple[Case, list[str]]:
+    """Return the case of one row and what is wrong with it."""
+    faults = [fault] if (fault := case_id_fault(row["case"])) else []
+    rater_columns = [c for c in row if c.startswith("label:") and row[c]]
+    paths = {}
+    for column in (*image_columns, "label", *rater_columns):
+        cell = row[column]
+        paths[column] = os.path.abspath(os.path.join(folder, cell))
+        if not cell or not cell.isprintable():
+            faults.append(f"case {row['case']!r}, column {column!r}: got {cell!r}, expected a path")
+        elif check_files and not os.path.isfile(paths[column]):
+            faults.append(f"case {row['case']!r}, column {column!r}: no file {paths[column]}")
+    split = row.get("split") or None
+    if split and not _WORD.fullmatch(split):
+        faults.append(f"case {row['case']!r}, column 'split': got {split!r}, expected one word")
+    images, raters = (tuple(paths[c] for c in columns) for columns in (image_columns, rater_columns))
+    return Case(row["case"], images, paths["label"], raters, split), faults
+
+
+def _listed(path, faults: list[str]) -> str:
+    """Return one message for all faults of a sheet."""
+    return f"sheet {path}: {len(faults)} fault{'s' * (len(faults) > 1)}: " + "; ".join(faults)
