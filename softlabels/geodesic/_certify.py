@@ -1,0 +1,112 @@
+"""Proof that a map is the geodesic distance, without trust in the engine that made it.
+
+Let F(d) be the map that gives each voxel the least fl(d_q + w) over its neighbours q, and 0 at seeds. A map is
+
+- FEASIBLE if d <= F(d): rounded addition is monotone, so d is nowhere above the distance;
+- ATTAINED if each finite voxel is a seed or has a neighbour with fl(d_q + w) = d_p that is itself attained without
+  reference to p: then d_p is the float32 length of a path from a seed, so d is nowhere below the distance.
+
+Both together leave no other map. d = F(d) alone is not a proof: where steps cost nothing (lamb = 1 in flat air) or are
+absorbed by rounding, a plateau can hold itself up. So a voxel counts as attained at once only from a strictly nearer
+neighbour; the rest is flood-filled from there along steps of no increment, and nothing may remain.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from softlabels.errors import CertificateError
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Findings about one map (one class).
+
+    Attributes
+    ----------
+    n_violated : int
+        Voxels above what a neighbour allows, seeds that are not 0, walls that are not inf, NaNs and negatives.
+    n_unattained : int
+        Finite voxels that no path from a seed accounts for.
+    n_unreachable : int
+        Voxels of the domain that are inf; a finding, not a fault.
+    iterations : int or None
+        Full sweeps that the engine made; None if the map came from elsewhere.
+    tile_visits : int or None
+        Tiles that the engine worked on after the sweeps.
+
+    Examples
+    --------
+    >>> Certificate(0, 0, n_unreachable=7).is_exact
+    True
+    """
+
+    n_violated: int
+    n_unattained: int
+    n_unreachable: int
+    iterations: int | None = None
+    tile_visits: int | None = None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the map is bitwise the float32 geodesic distance."""
+        return self.n_violated == 0 and self.n_unattained == 0
+
+    def to_json(self) -> dict:
+        """Return the findings as plain JSON values."""
+        return {"is_exact": self.is_exact, **dataclasses.asdict(self)}
+
+    def raise_unless_exact(self, name: str = "geodesic distance") -> None:
+        """Raise CertificateError, with `name` in the message, unless the map is exact."""
+        if not self.is_exact:
+            raise CertificateError(
+                f"{name}: got {self.n_violated} voxels above what a neighbour allows and {self.n_unattained} that no "
+                "path accounts for, expected 0 and 0; the map is wrong: please report the input as a bug"
+            )
+
+
+def certify(
+    distance, image, seeds, spacing, *, metric="sum", lamb=0.5, gamma=1.0, domain=None, cap=None, n_threads=None
+) -> Certificate | list[Certificate]:
+    """Judge a map that any engine made for the arguments of `geodesic_distance`.
+
+    Parameters
+    ----------
+    distance : float32 array of the seeds' shape
+        The map, or one map a class.
+    image, seeds, spacing, metric, lamb, gamma, domain, cap, n_threads
+        As in `geodesic_distance`.
+
+    Returns
+    -------
+    Certificate or list of Certificate
+        A list, one a class, if the seeds have a class axis.
+
+    Examples
+    --------
+    >>> seeds = np.array([[[True, False, False]]])
+    >>> image = np.zeros((1, 1, 3), np.float32)
+    >>> certify(np.float32([[[0.0, 0.5, 1.0]]]), image, seeds, (1, 1, 1)).is_exact
+    True
+    >>> certify(np.float32([[[0.0, 0.5, 0.9]]]), image, seeds, (1, 1, 1)).n_unattained
+    1
+    """
+    from softlabels.geodesic._problem import checked_problem
+
+    problem = checked_problem(image, seeds, spacing, metric=metric, lamb=lamb, gamma=gamma, domain=domain, cap=cap)
+    found = certify_problem(problem, np.asarray(distance, np.float32).reshape(problem.seeds.shape), n_threads)
+    has_classes = np.ndim(seeds) > np.ndim(image) or np.ndim(seeds) == 4
+    return found if has_classes else found[0]
+
+
+def certify_problem(problem, distance, n_threads=None, iterations=None, tile_visits=None) -> list[Certificate]:
+    """Return one certificate a class for `distance` of shape (C, D, H, W)."""
+    from softlabels.geodesic._certify_pass import count_faults
+
+    return [
+        Certificate(*count_faults(problem, seeds, one, n_threads), iterations, tile_visits)
+        for seeds, one in zip(problem.seeds, distance, strict=True)
+    ]

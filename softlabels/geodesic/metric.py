@@ -1,0 +1,159 @@
+"""The step costs by name, each one fixed sequence of float32 operations that every engine follows.
+
+The functions `absolute`, `square`, `additive`, `root` and `ratio` are that definition: plain arithmetic, no control
+flow that depends on data, valid for scalars and arrays. NumPy runs them unchanged, CPU engines compile them as they
+stand, and the CUDA kernels repeat them operation by operation (no fused multiply-add, no flush to zero). Rounded
+addition is monotone, so equal step costs are all it takes for equal maps on every device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from softlabels.errors import InputError
+from softlabels.grid import checked_spacing
+
+METRICS = ("sum", "pythagorean", "harmonic", "l1")
+
+#: The 26 neighbours (dz, dy, dx) in lexicographic order; entry 25 - k is the opposite of entry k.
+OFFSETS = np.array(
+    [(z, y, x) for z in (-1, 0, 1) for y in (-1, 0, 1) for x in (-1, 0, 1) if (z, y, x) != (0, 0, 0)], dtype=np.int64
+)
+OFFSETS.flags.writeable = False
+
+#: What `harmonic` adds to the intensity difference, so that flat tissue still has a length.
+EPSILON = np.float32(1e-5)
+
+ADDITIVE, ROOT, RATIO = 0, 1, 2
+_FORMS = {"sum": ADDITIVE, "l1": ADDITIVE, "pythagorean": ROOT, "harmonic": RATIO}
+
+
+def absolute(difference):
+    """Return what one channel adds to the gap of the additive form."""
+    return abs(difference)
+
+
+def square(difference):
+    """Return what one channel adds to the gap of the root and the ratio form."""
+    return difference * difference
+
+
+def additive(length, gap):
+    """Step cost of `sum` and `l1`: length = (1 - lamb) h, gap = |J0| + |J1| + ... from the left, J = lamb dI."""
+    return length + gap
+
+
+def root(length, gap):
+    """Step cost of `pythagorean`: length = h^2, gap = J0 J0 + J1 J1 + ... from the left, J = gamma dI."""
+    return np.sqrt(length + gap)
+
+
+def ratio(length, gap, keep, lamb):
+    """Step cost of `harmonic`: length = h, gap = |dI| or sqrt(dI0 dI0 + dI1 dI1 + ...), keep = 1 - lamb.
+
+    h / (keep + lamb / e) with e = gap + 1e-5, written with a single division: h (e / (keep e + lamb)).
+    """
+    shifted = gap + EPSILON
+    return length * (shifted / (keep * shifted + lamb))
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """The cost of a step from a voxel to one of its 26 neighbours, ready for an engine.
+
+    Make it with `step_cost`. All figures are float32.
+
+    Attributes
+    ----------
+    metric : str
+        Name of the metric.
+    form : int
+        ADDITIVE, ROOT or RATIO.
+    scale : float32
+        Engines work on J = scale * image, one float32 product per voxel.
+    lengths : (2, 2, 2) float32 array
+        `lengths[|dz|, |dy|, |dx|]`, computed in float64 and rounded once: (1-lamb) h for the additive form,
+        h^2 for the root, h for the ratio. `lengths[0, 0, 0]` is 0.
+    keep, lamb : float32
+        1 - lamb and lamb; only the ratio form reads them.
+    """
+
+    metric: str
+    form: int
+    scale: np.float32
+    lengths: np.ndarray
+    keep: np.float32
+    lamb: np.float32
+
+    def gap(self, differences: np.ndarray) -> np.ndarray:
+        """Return the gap of the differences of J, shape (M, ...) -> (...), summed from channel 0 upwards."""
+        part = absolute if self.form == ADDITIVE or (self.form == RATIO and len(differences) == 1) else square
+        total = part(differences[0])
+        for difference in differences[1:]:
+            total = total + part(difference)
+        return np.sqrt(total) if self.form == RATIO and len(differences) > 1 else total
+
+    def step(self, differences: np.ndarray, offset) -> np.ndarray:
+        """Return the cost of the step `offset` (dz, dy, dx) for differences of J of shape (M, ...), float32.
+
+        Examples
+        --------
+        >>> cost = step_cost("sum", (1, 1, 1), lamb=0.5)
+        >>> cost.step(np.float32([[0.5 * 3]]), (0, 0, 1)).item()  # 0.5 * 1 mm + 0.5 * 3
+        2.0
+        """
+        length = self.lengths[tuple(np.abs(offset))]
+        gap = self.gap(differences)
+        if self.form == ADDITIVE:
+            return additive(length, gap)
+        return root(length, gap) if self.form == ROOT else ratio(length, gap, self.keep, self.lamb)
+
+
+def step_cost(metric: str, spacing, *, lamb: float = 0.5, gamma: float = 1.0) -> StepCost:
+    """Return the step cost of a metric on a grid.
+
+    Parameters
+    ----------
+    metric : {"sum", "pythagorean", "harmonic", "l1"}
+        With h the step length in mm and dI the difference of intensity:
+        sum: (1-lamb) h + lamb sum_c |dI_c| (FastGeodis); pythagorean: sqrt(h^2 + gamma^2 sum_c dI_c^2) (GeoLS, Eq. 4);
+        harmonic: h / ((1-lamb) + lamb / (dI + 1e-5)), dI the L2 norm over channels (GeodisTK's raster scan);
+        l1: as sum, with h the L1 length of the step (SiNGR, Eq. 2).
+    spacing : 3 floats
+        Voxel size in mm, (z, y, x).
+    lamb : float
+        In 0..1; not used by pythagorean.
+    gamma : float
+        >= 0; only used by pythagorean.
+
+    Raises
+    ------
+    InputError
+        If the metric is unknown or a parameter is out of its range.
+
+    Examples
+    --------
+    >>> float(step_cost("pythagorean", (3.0, 1.0, 1.0)).lengths[1, 0, 1])  # h^2 = 3^2 + 1^2
+    10.0
+    """
+    if metric not in _FORMS:
+        raise InputError(f"metric: got {metric!r}, expected one of {', '.join(METRICS)}")
+    if not (np.isfinite(lamb) and 0 <= lamb <= 1):
+        raise InputError(f"lamb: got {lamb!r}, expected a number in 0..1")
+    if not (np.isfinite(gamma) and gamma >= 0):
+        raise InputError(f"gamma: got {gamma!r}, expected a finite number >= 0")
+    sides = np.array([(z, y, x) for z in (0, 1) for y in (0, 1) for x in (0, 1)]) * np.array(checked_spacing(spacing))
+    squares = (sides**2).sum(axis=1)
+    lengths, scale = {
+        "sum": ((1 - lamb) * np.sqrt(squares), lamb),
+        "l1": ((1 - lamb) * sides.sum(axis=1), lamb),
+        "pythagorean": (squares, gamma),
+        "harmonic": (np.sqrt(squares), 1.0),
+    }[metric]
+    lengths = lengths.astype(np.float32).reshape(2, 2, 2)
+    if not np.isfinite(lengths).all():
+        raise InputError(f"spacing: got {spacing!r}, expected voxels whose step lengths fit in float32")
+    lengths.flags.writeable = False
+    return StepCost(metric, _FORMS[metric], np.float32(scale), lengths, np.float32(1 - lamb), np.float32(lamb))
