@@ -1,0 +1,73 @@
+# Set-up, demo and tests. On a fresh machine with Python 3.11+ and make: `make demo` and `make test`, nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+MINOR := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+CONSTRAINTS := $(wildcard constraints/py$(MINOR).txt)
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -q $(addprefix -c ,$(CONSTRAINTS))
+GEODISTK_VENV ?= .venv-geodistk
+CORES ?= $(shell nproc)
+
+.PHONY: demo test test-faults test-slurm check bench-geodesic clean-demo help
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
+
+$(VENV)/.base: pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "softlabels needs Python 3.11 or newer, got " + sys.version.split()[0] + ". Set PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --disable-pip-version-check install -q -U pip
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.base
+	@echo "Installing the pipeline into $(VENV) (once)"
+	$(PIP) -e '.[workflow,demo]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.demo
+	@echo "Installing test dependencies, torch among them, into $(VENV) (once)"
+	$(PIP) -e '.[workflow,demo,loader,cuda,dev]'
+	@touch $@
+
+# FastGeodis is built against the torch at hand, which an isolated build would not see.
+$(VENV)/.baselines: $(VENV)/.test
+	@echo "Building FastGeodis for the parity tests (once; some minutes)"
+	$(PIP) 'setuptools<81' wheel
+	$(PIP) --no-build-isolation FastGeodis==1.0.5 || echo "FastGeodis was not built: its parity tests will say so and be skipped"
+	@touch $@
+
+# GeodisTK needs numpy<2, hence an environment of its own.
+$(GEODISTK_VENV)/.ready: envs/geodistk-requirements.txt
+	@echo "Building GeodisTK into $(GEODISTK_VENV) for the parity tests (once)"
+	$(PYTHON) -m venv $(GEODISTK_VENV)
+	$(GEODISTK_VENV)/bin/python -m pip --disable-pip-version-check install -q -U pip
+	$(GEODISTK_VENV)/bin/python -m pip --disable-pip-version-check install -q numpy==1.26.4 'setuptools<81' wheel
+	$(GEODISTK_VENV)/bin/python -m pip --disable-pip-version-check install -q --no-build-isolation -r envs/geodistk-requirements.txt \
+		|| echo "GeodisTK was not built: its parity tests will say so and be skipped"
+	@touch $@
+
+demo: $(VENV)/.demo  ## the main job on a real brain: picture, table, index (under 90 s after the install)
+	$(BIN)/python examples/icbm152.py --cores $(CORES)
+
+test: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## all tests that need neither a GPU nor Slurm
+	$(BIN)/python -m pytest -q
+
+test-faults: $(VENV)/.test  ## the sixteen failure tests in their full form
+	$(BIN)/python -m pytest -q tests/faults --fault-rounds full
+
+test-slurm: $(VENV)/.test  ## the workflow on a real Slurm on this machine (needs root and apt)
+	bash tests/slurm/run.sh $(BIN)
+
+check: $(VENV)/.test  ## lint, format, workflow lint, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+	$(BIN)/python -m softlabels reference --check
+
+bench-geodesic: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## the engine against its peers, side by side
+	$(BIN)/python benchmarks/geodesic.py
+
+clean-demo:  ## forget the demo's results and store
+	rm -rf demo

@@ -1,0 +1,29 @@
+# Image files to soft labels: prepare -> seeds -> distance -> target -> index. Each stage is a file in workflow/rules.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/prepare.smk"
+include: "workflow/rules/seeds.smk"
+include: "workflow/rules/distance.smk"
+include: "workflow/rules/target.smk"
+include: "workflow/rules/cohort.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+localrules:
+    all,
+    index,
+
+
+rule all:
+    default_target: True
+    input:
+        final_outputs(),

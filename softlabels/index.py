@@ -1,0 +1,98 @@
+"""index.json: case to entries, and how a loader turns an entry into a target; the one file a trainer opens."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from softlabels.cases import Case
+from softlabels.config import Config
+from softlabels.errors import FormatError, InputError
+from softlabels.plan import Plan
+from softlabels.receipts import Receipt
+from softlabels.targets import METHODS
+
+INDEX_VERSION = 1
+
+
+def build_index(config: Config, plan: Plan, cases: list[Case], folder: Path, *, allow_missing: bool = False) -> dict:
+    """Return the index of all cases from their receipts.
+
+    Parameters
+    ----------
+    config, plan, cases
+        What was run.
+    folder : Path
+        Where the index will lie; the store's path in it is relative to this folder.
+    allow_missing : bool
+        Leave out cases with a missing receipt instead of raising.
+
+    Raises
+    ------
+    InputError
+        If receipts are missing and `allow_missing` is False, or if no case is complete; names the cases.
+    """
+    results = Path(config.results)
+    found, missing = [], []
+    for case in cases:
+        try:
+            found.append(_case_entry(case, plan, results))
+        except FormatError:
+            missing.append(case.id)
+    if not found or (missing and not allow_missing):
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise InputError(
+            f"index: {len(missing)} of {len(cases)} cases have no result yet: {shown}. "
+            "Run snakemake, or 'softlabels index --allow-missing' to train on the others"
+        )
+    # The ignore label is the top level's: a file has one, whatever classes a target makes of the rest.
+    return {
+        "format": "softlabels-index",
+        "version": INDEX_VERSION,
+        "store": os.path.relpath(config.store, folder),
+        "channels": list(config.channels),
+        "ignore_label": config.labels.get("ignore"),
+        "targets": {name: _target_entry(config, plan, name) for name in config.targets},
+        "missing": missing,
+        "cases": found,
+    }
+
+
+def _case_entry(case: Case, plan: Plan, results: Path) -> dict:
+    """Return what the index says of one case."""
+    receipts = {node: Receipt.read(results / case.id / f"{node}.json") for node in _needed(plan)}
+    prepared = receipts[plan.prepare]
+    return {
+        "id": case.id,
+        "split": case.split,
+        "flags": sorted({flag for receipt in receipts.values() for flag in receipt.flags}),
+        "prepare": _address(prepared),
+        "targets": {name: _address(receipts[node]) for name, node in plan.targets.items() if node},
+    }
+
+
+def _needed(plan: Plan) -> list[str]:
+    """Return the nodes whose receipts the index reads."""
+    return [plan.prepare, *sorted({node for node in plan.targets.values() if node})]
+
+
+def _address(receipt: Receipt) -> dict:
+    """Return where an entry is and how to know that it is the right one."""
+    return {"key": receipt.key, "manifest": receipt.manifest}
+
+
+def _target_entry(config: Config, plan: Plan, name: str) -> dict:
+    """Return what a loader must know of one target."""
+    target = config.targets[name]
+    method, label_set = METHODS[target.method], config.label_set(target)
+    return {
+        "node": plan.targets[name],
+        "method": target.method,
+        "variant": target.variant_name,
+        "kind": method.kind,
+        "classes": label_set.to_json(),
+        "is_overlapping": label_set.is_overlapping,
+        "blend": {"rule": method.blend_rule(target.variant_name), **target.blend_parameters()},
+        "pad_value": method.pad_value(len(label_set.classes), label_set.background, target.variant_name),
+        "augmentation": dict(method.augmentation),
+    }

@@ -1,0 +1,138 @@
+"""From a configuration to the nodes that must be computed for every case; pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+
+from softlabels import versions
+from softlabels.config import Config
+from softlabels.config.labels import LabelSet
+from softlabels.config.targets import GeodesicTarget, Target
+from softlabels.targets import METHODS
+
+#: Stages in the order in which they run.
+STAGES = ("prepare", "seeds", "distance", "target")
+
+
+@dataclass(frozen=True)
+class Node:
+    """One stage with everything its result depends on, besides the case's files.
+
+    Parameters
+    ----------
+    stage : str
+        One of `STAGES`.
+    algorithm : str
+        The stage's algorithm version.
+    params : dict
+        Resolved parameters, plain JSON values.
+    inputs : dict
+        Role to id of the node that is read, e.g. ``{"prepare": "prepare-0a1b2c3d"}``.
+    checks : dict
+        What the job verifies about its input files. Not part of the id nor of any key, because it changes no
+        result; part of the rule's params, so that a change is verified again.
+    """
+
+    stage: str
+    algorithm: str
+    params: dict
+    inputs: dict[str, str] = field(default_factory=dict)
+    checks: dict = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """``<stage>-<8 hex of parameters, version and inputs>``."""
+        content = [self.stage, self.algorithm, self.params, self.inputs]
+        return f"{self.stage}-{hashlib.sha256(canonical_json(content).encode()).hexdigest()[:8]}"
+
+    def to_json(self) -> str:
+        """Return the node as canonical JSON: what a job is told to do."""
+        return canonical_json(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Node:
+        """Return the node that `to_json` wrote."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All nodes of a configuration, upstream first, and the node of each named target.
+
+    A target that the loader derives from the labels (one-hot, label smoothing) has no node: None.
+    """
+
+    nodes: dict[str, Node]
+    targets: dict[str, str | None]
+
+    @property
+    def prepare(self) -> str:
+        """The id of the one prepare node."""
+        return next(iter(self.nodes))
+
+    def upstream(self, node_id: str) -> list[str]:
+        """Return the ids of all nodes that a node needs, itself last, upstream first."""
+        needed = {node_id}
+        for known in reversed(self.nodes):
+            if known in needed:
+                needed.update(self.nodes[known].inputs.values())
+        return [known for known in self.nodes if known in needed]
+
+
+def canonical_json(content) -> str:
+    """Return the one JSON text of plain values: sorted keys, no spaces, no NaN."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def make_plan(config: Config) -> Plan:
+    """Return the nodes of a configuration; targets that agree on a node share it.
+
+    Examples
+    --------
+    >>> from softlabels.config import parse_config
+    >>> geols = {"method": "geols"}
+    >>> raw = {"channels": ["T1"], "labels": {"background": 0, "gm": 1}, "targets": {"a": geols, "b": geols | {"alpha": 0.2}}}
+    >>> plan = make_plan(parse_config(raw))
+    >>> [node.stage for node in plan.nodes.values()], plan.targets["a"] == plan.targets["b"]
+    (['prepare', 'seeds', 'distance', 'target'], True)
+    """
+    labels = LabelSet.parse(config.labels)
+    checks = {"channels": config.channels, "label_values": list(labels.values), "ignore_label": labels.ignore}
+    prepare = Node("prepare", versions.PREPARE, config.prepare.model_dump(mode="json"), checks=checks)
+    nodes = {prepare.id: prepare}
+    targets = {}
+    for name, target in config.targets.items():
+        chain = _target_chain(config, target, prepare)
+        nodes.update({node.id: node for node in chain})
+        targets[name] = chain[-1].id if chain else None
+    ordered = sorted(nodes.values(), key=lambda node: STAGES.index(node.stage))
+    return Plan({node.id: node for node in ordered}, targets)
+
+
+def _target_chain(config: Config, target: Target, prepare: Node) -> list[Node]:
+    """Return the nodes of one target after prepare; none if the loader derives it."""
+    method = METHODS[target.method]
+    if not method.is_stored:
+        return []
+    classes = config.label_set(target).to_json()
+    chain, inputs = [], {"prepare": prepare.id}
+    if isinstance(target, GeodesicTarget):
+        seeds_params = {"classes": classes, **target.seeds_or_default.model_dump(mode="json")}
+        seeds = Node("seeds", versions.SEEDS, seeds_params, dict(inputs))
+        distance_inputs = {"prepare": prepare.id, "seeds": seeds.id}
+        distance = Node("distance", versions.DISTANCE, _distance_params(config, target), distance_inputs)
+        chain += [seeds, distance]
+        inputs |= {node.stage: node.id for node in chain if node.stage in method.needs}
+    params = {"method": target.method, "variant": target.variant_name, "classes": classes, **target.parameters()}
+    return [*chain, Node("target", method.algorithm, params, inputs)]
+
+
+def _distance_params(config: Config, target: GeodesicTarget) -> dict:
+    """Return what a distance depends on; a foreign engine, its iterations and its device are part of it."""
+    params = {**target.metric_parameters(), "modalities": target.distance.modalities}
+    engine = config.engine_of(target)
+    if engine != "softlabels":
+        params |= {"engine": engine, "iterations": target.distance.iterations, "device": config.device}
+    return params

@@ -1,0 +1,286 @@
+"""One job: read what is upstream, make one pure call, publish one entry, leave one receipt. No maths here."""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import platform
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+import softlabels
+from softlabels.cases import Case
+from softlabels.errors import InputError, SoftLabelsError
+from softlabels.grid import Grid
+from softlabels.plan import Node
+from softlabels.receipts import Receipt, link_entry
+from softlabels.store import Exact, Integer, Layer, Rounded, Store, entry_key
+
+log = logging.getLogger(__name__)
+
+#: Mantissa bits kept of a stored distance: a relative error of 2**-16, as fine as a 16 bit target can show.
+DISTANCE_BITS = 15
+
+
+@dataclass(frozen=True)
+class Job:
+    """One case x one node, with where to read, where to publish and what to run on."""
+
+    case: Case
+    node: Node
+    store: Store
+    results: Path
+    device: str = "cpu"
+    threads: int | None = None
+
+    @property
+    def receipt_path(self) -> Path:
+        """Where the receipt of this job goes."""
+        return self.results / self.case.id / f"{self.node.id}.json"
+
+    def upstream(self, role: str):
+        """Return the store entry that plays a role, found through its receipt."""
+        receipt = Receipt.read(self.results / self.case.id / f"{self.node.inputs[role]}.json")
+        entry = self.store.find(receipt.key)
+        if entry is None:
+            raise InputError(
+                f"{role} of case {self.case.id}: entry {receipt.key[:12]} is not in store {self.store.path}. "
+                f"Delete the receipts of this case and run snakemake again"
+            )
+        return entry
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage computed, ready to be published."""
+
+    layers: list[Layer]
+    grid: Grid
+    quality: dict
+
+
+def run_job(job: Job) -> Receipt:
+    """Find or compute the entry of one job, publish it and write its receipt.
+
+    Raises
+    ------
+    SoftLabelsError
+        Whatever is wrong, with case and stage named; nothing has been published then.
+    """
+    started = time.perf_counter()
+    try:
+        receipt = _find_or_compute(job, started)
+    except SoftLabelsError as error:
+        error.add_note(f"case {job.case.id}, stage {job.node.stage}, node {job.node.id}")
+        raise
+    receipt.write(job.receipt_path)
+    log.info("%s %s: %s in %.2f s", job.case.id, job.node.id, receipt.outcome, receipt.seconds)
+    return receipt
+
+
+def _find_or_compute(job: Job, started: float) -> Receipt:
+    """Return the receipt of a job whose entry is in the store afterwards."""
+    stage = _STAGES[job.node.stage](job)
+    key = entry_key(stage=job.node.stage, algorithm=job.node.algorithm, params=stage.params, inputs=stage.inputs)
+    entry, outcome = job.store.find(key), "reused"
+    if entry is None:
+        result = stage.compute()
+        attributes = {"stage": job.node.stage, "algorithm": job.node.algorithm, "params": stage.params}
+        entry, outcome = job.store.publish(
+            key,
+            result.layers,
+            grid=result.grid,
+            attributes=attributes,
+            quality=result.quality,
+            provenance=_provenance(job, stage, time.perf_counter() - started),
+        )
+    link_entry(job.receipt_path, entry.zarr_path)
+    return Receipt(
+        case=job.case.id,
+        node=job.node.id,
+        stage=job.node.stage,
+        key=key,
+        manifest=entry.manifest_digest,
+        store=str(job.store.path),
+        outcome=outcome,
+        seconds=round(time.perf_counter() - started, 4),
+        quality=entry.quality,
+        flags=sorted({*stage.flags, *entry.quality.get("flags", [])}),
+        upstream=[value for value in stage.inputs.values() if job.node.stage != "prepare"],
+    )
+
+
+def _provenance(job: Job, stage: _Stage, seconds: float) -> dict:
+    """Return who computed this entry, where, when and from what; none of it changes the result."""
+    return {
+        "softlabels": softlabels.__version__,
+        "stage": job.node.stage,
+        "algorithm": job.node.algorithm,
+        "params": stage.params,
+        "inputs": stage.inputs,
+        "case": job.case.id,
+        "files": {"images": list(job.case.images), "label": job.case.label, "raters": list(job.case.raters)},
+        "device": job.device if job.node.stage == "distance" else "cpu",
+        "threads": job.threads,
+        "seconds": round(seconds, 4),
+        "user": getpass.getuser(),
+        "host": platform.node(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+class _Stage:
+    """What the four stages share: the parameters and inputs of the key, and how to compute the entry."""
+
+    flags: tuple[str, ...] = ()
+
+    def __init__(self, job: Job):
+        self.job = job
+        self.params = job.node.params
+        self.entries = {role: job.upstream(role) for role in job.node.inputs}
+        self.inputs = {role: entry.key for role, entry in self.entries.items()}
+
+    def masks(self, classes: list[dict]) -> np.ndarray:
+        """Return the (C, D, H, W) bool masks of the classes in the prepared labels."""
+        labels = self.entries["prepare"].read("labels")
+        return np.stack([np.isin(labels, c["values"]) for c in classes])
+
+    def domain(self) -> np.ndarray | None:
+        """Return the (D, H, W) bool domain of the prepared case, or None if it has none."""
+        prepared = self.entries["prepare"]
+        return prepared.read("domain") if "domain" in prepared.layers else None
+
+
+class _Prepare(_Stage):
+    """Read and verify the files of a case, resample, scale and crop them."""
+
+    def __init__(self, job: Job):
+        from softlabels.volumes import read_case
+
+        super().__init__(job)
+        self.volumes = read_case(job.case, **job.node.checks)
+        self.inputs = self.volumes.digests
+        self.flags = tuple(self.volumes.flags)
+
+    def compute(self) -> Result:
+        """Return image, labels and, where asked for, domain and raters on one grid."""
+        from softlabels.prepare import prepare
+
+        options = dict(self.params)
+        options["spacing"] = None if options["spacing"] == "native" else options["spacing"]
+        volumes = self.volumes
+        prepared = prepare(volumes.image, volumes.labels, volumes.grid, raters=volumes.raters, **options)
+        channels = tuple(self.job.node.checks["channels"])
+        layers = [
+            Layer("image", prepared.image, channels=channels, encoding=Exact()),
+            Layer("labels", prepared.labels, role="labels", encoding=Exact()),
+        ]
+        if prepared.domain is not None:
+            layers.append(Layer("domain", prepared.domain, role="labels", encoding=Exact()))
+        if prepared.raters is not None:
+            raters = tuple(f"rater{i}" for i in range(len(prepared.raters)))
+            layers.append(Layer("raters", prepared.raters, channels=raters, encoding=Exact()))
+        return Result(layers, prepared.grid, {"flags": list(prepared.flags), "notes": prepared.notes})
+
+
+class _Seeds(_Stage):
+    """Start voxels of every class."""
+
+    def __init__(self, job: Job):
+        super().__init__(job)
+        if self.params["strategy"] == "random":
+            # The draw depends on the case's name, so the name is part of what the result depends on.
+            self.params = {**self.params, "case": job.case.id}
+
+    def compute(self) -> Result:
+        """Return the seeds with a report of the fallback used for each class."""
+        from softlabels.seeds import make_seeds
+
+        options = dict(self.job.node.params)
+        classes = options.pop("classes")
+        names = tuple(c["name"] for c in classes)
+        prepared = self.entries["prepare"]
+        seeds, reports = make_seeds(
+            self.masks(classes), prepared.grid.spacing, class_names=names, case_id=self.job.case.id, **options
+        )
+        flags = [f"class {r['class']}: seeds by {r['used']}, not {r['strategy']}" for r in reports if r["fallback"]]
+        layer = Layer("seeds", seeds, channels=names, encoding=Exact())
+        return Result([layer], prepared.grid, {"classes": reports, "flags": flags})
+
+
+class _Distance(_Stage):
+    """Certified geodesic distances of every modality and class."""
+
+    def compute(self) -> Result:
+        """Return one map per modality and class, with what the certificate found for each."""
+        from softlabels.geodesic.engines import solve
+
+        prepared, seeds_entry = self.entries["prepare"], self.entries["seeds"]
+        image, seeds, domain = prepared.read("image"), seeds_entry.read("seeds"), self.domain()
+        options = dict(self.params)
+        is_vector = options.pop("modalities") == "vector"
+        options.setdefault("device", self.job.device)
+        parts = [image] if is_vector else list(image[:, None])
+        names = ["all"] if is_vector else prepared.channels("image")
+        distance = np.empty((len(parts), *seeds.shape), np.float32)
+        maps = []
+        for part, name, out in zip(parts, names, distance, strict=True):
+            out[...], report = solve(
+                part, seeds, prepared.grid.spacing, domain=domain, n_threads=self.job.threads, **options
+            )
+            maps += [{"map": f"{name}:{c}", **r} for c, r in zip(seeds_entry.channels("seeds"), report, strict=True)]
+            log.info("%s distance over %s: %d maps done of %d", self.job.case.id, name, len(maps), distance.size // out[0].size)
+        layer = Layer(
+            "distance",
+            distance.reshape(-1, *distance.shape[2:]),
+            channels=tuple(m["map"] for m in maps),
+            encoding=Rounded(DISTANCE_BITS),
+        )
+        quality = {"maps": maps, "certified": all(m["certified"] for m in maps)}
+        flags = [f"map {m['map']} is not certified exact" for m in maps if not m["certified"]]
+        return Result([layer], prepared.grid, {**quality, "flags": flags})
+
+
+class _Target(_Stage):
+    """The soft label of one method."""
+
+    def compute(self) -> Result:
+        """Return the map that training will read, with its quality figures."""
+        from softlabels.targets import METHODS, TargetInputs
+        from softlabels.targets.quality import quality_figures
+
+        options = dict(self.params)
+        method, variant, classes = METHODS[options.pop("method")], options.pop("variant"), options.pop("classes")
+        prepared = self.entries["prepare"]
+        masks = self.masks(classes)
+        inputs = TargetInputs(
+            masks=masks,
+            spacing=prepared.grid.spacing,
+            class_names=tuple(c["name"] for c in classes),
+            background=next((i for i, c in enumerate(classes) if c["values"] == [0]), None),
+            image=prepared.read("image") if "image" in method.needs else None,
+            domain=self.domain(),
+            seeds=self.entries["seeds"].read("seeds") if "seeds" in method.needs else None,
+            distance=self._distance(len(classes)) if "distance" in method.needs else None,
+        )
+        target = method.compute(inputs, variant=variant, **options)
+        lowest, highest = method.value_range
+        layer = Layer("target", target.values, channels=inputs.class_names, encoding=Integer("uint8", lowest, highest))
+        quality = quality_figures(target.values, masks) | {"flags": target.flags, "notes": target.notes}
+        return Result([layer], prepared.grid, quality | {"pad_value": list(target.pad_value)})
+
+    def _distance(self, n_classes: int) -> np.ndarray:
+        """Return the distances as (M, C, D, H, W)."""
+        distance = self.entries["distance"].read("distance")
+        return distance.reshape(-1, n_classes, *distance.shape[1:])
+
+
+_STAGES = {"prepare": _Prepare, "seeds": _Seeds, "distance": _Distance, "target": _Target}

@@ -1,0 +1,51 @@
+rule index:
+    """Write the one file that a trainer opens."""
+    input:
+        all_receipts,
+    output:
+        f"{RESULTS}/index.json",
+    log:
+        "logs/index.log",
+    params:
+        config=config_json,
+    conda:
+        "../../envs/pipeline.yaml"
+    shell:
+        "python -m softlabels index --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"
+
+
+rule montage:
+    """Draw every node of a case in one picture."""
+    input:
+        case_receipts,
+    output:
+        report(
+            f"{RESULTS}/{{case}}/montage.png",
+            category="Cases",
+            labels={"case": "{case}"},
+            caption="../report/montage.rst",
+        ),
+    log:
+        "logs/{case}/montage.log",
+    params:
+        config=config_json,
+    conda:
+        "../../envs/pipeline.yaml"
+    shell:
+        "python -m softlabels show {wildcards.case:q} --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"
+
+
+rule cohort_report:
+    """Gather figures and flags of the whole cohort in one page."""
+    input:
+        all_receipts,
+    output:
+        f"{RESULTS}/report/index.html",
+    log:
+        "logs/report.log",
+    params:
+        config=config_json,
+    conda:
+        "../../envs/pipeline.yaml"
+    shell:
+        "python -m softlabels report --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"

@@ -1,0 +1,70 @@
+# The plan and the functions that answer what a rule reads; no rules here.
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from snakemake.utils import validate
+
+from softlabels.cases import read_sheet
+from softlabels.config import load_config, parse_config
+from softlabels.plan import canonical_json, make_plan
+
+# Jobs call `python`: the one that runs snakemake, unless a software environment puts its own in front.
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+# Snakemake's YAML reader drops duplicate keys in silence; ours refuses them.
+for path in workflow.configfiles:
+    load_config(path)
+CONFIG = parse_config(config)
+validate(config, workflow.source_path("../schemas/config.schema.json"), set_default=False)
+PLAN = make_plan(CONFIG)
+CASES = {case.id: case for case in read_sheet(CONFIG.cases, CONFIG.channels)}
+RESULTS, STORE = CONFIG.results, CONFIG.store
+
+
+wildcard_constraints:
+    case=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+    node=r"(prepare|seeds|distance|target)-[0-9a-f]{8}",
+
+
+def final_outputs():
+    """Return the files that `snakemake` makes when no target is named."""
+    pictures = [f"{RESULTS}/{case}/montage.png" for case in CASES] if CONFIG.pictures else []
+    return [f"{RESULTS}/index.json", f"{RESULTS}/report/index.html", *pictures]
+
+
+def case_files(wildcards):
+    """Return the files of a case: images, label and further raters."""
+    case = CASES[wildcards.case]
+    return [*case.images, case.label, *case.raters]
+
+
+def upstream_receipts(wildcards):
+    """Return the receipts of the nodes that a node reads."""
+    return [f"{RESULTS}/{wildcards.case}/{node}.json" for node in PLAN.nodes[wildcards.node].inputs.values()]
+
+
+def case_receipts(wildcards):
+    """Return the receipts of every node of one case."""
+    return [f"{RESULTS}/{wildcards.case}/{node}.json" for node in PLAN.nodes]
+
+
+def all_receipts(wildcards):
+    """Return the receipts of every node of every case."""
+    return [f"{RESULTS}/{case}/{node}.json" for case in CASES for node in PLAN.nodes]
+
+
+def node_json(wildcards):
+    """Return what a job must do: stage, parameters and algorithm version."""
+    return PLAN.nodes[wildcards.node].to_json()
+
+
+def case_json(wildcards):
+    """Return the case that a job works on."""
+    return canonical_json(asdict(CASES[wildcards.case]))
+
+
+def config_json(wildcards):
+    """Return the whole configuration, command-line overrides included."""
+    return canonical_json(CONFIG.model_dump(mode="json", exclude_defaults=True))
