@@ -1,0 +1,126 @@
+"""Seeds on the boundary of a class: Canny edges (SiNG) and the voxels on either side."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+from skimage.feature import canny
+
+from softlabels.errors import InputError
+from softlabels.seeds.interior import bounding_box
+
+#: Thresholds of the hysteresis: scikit-image's defaults for the range [0, 1], in the unit of a 2D Sobel filter.
+_LOW, _HIGH = 0.1, 0.2
+#: The two voxels beside a flat face have one gradient magnitude up to rounding; neither may win by its last bits.
+_RELATIVE_TIE = 1e-9
+#: Where scipy's Gaussian ends, in standard deviations.
+_TRUNCATE = 4.0
+_ALL_26 = np.ones((3, 3, 3), bool)
+
+
+def canny_seeds(mask: np.ndarray, mode: str = "volume", sigma: float = 1.0) -> np.ndarray:
+    """Return the Canny edges of a class's mask, the seeds R_B of SiNG (Sec. 2.2).
+
+    Parameters
+    ----------
+    mask : (D, H, W) bool array
+        The class.
+    mode : {"volume", "slices"}
+        ``slices`` is what the authors' code does: scikit-image's 2D Canny on the complement of each slice. It finds
+        nothing on faces that lie within a slice, nor in the first and last row and column of a slice, and its edges lie
+        on either side as rounding has it. ``volume`` is the 3D form of the same steps: Gaussian, Sobel gradient,
+        suppression of non-maxima along the gradient, hysteresis. It covers every face, treats both sides of a flat face
+        alike, and takes the mask as continued beyond the volume. The papers do not say which.
+    sigma : float
+        Standard deviation of the Gaussian in voxels, > 0.
+
+    Returns
+    -------
+    (D, H, W) bool array
+        Voxels inside and outside `mask`; none where the mask is empty or fills the volume.
+
+    Notes
+    -----
+    Cost of ``volume``: 12 separable filter passes in float64 over the bounding box of the boundary plus
+    4 sigma. With a gradient in the slice (no z component) both modes follow the same formulas.
+
+    Examples
+    --------
+    >>> half = np.zeros((3, 3, 8), bool)
+    >>> half[..., :4] = True
+    >>> canny_seeds(half)[1, 1].astype(int).tolist()
+    [0, 0, 0, 1, 1, 0, 0, 0]
+    """
+    if not sigma > 0:
+        raise InputError(f"Canny seeds: sigma got {sigma!r}, expected > 0 voxels; change the target's seeds")
+    if mode == "slices":
+        return np.stack([_slice_edges(section, sigma) for section in mask])
+    if mode != "volume":
+        raise InputError(f"Canny seeds: mode got {mode!r}, expected 'volume' or 'slices'; change the target's seeds")
+    seeds = np.zeros(mask.shape, bool)
+    boundary = boundary_seeds(mask, "both")
+    if boundary.any():
+        # Beyond this box the mask is constant along each axis, as the filters' `nearest` border takes it to be.
+        box = bounding_box(boundary, margin=int(_TRUNCATE * sigma + 0.5) + 2)
+        seeds[box] = _volume_edges(mask[box], sigma)
+    return seeds
+
+
+def boundary_seeds(mask: np.ndarray, side: str = "both") -> np.ndarray:
+    """Return the voxels on the boundary of a class.
+
+    Parameters
+    ----------
+    mask : (D, H, W) bool array
+        The class.
+    side : {"inner", "outer", "both"}
+        Voxels of the class that share a face with the rest, voxels of the rest that share one with the class, or both.
+
+    Returns
+    -------
+    (D, H, W) bool array
+        None where the mask is empty or fills the volume: the border of the volume is no boundary.
+
+    Examples
+    --------
+    >>> row = np.array([[[0, 0, 1, 1, 1, 0, 1]]], bool)
+    >>> {side: boundary_seeds(row, side).astype(int).ravel().tolist() for side in ("inner", "outer")}
+    {'inner': [0, 0, 1, 0, 1, 0, 1], 'outer': [0, 1, 0, 0, 0, 1, 0]}
+    """
+    if side not in ("inner", "outer", "both"):
+        raise InputError(f"boundary seeds: side got {side!r}, expected 'inner', 'outer' or 'both'")
+    seeds = np.zeros(mask.shape, bool)
+    if side != "outer":
+        seeds |= mask & ~ndimage.binary_erosion(mask, border_value=1)
+    if side != "inner":
+        seeds |= ndimage.binary_dilation(mask) & ~mask
+    return seeds
+
+
+def _slice_edges(section: np.ndarray, sigma: float) -> np.ndarray:
+    """Return scikit-image's edges of the complement of one slice; a constant slice has none."""
+    if section.all() or not section.any():
+        return np.zeros(section.shape, bool)
+    return canny(~section, sigma=sigma)
+
+
+def _volume_edges(mask: np.ndarray, sigma: float) -> np.ndarray:
+    """Return the 3D Canny edges of a mask that goes on unchanged beyond its box."""
+    smooth = ndimage.gaussian_filter(mask.astype(np.float64), sigma, mode="nearest", truncate=_TRUNCATE)
+    # A quarter: scipy's 3D Sobel smooths with [1, 2, 1] along one axis more than the 2D one of the thresholds.
+    gradient = [ndimage.sobel(smooth, axis, mode="nearest") / 4 for axis in range(3)]
+    magnitude = np.sqrt(sum(part * part for part in gradient))
+    candidates = np.nonzero(magnitude >= _LOW)
+    step = np.stack([part[candidates] for part in gradient])
+    step /= np.abs(step).max(axis=0)
+    height = magnitude[candidates] * (1 + _RELATIVE_TIE)
+    is_edge = np.ones(height.shape, bool)
+    for sign in (1, -1):
+        neighbour = np.stack(candidates) + sign * step
+        is_edge &= ndimage.map_coordinates(magnitude, neighbour, order=1, mode="nearest") <= height
+    weak = np.zeros(mask.shape, bool)
+    weak[candidates] = is_edge
+    pieces, n_pieces = ndimage.label(weak, _ALL_26)
+    is_strong = np.zeros(n_pieces + 1, bool)
+    is_strong[pieces[weak & (magnitude >= _HIGH)]] = True
+    return is_strong[pieces]
