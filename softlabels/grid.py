@@ -1,6 +1,6 @@
 """Where voxels lie in space: shape, spacing and affine in (z, y, x); the only place that handles axis order.
 
-SimpleITK speaks (x, y, z) and LPS, NIfTI speaks (x, y, z) and RAS; everything else in softlabels speaks (z, y, x) and RAS.
+SimpleITK speaks (x, y, z) and LPS, NIfTI speaks (x, y, z) and RAS; everything else here speaks (z, y, x) and RAS.
 """
 
 from __future__ import annotations
@@ -47,8 +47,7 @@ class Grid:
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise InputError(f"grid shape: got {self.shape}, expected 3 sizes >= 1 ordered (z, y, x)")
         affine = np.diag([*self.spacing, 1.0])[[2, 1, 0, 3]] if self.affine is None else np.asarray(self.affine, float)
-        if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
-            raise InputError(f"grid affine: got {affine.tolist()}, expected a finite invertible 4x4 matrix")
+        _check_affine(affine, self.spacing)
         object.__setattr__(self, "affine", tuple(tuple(float(v) for v in row) for row in affine))
 
     @property
@@ -71,30 +70,49 @@ class Grid:
         affine[:, 3] = affine @ [*start_zyx, 1.0]
         return Grid(shape, self.spacing, affine)
 
-    def differences(self, other: Grid, tolerance_mm: float = 1e-2) -> list[str]:
+    @property
+    def orientation(self) -> str:
+        """Where the axes (z, y, x) mostly point: three of the letters R L A P S I, such as "SAR"."""
+        directions = self.affine_ras[:3, :3] / np.array(self.spacing)
+        axes = np.abs(directions).argmax(axis=0)
+        return "".join(("LR", "PA", "IS")[a][int(directions[a, i] > 0)] for i, a in enumerate(axes))
+
+    def differences(self, other: Grid, tolerance_mm: float | None = None) -> list[str]:
         """Return what keeps two grids from being one in physical space; empty if they agree.
 
-        The eight corners are compared, so that a rotation noise of 1e-8 passes and a flip does not.
+        The eight corners are compared, so that a rotation noise of 1e-8 passes and a flip does not. By default they
+        may lie 0.01 mm apart, or a hundredth of the smallest voxel side if that is less.
         """
+        if tolerance_mm is None:
+            tolerance_mm = min(1e-2, 1e-2 * min(self.spacing))
         if self.shape != other.shape:
             return [f"shape (z, y, x) {self.shape} and {other.shape}"]
         found = []
-        if not np.allclose(self.spacing, other.spacing, rtol=1e-3, atol=1e-4):
+        if not np.allclose(self.spacing, other.spacing, rtol=1e-3, atol=0.0):
             found.append(f"spacing in mm (z, y, x) {self.spacing} and {other.spacing}")
         corners = np.stack(np.meshgrid(*[(0, n - 1) for n in self.shape], [1.0], indexing="ij"), -1).reshape(-1, 4)
         apart = np.abs((self.affine_ras - other.affine_ras) @ corners.T)[:3].max()
         if apart > tolerance_mm:
-            found.append(f"position: corners up to {apart:.3g} mm apart (tolerance {tolerance_mm} mm)")
+            found.append(f"position: corners up to {apart:.3g} mm apart (tolerance {tolerance_mm:.3g} mm)")
         return found
 
     def to_json(self) -> dict:
         """Return the grid as plain JSON values."""
-        return {"shape": list(self.shape), "spacing_mm": list(self.spacing), "affine_ras": [list(r) for r in self.affine]}
+        return {
+            "shape": list(self.shape),
+            "spacing_mm": list(self.spacing),
+            "affine_ras": [list(r) for r in self.affine],
+        }
 
     @classmethod
     def from_json(cls, data: dict) -> Grid:
         """Return the grid that `to_json` wrote."""
         return cls(tuple(data["shape"]), tuple(data["spacing_mm"]), data["affine_ras"])
+
+    @classmethod
+    def from_xyz(cls, size_xyz, affine_xyz, spacing_xyz) -> Grid:
+        """Return the grid of an array whose header counts voxels as (x, y, z) and maps them to RAS+ mm."""
+        return cls(tuple(size_xyz)[::-1], tuple(spacing_xyz)[::-1], np.asarray(affine_xyz, float) @ _REVERSE_AXES)
 
     @classmethod
     def from_sitk(cls, size, spacing, origin, direction) -> Grid:
@@ -125,3 +143,20 @@ def checked_spacing(spacing) -> tuple[float, float, float]:
     if len(values) != 3 or not all(np.isfinite(v) and v > 0 for v in values):
         raise InputError(f"spacing: got {spacing!r}, expected 3 finite values > 0 in mm, ordered (z, y, x)")
     return values
+
+
+def _check_affine(affine: np.ndarray, spacing) -> None:
+    """Raise InputError unless `affine` is a rotation (or mirror) of axes whose lengths are `spacing`."""
+    if affine.shape != (4, 4) or not np.isfinite(affine).all() or (affine[3] != [0, 0, 0, 1]).any():
+        raise InputError(f"grid affine: got {affine.tolist()}, expected a finite 4x4 matrix with last row 0 0 0 1")
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.allclose(lengths, spacing, rtol=1e-3, atol=0.0):
+        got = [round(float(v), 6) for v in lengths]
+        raise InputError(f"grid affine: its axes (z, y, x) are {got} mm long, but the spacing is {list(spacing)}")
+    directions = affine[:3, :3] / lengths
+    skew = np.abs(directions.T @ directions - np.eye(3)).max()
+    if skew > 1e-3:
+        raise InputError(
+            f"grid affine: its axes are sheared by {np.degrees(np.arcsin(min(skew, 1.0))):.2g} degrees, expected "
+            "perpendicular ones; resample the image to a grid without shear"
+        )

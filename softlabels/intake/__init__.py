@@ -1,0 +1,1 @@
+"""Verified reading of image files: every byte is read, every claim of the header is checked before it is believed."""

@@ -1,0 +1,68 @@
+"""What a header says about a file's samples, in one form for all formats."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from softlabels.errors import InputError
+
+MAX_SIZE = 32_767
+
+
+@dataclass(frozen=True)
+class Header:
+    """Layout and geometry of the samples of one file.
+
+    Parameters
+    ----------
+    dtype : numpy dtype
+        Of the stored samples, with their byte order.
+    size_xyz : tuple of 3 ints
+        Voxels along the three axes in space, the fastest first.
+    n_channels : int
+        Samples of a voxel.
+    channels_first : bool
+        Whether the channels of a voxel lie next to each other (fastest axis) or whole volumes follow each other.
+    affine : (4, 4) float64 array
+        Voxel index (x, y, z, 1) to RAS+ mm.
+    spacing_xyz : tuple of 3 floats
+        Voxel size in mm.
+    skip : int
+        Bytes between the header and the samples.
+    scale : tuple of 2 floats, or None
+        (slope, intercept) that turn stored samples into values.
+    notes : list of str
+        What was not as usual but lawful.
+    """
+
+    dtype: np.dtype
+    size_xyz: tuple[int, int, int]
+    n_channels: int
+    channels_first: bool
+    affine: np.ndarray
+    spacing_xyz: tuple[float, float, float]
+    skip: int = 0
+    scale: tuple[float, float] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def n_voxels(self) -> int:
+        """Samples in the file, all channels together."""
+        return int(self.size_xyz[0]) * int(self.size_xyz[1]) * int(self.size_xyz[2]) * int(self.n_channels)
+
+
+def checked_sizes(path, sizes) -> tuple[int, ...]:
+    """Return `sizes` if each is in 1..32767, else raise InputError."""
+    if not all(1 <= n <= MAX_SIZE for n in sizes):
+        raise InputError(f"{path}: got sizes {list(sizes)}, expected each in 1..{MAX_SIZE}; its header is damaged")
+    return tuple(sizes)
+
+
+def parse_numbers(path, text: str, kind, what: str) -> list:
+    """Return the numbers of a text header's field, or raise InputError."""
+    try:
+        return [kind(word) for word in text.split()]
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"{path}: {what}: got {text[:60]!r}, expected numbers; its header is damaged") from error

@@ -1,0 +1,144 @@
+"""The bytes of a file: inflated where compressed, hashed on the way, never past a stated length.
+
+Common readers accept damaged files: one never reaches the checksum at the end of a gzip stream, another fills what a
+truncated file lacks with zeros. Here a read gives exactly the bytes that were asked for or raises, and `finish`
+accepts only a stream that ends where its header says, with its checksum verified by zlib.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import zlib
+
+from softlabels.errors import InputError
+
+GZIP = 31
+ZLIB = 15
+#: Deflate cannot pack more than this many bytes into one.
+MAX_RATIO = 1032
+_STEP_IN = 1 << 18
+_STEP_OUT = 1 << 22
+_LFS_POINTER = b"version https://git-lfs"
+
+
+class Stream:
+    """A file read once from its begin to its end.
+
+    Parameters
+    ----------
+    path : path-like
+        A regular file; a gzip file is inflated from its first byte on.
+
+    Raises
+    ------
+    InputError
+        The file is missing, empty, not a regular file, or stands for another (Git LFS).
+    """
+
+    def __init__(self, path):
+        self.path = path
+        try:
+            mode = os.stat(path).st_mode
+            if not stat.S_ISREG(mode):
+                raise InputError(f"{path}: not a regular file; give the path of an image file")
+            self._file = open(path, "rb")  # noqa: SIM115 (closed by __exit__)
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror}; check the path in the sheet") from error
+        self.n_read = 0
+        self._digest = hashlib.sha256()
+        self._inflater = None
+        self._wbits = 0
+        start = self._file.peek(32)
+        if not start or start.startswith(_LFS_POINTER):
+            self._file.close()
+            kind = "a Git LFS pointer, not the image; run `git lfs pull`" if start else "empty file; copy it again"
+            raise InputError(f"{path}: {kind}")
+        if start.startswith(b"\x1f\x8b"):
+            self.inflate(GZIP)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+
+    def inflate(self, wbits: int) -> None:
+        """Take everything from here on as compressed: `GZIP` (one or more members) or `ZLIB`."""
+        if self._inflater is not None:
+            raise InputError(f"{self.path}: compressed twice; unpack it once with gunzip")
+        self._wbits = wbits
+        self._inflater = zlib.decompressobj(wbits)
+
+    @property
+    def n_available(self) -> int:
+        """The most bytes that can still come: the rest of the file, times the best ratio of deflate if compressed."""
+        rest = os.fstat(self._file.fileno()).st_size - self._file.tell()
+        if self._inflater is None:
+            return rest
+        held = len(self._inflater.unconsumed_tail) + len(self._inflater.unused_data)
+        return (rest + held + 1) * MAX_RATIO
+
+    def read(self, n_bytes: int) -> bytes:
+        """Return exactly `n_bytes`, or raise InputError."""
+        buffer = bytearray(n_bytes)
+        self.read_into(memoryview(buffer))
+        return bytes(buffer)
+
+    def read_line(self, limit: int = 8192) -> bytes:
+        """Return the bytes up to the next newline, without it; at most `limit`."""
+        line = bytearray()
+        while (byte := self.read(1)) != b"\n":
+            line += byte
+            if len(line) > limit:
+                raise InputError(f"{self.path}: header line of more than {limit} bytes; not an image header")
+        return bytes(line).rstrip(b"\r")
+
+    def read_into(self, buffer: memoryview) -> None:
+        """Fill `buffer`, or raise InputError if the stream ends before or is damaged."""
+        done = 0
+        while done < len(buffer):
+            got = self._some(buffer[done:])
+            if not got:
+                raise InputError(
+                    f"{self.path}: truncated: got {self.n_read + done} bytes, "
+                    f"expected at least {self.n_read + len(buffer)}; copy the file again from its source"
+                )
+            done += got
+        self._digest.update(buffer)
+        self.n_read += done
+
+    def finish(self) -> str:
+        """Return the sha256 (hex) of all bytes read, after making sure that the stream ends here, undamaged."""
+        if self._some(memoryview(bytearray(1))):
+            raise InputError(
+                f"{self.path}: longer than its header says: expected {self.n_read} bytes, got more; "
+                "its header or its data is not its own"
+            )
+        return self._digest.hexdigest()
+
+    def _some(self, buffer: memoryview) -> int:
+        """Copy between 1 and len(buffer) bytes into `buffer` and return their number; 0 at the end of the stream."""
+        if self._inflater is None:
+            return self._file.readinto(buffer)
+        while True:
+            packed = self._inflater.unconsumed_tail or self._inflater.unused_data or self._file.read(_STEP_IN)
+            if self._inflater.eof:
+                if not packed:
+                    return 0
+                if self._wbits != GZIP:
+                    raise InputError(f"{self.path}: bytes after the end of its compressed data; write the file again")
+                self._inflater = zlib.decompressobj(GZIP)
+            elif not packed:
+                raise InputError(
+                    f"{self.path}: truncated: its compressed data ends after {self.n_read} bytes were unpacked; "
+                    "copy the file again from its source"
+                )
+            try:
+                plain = self._inflater.decompress(packed, min(len(buffer), _STEP_OUT))
+            except zlib.error as error:
+                raise InputError(f"{self.path}: damaged ({error}); copy the file again from its source") from error
+            if plain:
+                buffer[: len(plain)] = plain
+                return len(plain)
