@@ -1,0 +1,236 @@
+"""Floating-point maps as few bits, with a bound that is checked on every value written.
+
+Three encodings. `Integer` maps an interval to all values of an unsigned integer: soft labels in [0, 1] need 8 bits.
+`Rounded` keeps the leading mantissa bits of float32, for distances, where infinity means unreachable. `Exact` changes
+nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from softlabels.errors import InputError
+
+_LEVELS = {"uint8": 2**8 - 1, "uint16": 2**16 - 1}
+_EXACT_DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
+
+
+@dataclass(frozen=True)
+class Integer:
+    """Values of [lo, hi] as the nearest of 256 or 65536 evenly spaced levels; `lo` and `hi` themselves are exact.
+
+    Parameters
+    ----------
+    dtype : {"uint8", "uint16"}
+        What is stored.
+    lo, hi : float
+        The interval, lo < hi. Both come back exactly when they are float32 numbers.
+
+    Examples
+    --------
+    >>> code = Integer("uint8", 0.0, 1.0)
+    >>> stored, error = code.encode(np.array([0.0, 0.5, 1.0], np.float32))
+    >>> stored
+    array([  0, 128, 255], dtype=uint8)
+    >>> code.decode(stored)
+    array([0.       , 0.5019608, 1.       ], dtype=float32)
+    >>> round(code.bound, 5), error <= code.bound
+    (0.00196, True)
+    """
+
+    dtype: str
+    lo: float
+    hi: float
+    _table: np.ndarray = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self):
+        if self.dtype not in _LEVELS:
+            raise InputError(f"integer encoding: got dtype {self.dtype!r}, expected 'uint8' or 'uint16'")
+        lo, hi = float(self.lo), float(self.hi)
+        if not (np.isfinite([lo, hi]).all() and lo < hi):
+            raise InputError(f"integer encoding: got [{lo}, {hi}], expected finite bounds with lo < hi")
+        levels = _LEVELS[self.dtype]
+        # Weights of both ends, so that the first and the last level are lo and hi to the last bit.
+        step = np.arange(levels + 1) / levels
+        table = ((1.0 - step) * lo + step * hi).astype(np.float32)
+        object.__setattr__(self, "lo", lo)
+        object.__setattr__(self, "hi", hi)
+        object.__setattr__(self, "_table", table)
+
+    @property
+    def scale(self) -> float:
+        """The distance of two levels."""
+        return (self.hi - self.lo) / _LEVELS[self.dtype]
+
+    @property
+    def bound(self) -> float:
+        """The largest absolute error that a value may suffer: half a level and the rounding of float32."""
+        return 0.5 * self.scale + 2.0**-23 * max(abs(self.lo), abs(self.hi))
+
+    def stored_dtype(self, dtype) -> np.dtype:
+        """Return the dtype on disk of values of `dtype`."""
+        return np.dtype(self.dtype)
+
+    def values_dtype(self, dtype) -> np.dtype:
+        """Return the dtype that `decode` gives."""
+        return np.dtype(np.float32)
+
+    def encode(self, values: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return the stored integers and the largest absolute error; raise InputError outside [lo, hi] or at NaN."""
+        values = np.asarray(values)
+        if not values.size:
+            return values.astype(self.dtype), 0.0
+        low, high = values.min(), values.max()
+        if not (low >= self.lo and high <= self.hi):
+            raise InputError(
+                f"values for {self.dtype} storage: got a range of [{low}, {high}], expected [{self.lo}, {self.hi}] "
+                "without NaN; clip them first or widen the interval"
+            )
+        exact = values.astype(np.float64)
+        stored = np.rint((exact - self.lo) / self.scale).astype(self.dtype)
+        return stored, float(np.abs(self._table[stored] - exact).max())
+
+    def decode(self, stored: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Return float32 values, written to `out` if given."""
+        # Each stored value is an index of the table: "wrap" only switches off numpy's slow bounds check.
+        return np.take(self._table, stored, out=out, mode="wrap")
+
+    def to_json(self) -> dict:
+        """Return the encoding as plain JSON values."""
+        return {"kind": "integer", "dtype": self.dtype, "lo": self.lo, "hi": self.hi}
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """float32 with `keep_bits` of its 23 mantissa bits, rounded to nearest, ties to even; infinities stay.
+
+    Parameters
+    ----------
+    keep_bits : int
+        1 to 23. The relative error is at most 2**-(keep_bits + 1); 23 changes nothing.
+
+    Examples
+    --------
+    >>> stored, error = Rounded(keep_bits=2).encode(np.array([1.0, 1.2, 7.9, np.inf], np.float32))
+    >>> stored
+    array([1.  , 1.25, 8.  ,  inf], dtype=float32)
+    >>> round(error, 4)
+    0.0417
+    """
+
+    keep_bits: int
+
+    def __post_init__(self):
+        if type(self.keep_bits) is not int or not 1 <= self.keep_bits <= 23:
+            raise InputError(f"rounded encoding: got keep_bits {self.keep_bits!r}, expected an integer in 1..23")
+
+    @property
+    def bound(self) -> float:
+        """The largest relative error that a normal float32 may suffer; 0 if nothing is rounded."""
+        return 0.0 if self.keep_bits == 23 else 2.0 ** -(self.keep_bits + 1)
+
+    def stored_dtype(self, dtype) -> np.dtype:
+        """Return the dtype on disk of values of `dtype`."""
+        if np.dtype(dtype) != np.float32:
+            raise InputError(f"values for rounded storage: got {np.dtype(dtype)}, expected float32")
+        return np.dtype(np.float32)
+
+    def values_dtype(self, dtype) -> np.dtype:
+        """Return the dtype that `decode` gives."""
+        return np.dtype(np.float32)
+
+    def encode(self, values: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return the rounded values and the largest relative error; raise InputError at NaN or overflow."""
+        values = np.asarray(values)
+        bits = np.array(values, dtype=self.stored_dtype(values.dtype), order="C").view(np.uint32)
+        drop = np.uint32(23 - self.keep_bits)
+        if drop:
+            one = np.uint32(1)
+            bits += ((bits >> drop) & one) + ((one << (drop - one)) - one)
+            bits &= ~((one << drop) - one)
+        rounded = bits.view(np.float32)
+        return rounded, _relative_error(values, rounded)
+
+    def decode(self, stored: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the values as they are stored, written to `out` if given."""
+        return _copied(stored, out)
+
+    def to_json(self) -> dict:
+        """Return the encoding as plain JSON values."""
+        return {"kind": "rounded", "keep_bits": self.keep_bits}
+
+
+@dataclass(frozen=True)
+class Exact:
+    """Every value as it is; booleans become the integers 0 and 1, because few viewers know booleans.
+
+    Examples
+    --------
+    >>> stored, error = Exact().encode(np.array([True, False]))
+    >>> stored, error
+    (array([1, 0], dtype=uint8), 0.0)
+    """
+
+    is_bool: bool = False
+
+    @property
+    def bound(self) -> float:
+        """The error that a value may suffer: none."""
+        return 0.0
+
+    def stored_dtype(self, dtype) -> np.dtype:
+        """Return the dtype on disk of values of `dtype`, or raise InputError for one that readers lack."""
+        name = np.dtype(dtype).name
+        if name not in _EXACT_DTYPES:
+            raise InputError(f"values for exact storage: got {name}, expected one of {', '.join(_EXACT_DTYPES)}")
+        return np.dtype("uint8" if name == "bool" else name)
+
+    def values_dtype(self, dtype) -> np.dtype:
+        """Return the dtype that `decode` gives: the one that came."""
+        return np.dtype(dtype).newbyteorder("=")
+
+    def encode(self, values: np.ndarray) -> tuple[np.ndarray, float]:
+        """Return the values, booleans as 0 and 1, and the error 0."""
+        values = np.asarray(values)
+        return values.astype(self.stored_dtype(values.dtype), copy=False), 0.0
+
+    def decode(self, stored: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the values as they came, written to `out` if given."""
+        return _copied(stored.view(np.bool_) if self.is_bool else stored, out)
+
+    def to_json(self) -> dict:
+        """Return the encoding as plain JSON values."""
+        return {"kind": "exact", "is_bool": self.is_bool}
+
+
+Encoding = Integer | Rounded | Exact
+
+
+def encoding_from_json(data: dict) -> Encoding:
+    """Return the encoding that `to_json` wrote."""
+    kinds = {"integer": Integer, "rounded": Rounded, "exact": Exact}
+    fields = dict(data)
+    return kinds[fields.pop("kind")](**fields)
+
+
+def _copied(values, out):
+    """Return a copy, in `out` if given."""
+    if out is None:
+        return values.copy()
+    out[...] = values
+    return out
+
+
+def _relative_error(values, rounded):
+    """Return the largest relative error; NaN in, or a finite value turned infinite, is an InputError."""
+    finite = np.isfinite(values)
+    if not finite.all() and not np.array_equal(values[~finite], rounded[~finite]):
+        raise InputError("values for rounded storage: got NaN, expected numbers or infinities")
+    if not np.array_equal(finite, np.isfinite(rounded)):
+        raise InputError("values for rounded storage: got values that round to infinity, expected below 3e38")
+    # Below the smallest normal number the error is absolute, and tiny.
+    scale = np.maximum(np.abs(values), np.finfo(np.float32).tiny)
+    with np.errstate(invalid="ignore"):
+        return float(np.max(np.abs(rounded - values) / scale, initial=0.0, where=finite))

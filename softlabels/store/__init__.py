@@ -1,0 +1,25 @@
+"""The content-addressed store of immutable entries: `Store`, `Layer`, `entry_key`, and the encodings.
+
+Names load on first use, so that `softlabels.store.key` needs nothing but Python.
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "Store": "softlabels.store.store",
+    "Layer": "softlabels.store.publish",
+    "Entry": "softlabels.store.read",
+    "Problem": "softlabels.store.verify",
+    "entry_key": "softlabels.store.key",
+    "live_keys": "softlabels.store.gc",
+    "Integer": "softlabels.quantise",
+    "Rounded": "softlabels.quantise",
+    "Exact": "softlabels.quantise",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,133 @@
+"""What an entry looks like on disk. The reference page is docs/store.md; needs only Python's standard library.
+
+A change that old readers would misread raises `FORMAT_VERSION`, and with it every key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+
+from softlabels.errors import FormatError
+
+FORMAT_VERSION = 1
+ZARR, MANIFEST, QUALITY, PROVENANCE = "entry.zarr", "MANIFEST.json", "QUALITY.json", "PROVENANCE.json"
+#: Entries, temporary and discarded folders of one format version share this folder, and so one filesystem.
+VERSION_FOLDER = f"v{FORMAT_VERSION}"
+TMP_PREFIX, TRASH_PREFIX = ".tmp-", ".trash-"
+
+NGFF_VERSION = "0.5"
+CODEC = {"cname": "zstd", "clevel": 1, "shuffle": "bitshuffle"}
+#: A patch of 96 voxels touches two or three chunks along an axis; more chunks cost more calls than they save bytes.
+CHUNK_SIDE = 64
+CHUNK_BYTES = 4 * 2**20
+
+REMEDY = "run `softlabels verify --discard` and the pipeline again: it recomputes what is discarded"
+
+
+def entry_folder(store: Path, key: str) -> Path:
+    """Return where the entry of `key` lies, whether it exists or not."""
+    return Path(store) / VERSION_FOLDER / key[:2] / key
+
+
+def canonical_json(data) -> bytes:
+    """Return the one byte string that stands for JSON data."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def readable_json(data) -> bytes:
+    """Return JSON for people, with one byte string per content."""
+    return (json.dumps(data, sort_keys=True, indent=1, allow_nan=False) + "\n").encode("ascii")
+
+
+def sealed_json(data: dict) -> bytes:
+    """Return readable JSON that carries its own sha256, so that no bit of the file can change unnoticed."""
+    return readable_json({**data, "seal": hashlib.sha256(canonical_json(data)).hexdigest()})
+
+
+def unsealed_json(content: bytes, path: Path) -> dict:
+    """Return what `sealed_json` sealed; FormatError if the file is not exactly what it wrote."""
+    try:
+        data = json.loads(content)
+        data.pop("seal")
+        is_intact = sealed_json(data) == content
+    except (ValueError, KeyError, TypeError, AttributeError):
+        is_intact = False
+    if not is_intact:
+        raise FormatError(f"{path}: the file is damaged (its seal does not fit its content); {REMEDY}")
+    return data
+
+
+def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return the chunk shape of an array (D,H,W) or (C,D,H,W).
+
+    Space is cut into equal parts of at most 64 voxels a side, so that little of the last chunk is padding. All channels
+    lie in one chunk, because a patch wants them all; past 4 MiB the channels are cut into equal parts too.
+
+    Examples
+    --------
+    >>> chunk_shape((3, 155, 240, 240), itemsize=1), chunk_shape((12, 155, 240, 240), itemsize=4)
+    ((3, 52, 60, 60), (4, 52, 60, 60))
+    """
+    space = tuple(_even_part(n, math.ceil(n / CHUNK_SIDE)) for n in shape[-3:])
+    n_channels = math.prod(shape[:-3])
+    n_parts = min(n_channels, math.ceil(n_channels * math.prod(space) * itemsize / CHUNK_BYTES))
+    return tuple(_even_part(n, n_parts) for n in shape[:-3]) + space
+
+
+def _even_part(n, n_parts):
+    """Return the size of the largest of `n_parts` near-equal parts of n."""
+    return math.ceil(n / n_parts)
+
+
+def grid_of_chunks(shape, chunks) -> tuple[int, ...]:
+    """Return how many chunks there are along each axis."""
+    return tuple(math.ceil(n / c) for n, c in zip(shape, chunks, strict=True))
+
+
+def array_metadata(shape, dtype: str, chunks, attributes: dict) -> dict:
+    """Return the zarr.json of an array that lies in one shard file."""
+    n_chunks = grid_of_chunks(shape, chunks)
+    itemsize = int(dtype.lstrip("uintfloa")) // 8
+    byte_codec = {"name": "bytes", "configuration": {"endian": "little"}} if itemsize > 1 else {"name": "bytes"}
+    blosc = {"name": "blosc", "configuration": {**CODEC, "typesize": itemsize, "blocksize": 0}}
+    index_codecs = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+    sharding = {
+        "chunk_shape": list(chunks),
+        "codecs": [byte_codec, blosc, {"name": "crc32c"}],
+        "index_codecs": index_codecs,
+        "index_location": "end",
+    }
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": dtype,
+        "chunk_grid": {
+            "name": "regular",
+            "configuration": {"chunk_shape": [n * c for n, c in zip(n_chunks, chunks, strict=True)]},
+        },
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        # A reader that does not check for missing chunks sees NaN where the type has one.
+        "fill_value": "NaN" if dtype.startswith("float") else 0,
+        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+        "dimension_names": ["c", "z", "y", "x"][-len(shape) :],
+        "attributes": attributes,
+    }
+
+
+def group_metadata(attributes: dict) -> dict:
+    """Return the zarr.json of a group."""
+    return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+
+
+def layer_folder(name: str, role: str) -> str:
+    """Return the array's folder inside the Zarr group; label images lie where OME-NGFF wants them."""
+    return f"labels/{name}/0" if role == "labels" else name
+
+
+def shard_path(layer: dict) -> str:
+    """Return the layer's one data file, relative to the entry."""
+    return "/".join([ZARR, layer["path"], "c", *["0"] * len(layer["shape"])])

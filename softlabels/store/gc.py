@@ -1,0 +1,174 @@
+"""Removing what nobody needs: entries without a live receipt or index, and what killed writers left behind.
+
+Every removal is a rename out of the way first, then a deletion: a reader sees an entry whole or absent, and a writer
+whose folder is taken away fails instead of publishing half of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from softlabels.errors import StoreError
+from softlabels.store.format import TMP_PREFIX, TRASH_PREFIX, entry_folder
+
+#: An entry may be younger than the receipt that will name it by the length of one job.
+MIN_AGE_S = 24 * 3600.0
+_STALE_HERE_S, _STALE_ELSEWHERE_S = 600.0, 48 * 3600.0
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """An entry that nothing names: its key, folder, bytes and the seconds since its last use."""
+
+    key: str
+    path: Path
+    nbytes: int
+    age_s: float
+
+
+def live_keys(results: Iterable[Path]) -> set[str]:
+    """Return every key that receipts and indexes in results folders name, and the keys that receipts read from.
+
+    Parameters
+    ----------
+    results : iterable of paths
+        Folders holding `<case>/<node>.json` receipts and `index.json` files.
+
+    Raises
+    ------
+    StoreError
+        If a folder is missing or a file cannot be read: a key that is overlooked would be an entry lost.
+    """
+    found = set()
+    for folder in map(Path, results):
+        if not folder.is_dir():
+            raise StoreError(f"{folder}: no such results folder; name the folders of all projects that use the store")
+        for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
+            try:
+                found |= set(_named_keys(json.loads(path.read_bytes())))
+            except (OSError, ValueError) as error:
+                raise StoreError(f"{path}: cannot be read ({error}); run the pipeline again to write it anew") from None
+    return found
+
+
+def _named_keys(data):
+    """Yield the keys under "key" and "upstream", at any depth."""
+    if isinstance(data, list):
+        for item in data:
+            yield from _named_keys(item)
+    elif isinstance(data, dict):
+        for name, item in data.items():
+            if name == "key" and isinstance(item, str):
+                yield item
+            elif name == "upstream" and isinstance(item, (list, dict)):
+                yield from (key for key in (item.values() if isinstance(item, dict) else item) if isinstance(key, str))
+                yield from _named_keys(item)
+            else:
+                yield from _named_keys(item)
+
+
+def collect_garbage(store, live: Iterable[str], *, delete: bool = False, min_age_s: float = MIN_AGE_S) -> list[Garbage]:
+    """Return the entries that `live` does not name and that were not used for `min_age_s`; remove them with `delete`.
+
+    Kept is what is named, no more: an index names the prepared cases and targets that training reads, so without the
+    receipts of a project the seeds and distances between them are garbage.
+    """
+    live, found = set(live), []
+    for key in list(store.keys()):
+        folder = entry_folder(store.path, key)
+        age = _age(folder)
+        if key in live or age is None or age < min_age_s:
+            continue
+        found.append(Garbage(key, folder, _size(folder), age))
+        if delete:
+            discard_folder(folder)
+    return found
+
+
+def mark_used(folder: Path) -> None:
+    """Set the time of last use, where this user may: in the store of another user only publishing counts as use."""
+    try:
+        os.utime(folder)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOENT):
+            raise
+
+
+def discard_folder(folder: Path) -> None:
+    """Rename a folder out of the way, then delete it; nothing happens if it is gone already."""
+    root = folder.parent if folder.name.startswith(TMP_PREFIX) else folder.parent.parent
+    trash = root / f"{TRASH_PREFIX}{secrets.token_hex(8)}"
+    try:
+        folder.rename(trash)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be removed ({error.strerror}); let the store's owner run this") from error
+    remove_tree(trash)
+
+
+def remove_tree(folder: Path) -> None:
+    """Delete a folder and all in it; fine if it is gone."""
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def sweep_stale(root: Path) -> list[Path]:
+    """Remove folders of writers that are gone, and trash; return their paths.
+
+    A writer on this host is gone when its process is and nothing was written for ten minutes (another container may
+    share the host's name); a writer elsewhere when nothing was written for two days.
+    """
+    swept = []
+    for folder in sorted(root.glob(f"{TMP_PREFIX}*")):
+        host, pid, _ = folder.name.removeprefix(TMP_PREFIX).rsplit("-", 2)
+        is_here = host == socket.gethostname()
+        if is_here and _is_running(int(pid)):
+            continue
+        age = _youngest_age(folder)
+        if age is not None and age > (_STALE_HERE_S if is_here else _STALE_ELSEWHERE_S):
+            discard_folder(folder)
+            swept.append(folder)
+    for folder in sorted(root.glob(f"{TRASH_PREFIX}*")):
+        remove_tree(folder)
+        swept.append(folder)
+    return swept
+
+
+def _is_running(pid):
+    """Return whether a process of this host runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _age(path):
+    """Return seconds since the last change of a path; None if it is gone."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return None
+
+
+def _youngest_age(folder):
+    """Return seconds since anything in a folder changed; None if it is gone."""
+    ages = [age for path in [folder, *folder.rglob("*")] if (age := _age(path)) is not None]
+    return min(ages, default=None)
+
+
+def _size(folder):
+    """Return the bytes of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,242 @@
+"""Publishing an entry: written aside, synced, then renamed into place in one step; the first writer wins."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from softlabels.errors import InputError, StoreError
+from softlabels.quantise import Encoding, Exact, Integer
+from softlabels.store import ngff
+from softlabels.store.format import (
+    FORMAT_VERSION,
+    MANIFEST,
+    PROVENANCE,
+    QUALITY,
+    TMP_PREFIX,
+    VERSION_FOLDER,
+    ZARR,
+    array_metadata,
+    entry_folder,
+    group_metadata,
+    layer_folder,
+    readable_json,
+    sealed_json,
+    shard_path,
+)
+from softlabels.store.gc import remove_tree
+from softlabels.store.key import require_plain_json
+from softlabels.store.read import Entry, open_entry
+from softlabels.store.shard import new_file, write_shard
+
+_REMEDIES = {
+    errno.ENOSPC: "free space on this file system, then run again",
+    errno.EDQUOT: "your quota is used up: free space, then run again",
+    errno.EFBIG: "the limit on file sizes (ulimit -f) is too low: raise it, then run again",
+    errno.EACCES: "you may not write here: choose another store, or ask its owner for write permission",
+    errno.EPERM: "you may not write here: choose another store, or ask its owner for write permission",
+    errno.EROFS: "the file system is read-only: choose another store",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One named array of an entry.
+
+    Parameters
+    ----------
+    name : str
+        A word: letters, digits and underscores.
+    values : np.ndarray
+        (C, D, H, W) or (D, H, W). Never modified.
+    channels : sequence of str, optional
+        C names; None for (D, H, W).
+    encoding : Integer, Rounded or Exact
+        How the values are stored.
+    role : {"image", "labels"}
+        "labels" for integer masks: viewers draw them over the image.
+    """
+
+    name: str
+    values: np.ndarray
+    channels: Sequence[str] | None = None
+    encoding: Encoding = Exact()
+    role: str = "image"
+
+    def __post_init__(self):
+        shape, where = self.values.shape, f"layer {self.name!r}"
+        if not (self.name.isidentifier() and self.name.isascii()):
+            raise InputError(f"{where}: expected a name of letters, digits and underscores")
+        if self.role not in ("image", "labels"):
+            raise InputError(f"{where}: got role {self.role!r}, expected 'image' or 'labels'")
+        if len(shape) not in (3, 4) or 0 in shape:
+            raise InputError(f"{where}: got shape {shape}, expected (D,H,W) or (C,D,H,W) with sizes >= 1")
+        n_names = None if self.channels is None else len(self.channels)
+        if n_names != (shape[0] if len(shape) == 4 else None):
+            raise InputError(f"{where}: got {n_names} channel names for shape {shape}, expected one per channel")
+        dtype = self.encoding.stored_dtype(self.values.dtype)
+        if self.role == "labels" and dtype.kind not in "ui":
+            raise InputError(f"{where}: got {dtype}, expected integers for role 'labels'")
+        if isinstance(self.encoding, Exact):
+            object.__setattr__(self, "encoding", replace(self.encoding, is_bool=self.values.dtype == np.bool_))
+
+
+def publish_entry(store, key, layers, *, grid, attributes, quality, provenance, n_threads) -> tuple[Entry, str]:
+    """Publish layers under `key`; see `Store.publish`."""
+    _require_publishable(layers, grid, attributes, quality, provenance)
+    final = entry_folder(store, key)
+    found = open_entry(store, key)
+    if found is not None:
+        return found, "reused"
+    with _explained(final), _temporary_folder(store) as tmp:
+        files = _write_zarr(tmp, layers, grid, attributes, n_threads)
+        files[QUALITY] = _write_file(tmp / QUALITY, readable_json(quality))
+        _write_file(tmp / MANIFEST, sealed_json({"format": FORMAT_VERSION, "key": key, "files": files}))
+        _write_file(tmp / PROVENANCE, sealed_json(provenance))
+        _sync_folders(tmp)
+        final.parent.mkdir(exist_ok=True)
+        try:
+            tmp.rename(final)
+            outcome = "computed"
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            outcome = "reused"
+        _sync_folder(final.parent)
+        _sync_folder(final.parent.parent)
+    entry = open_entry(store, key)
+    if entry is None:
+        raise StoreError(f"{final}: the entry vanished right after it was published; run again without a gc beside it")
+    return entry, outcome
+
+
+def _require_publishable(layers, grid, attributes, quality, provenance):
+    """Raise InputError unless the layers lie on the grid under different names and the records are plain JSON."""
+    names = [layer.name for layer in layers]
+    if not names or len(set(names)) != len(names) or "labels" in [n.name for n in layers if n.role == "image"]:
+        raise InputError(f"layers: got names {names}, expected at least one, all different, no image called 'labels'")
+    for layer in layers:
+        if layer.values.shape[-3:] != grid.shape:
+            raise InputError(f"layer {layer.name!r}: got shape {layer.values.shape}, expected the grid's {grid.shape}")
+    for name, record in (("attributes", attributes), ("quality", quality), ("provenance", provenance)):
+        require_plain_json(record, name)
+
+
+@contextmanager
+def _explained(path):
+    """Turn an OSError into one StoreError that names the path and the remedy."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno, "check the file system, then run again")
+        raise StoreError(f"{path}: cannot be published ({error.strerror or error}); {remedy}") from error
+
+
+@contextmanager
+def _temporary_folder(store):
+    """Make a folder on the store's file system; whatever is left in it at the end is removed."""
+    root = Path(store) / VERSION_FOLDER
+    root.mkdir(parents=True, exist_ok=True)
+    tmp = root / f"{TMP_PREFIX}{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}"
+    tmp.mkdir()
+    try:
+        yield tmp
+    finally:
+        remove_tree(tmp)
+
+
+def _write_zarr(tmp, layers, grid, attributes, n_threads):
+    """Write the Zarr group; return the manifest's record of every file."""
+    files, described, scales = {}, [], {"image": [], "labels": []}
+    for layer in layers:
+        folder = layer_folder(layer.name, layer.role)
+        description = {"name": layer.name, "path": folder, "role": layer.role, "shape": list(layer.values.shape)}
+        shard = shard_path(description)
+        (tmp / shard).parent.mkdir(parents=True)
+        written = write_shard(tmp / shard, layer.values, layer.encoding, n_threads)
+        description |= {
+            "dtype": written["dtype"],
+            "values_dtype": layer.encoding.values_dtype(layer.values.dtype).name,
+            "chunks": list(written["chunks"]),
+            "channels": None if layer.channels is None else [str(c) for c in layer.channels],
+            "encoding": layer.encoding.to_json(),
+            "error": {"bound": layer.encoding.bound, "largest": written["error"]},
+        }
+        described.append(description)
+        files[shard] = written["record"]
+        array = array_metadata(layer.values.shape, written["dtype"], written["chunks"], _cf_attributes(description))
+        files[f"{ZARR}/{folder}/zarr.json"] = _write_file(tmp / ZARR / folder / "zarr.json", readable_json(array))
+        place = folder if layer.role == "image" else "0"
+        scales[layer.role].append(ngff.multiscale(layer.name, place, layer.values.ndim, grid))
+    for folder, group in _groups(layers, described, scales, grid, attributes).items():
+        name = f"{ZARR}/{folder}zarr.json"
+        files[name] = _write_file(tmp / name, readable_json(group_metadata(group)))
+    return files
+
+
+def _cf_attributes(description):
+    """Return the attributes of an array: CF names that xarray decodes, and the bound of the error."""
+    encoding = description["encoding"]
+    found = {"softlabels": {"encoding": encoding, "error": description["error"], "channels": description["channels"]}}
+    if encoding["kind"] == "integer":
+        code = Integer(encoding["dtype"], encoding["lo"], encoding["hi"])
+        found |= {"scale_factor": code.scale, "add_offset": code.lo}
+    return found
+
+
+def _groups(layers, described, scales, grid, attributes):
+    """Return folder to attributes of every group of the entry."""
+    own = {"format": FORMAT_VERSION, "grid": grid.to_json(), "layers": described, "attributes": attributes}
+    groups = {"": {"softlabels": own}}
+    images = [layer for layer in layers if layer.role == "image"]
+    if images:
+        groups[""]["ome"] = ngff.image_attributes(scales["image"], images[0].channels, _display_window(images[0]))
+    if scales["labels"]:
+        groups["labels/"] = {"ome": ngff.labels_attributes([scale["name"] for scale in scales["labels"]])}
+    for scale in scales["labels"]:
+        groups[f"labels/{scale['name']}/"] = {"ome": ngff.label_attributes(scale, bool(images))}
+    return groups
+
+
+def _display_window(layer):
+    """Return the range of stored values that a viewer should show."""
+    if isinstance(layer.encoding, Integer):
+        return 0.0, float(np.iinfo(layer.encoding.dtype).max)
+    finite = layer.values[np.isfinite(layer.values)] if layer.values.dtype.kind == "f" else layer.values
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    return (low, high) if low < high else (low, low + 1.0)
+
+
+def _write_file(path, content):
+    """Write and sync a small file; return the manifest's record of it."""
+    with new_file(path) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _sync_folders(top):
+    """Make the names of all files under `top` durable, innermost first."""
+    for folder, _, _ in os.walk(top, topdown=False):
+        _sync_folder(folder)
+
+
+def _sync_folder(folder):
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,248 @@
+"""Reading a published entry: whole or absent, every byte that is returned has been checked.
+
+An `Entry` holds no open file and no lock: it may be pickled, shared between threads, and used after a fork or a spawn.
+Needs numpy, and zarr's own compression and checksum packages; zarr itself only for `Entry.stored`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from softlabels.errors import FormatError, InputError, StoreError
+from softlabels.grid import Grid
+from softlabels.quantise import encoding_from_json
+from softlabels.store.format import (
+    FORMAT_VERSION,
+    MANIFEST,
+    PROVENANCE,
+    QUALITY,
+    REMEDY,
+    ZARR,
+    entry_folder,
+    grid_of_chunks,
+    shard_path,
+    unsealed_json,
+)
+from softlabels.store.shard import read_index, read_window
+
+#: Files up to this size are hashed whenever an entry is opened; larger ones carry a checksum per chunk.
+_SMALL_FILE = 2**18
+
+
+def open_entry(store: Path, key: str, manifest_digest: str | None = None) -> Entry | None:
+    """Return the entry of `key`, or None if the store does not have it.
+
+    Parameters
+    ----------
+    store : path
+        The store's folder.
+    key : str
+        64 hex digits.
+    manifest_digest : str, optional
+        What a receipt or an index promised; another digest is a FormatError.
+
+    Raises
+    ------
+    FormatError
+        If a file is missing, has another size than the manifest says, or a small file another hash; or if the entry is
+        that of another key or of another format version.
+    """
+    folder = entry_folder(store, key)
+    try:
+        return _opened(folder, key, manifest_digest)
+    except (FormatError, FileNotFoundError, NotADirectoryError) as error:
+        # Discarding renames the folder first: if it is gone now, the reader has met an absent entry, not a damaged one.
+        if not folder.exists():
+            return None
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"{error.filename}: a file of entry {key} is missing; {REMEDY}") from None
+    except PermissionError as error:
+        raise StoreError(f"{error.filename}: may not be read; ask the store's owner for read permission") from None
+
+
+def _opened(folder, key, manifest_digest):
+    """Return the entry in `folder` after the checks that every opening makes."""
+    content = (folder / MANIFEST).read_bytes()
+    manifest = unsealed_json(content, folder / MANIFEST)
+    if manifest["format"] != FORMAT_VERSION:
+        raise FormatError(f"{folder}: got format {manifest['format']}, expected {FORMAT_VERSION}; {REMEDY}")
+    if manifest["key"] != key:
+        raise FormatError(f"{folder / MANIFEST}: this is the entry of key {manifest['key']}, not of {key}; {REMEDY}")
+    digest = hashlib.sha256(content).hexdigest()
+    if manifest_digest not in (None, digest):
+        raise FormatError(
+            f"{folder / MANIFEST}: got manifest {digest[:12]}, expected {manifest_digest[:12]} as the receipt says; "
+            "run the pipeline again to write the receipts and the index anew"
+        )
+    small = {}
+    for name, record in manifest["files"].items():
+        size = (folder / name).stat().st_size
+        if size != record["size"]:
+            raise FormatError(f"{folder / name}: got {size} bytes, expected {record['size']}; {REMEDY}")
+        if size <= _SMALL_FILE:
+            small[name] = content = (folder / name).read_bytes()
+            if hashlib.sha256(content).hexdigest() != record["sha256"]:
+                raise FormatError(f"{folder / name}: the file is damaged (sha256 differs from the manifest); {REMEDY}")
+    root = json.loads(small[f"{ZARR}/zarr.json"])["attributes"]["softlabels"]
+    return Entry(folder, key, digest, manifest["files"], root, json.loads(small[QUALITY]))
+
+
+class Entry:
+    """One published, immutable result: named layers on one grid. Made by `Store.find`, `Store.publish`, `open_entry`.
+
+    Attributes
+    ----------
+    path, zarr_path : Path
+        The entry's folder, and the Zarr group in it.
+    key, manifest_digest : str
+        What was asked for, and the sha256 of MANIFEST.json: equal results have equal digests.
+    attributes, quality : dict
+        What the stage recorded about the result.
+    grid : Grid
+        Where the voxels lie.
+    files : dict
+        The manifest: file to its size, sha256 and, for arrays, the checksum of each chunk.
+    """
+
+    def __init__(self, path: Path, key: str, manifest_digest: str, files: dict, root: dict, quality: dict):
+        self.path, self.key, self.manifest_digest = Path(path), key, manifest_digest
+        self.quality, self.attributes = quality, root["attributes"]
+        self.grid = Grid.from_json(root["grid"])
+        self.files, self._layers, self._indexes = files, root["layers"], {}
+
+    def __repr__(self):
+        return f"Entry({self.key[:12]}, {', '.join(f'{n} {self.shape(n)}' for n in self.layers)})"
+
+    @property
+    def zarr_path(self) -> Path:
+        """The Zarr group, which any Zarr v3 reader opens."""
+        return self.path / ZARR
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers, in the order they were published."""
+        return tuple(layer["name"] for layer in self._layers)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files on disk."""
+        sealed = sum((self.path / name).stat().st_size for name in (MANIFEST, PROVENANCE))
+        return sealed + sum(record["size"] for record in self.files.values())
+
+    @property
+    def n_files(self) -> int:
+        """Number of files on disk: the manifest's, the manifest itself and the provenance."""
+        return len(self.files) + 2
+
+    @property
+    def provenance(self) -> dict:
+        """Who made the entry, where, when and how long it took."""
+        path = self.path / PROVENANCE
+        try:
+            return unsealed_json(path.read_bytes(), path)
+        except FileNotFoundError:
+            raise FormatError(f"{path}: the file is missing; {REMEDY}") from None
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return (C, D, H, W) or (D, H, W) of a layer."""
+        return tuple(self._layer(name)["shape"])
+
+    def channels(self, name: str) -> tuple[str, ...] | None:
+        """Return the names of a layer's channels; None if it has no channel axis."""
+        names = self._layer(name)["channels"]
+        return None if names is None else tuple(names)
+
+    def dtype(self, name: str) -> np.dtype:
+        """Return the dtype that `read` gives."""
+        return np.dtype(self._layer(name)["values_dtype"])
+
+    def chunks(self, name: str) -> tuple[int, ...]:
+        """Return the chunk shape of a layer on disk."""
+        return tuple(self._layer(name)["chunks"])
+
+    def error(self, name: str) -> dict:
+        """Return a layer's encoding, its bound and the largest error measured when it was written."""
+        return self._layer(name)["encoding"] | self._layer(name)["error"]
+
+    def read(self, name: str, window=None) -> np.ndarray:
+        """Return a layer's values: float32 where they were quantised or rounded, else the dtype they came in.
+
+        Parameters
+        ----------
+        name : str
+            One of `layers`.
+        window : tuple, optional
+            Three slices or three (start, stop) pairs over (z, y, x), inside the grid; all channels are read.
+
+        Returns
+        -------
+        np.ndarray
+            (C, d, h, w) or (d, h, w), newly allocated.
+
+        Raises
+        ------
+        FormatError
+            If a byte that was read is not what was published; the message names entry and file.
+
+        Notes
+        -----
+        Costs one opening of a file and the decoding of the chunks that the window touches.
+        """
+        layer = self._layer(name)
+        window = _full_window(window, layer["shape"])
+        out = np.empty([w.stop - w.start for w in window], layer["values_dtype"])
+        file = shard_path(layer)
+        encoding = encoding_from_json(layer["encoding"])
+        try:
+            args = (encoding, self._index(layer), self.files[file]["chunks_crc32c"], window, out)
+            read_window(self.path / file, layer, *args)
+        except FileNotFoundError:
+            raise FormatError(f"{self.path / file}: the file of entry {self.key} is missing; {REMEDY}") from None
+        return out
+
+    def stored(self, name: str):
+        """Return the plain Zarr array, quantised values as they are stored, without this package's own checks."""
+        import zarr
+
+        return zarr.open_array(self.zarr_path / self._layer(name)["path"], mode="r")
+
+    def _layer(self, name):
+        """Return the description of a layer, or raise InputError naming those there are."""
+        for layer in self._layers:
+            if layer["name"] == name:
+                return layer
+        raise InputError(f"entry {self.key[:12]}: got layer {name!r}, expected one of {', '.join(self.layers)}")
+
+    def _index(self, layer):
+        """Return where the layer's chunks lie in its file, read once."""
+        name = layer["name"]
+        if name not in self._indexes:
+            file = shard_path(layer)
+            n_chunks = math.prod(grid_of_chunks(layer["shape"], layer["chunks"]))
+            self._indexes[name] = read_index(self.path / file, self.files[file]["size"], n_chunks)
+        return self._indexes[name]
+
+
+def _full_window(window, shape):
+    """Return one slice with start and stop per axis; channels in full; InputError outside the grid."""
+    space = tuple(shape[-3:])
+    window = (slice(None),) * 3 if window is None else window
+    pairs = [_start_stop(part, n) for part, n in zip(window, space, strict=False)]
+    if len(window) != 3 or any(not 0 <= a < b <= n for (a, b), n in zip(pairs, space, strict=True)):
+        raise InputError(f"window: got {window}, expected three (start, stop) inside the grid {space}")
+    return tuple(slice(0, n) for n in shape[:-3]) + tuple(slice(a, b) for a, b in pairs)
+
+
+def _start_stop(part, size):
+    """Return the start and stop of a slice or a pair; a step makes an empty range, which is refused."""
+    if not isinstance(part, slice):
+        return int(part[0]), int(part[1])
+    if part.step not in (None, 1):
+        return 0, 0
+    return int(part.start or 0), int(size if part.stop is None else part.stop)

@@ -1,0 +1,133 @@
+"""`Store`: the one door to a store's entries."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+from softlabels.errors import InputError, StoreError
+from softlabels.grid import Grid
+from softlabels.store import gc, verify
+from softlabels.store.format import VERSION_FOLDER, entry_folder
+from softlabels.store.publish import Layer, publish_entry
+from softlabels.store.read import Entry, open_entry
+
+_KEY = re.compile("[0-9a-f]{64}")
+
+
+class Store:
+    """A folder of immutable entries, shared by projects, users and jobs on any number of machines.
+
+    Parameters
+    ----------
+    path : path
+        The store's folder. Nothing is created before the first entry is published.
+    n_threads : int, optional
+        Threads that compress; by default the CPUs this process may use.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from softlabels.store import entry_key
+    >>> store = Store(tempfile.mkdtemp() + "/store")
+    >>> key = entry_key(stage="seeds", algorithm="1", params={}, inputs={})
+    >>> store.find(key) is None
+    True
+    >>> seeds = Layer("seeds", np.ones((1, 2, 3, 4), bool), channels=["tumour"])
+    >>> grid = Grid((2, 3, 4), (5.0, 1.0, 1.0))
+    >>> entry, outcome = store.publish(key, [seeds], grid=grid, attributes={}, quality={}, provenance={})
+    >>> outcome, entry.read("seeds").sum(), entry.channels("seeds")
+    ('computed', np.int64(24), ('tumour',))
+    """
+
+    def __init__(self, path: str | os.PathLike, n_threads: int | None = None):
+        self.path = Path(path).absolute()
+        self.n_threads = n_threads or len(os.sched_getaffinity(0))
+        if self.path.exists() and not self.path.is_dir():
+            raise StoreError(f"{self.path}: got a file, expected the store's folder; name another path")
+
+    def __repr__(self):
+        return f"Store({str(self.path)!r})"
+
+    def find(self, key: str, manifest_digest: str | None = None) -> Entry | None:
+        """Return the entry of `key`, or None; FormatError if it is damaged. See `softlabels.store.read.open_entry`.
+
+        The entry is marked as used now, where this user may do that, so that `gc` beside a running pipeline keeps it.
+        """
+        entry = open_entry(self.path, _checked_key(key), manifest_digest)
+        if entry is not None:
+            gc.mark_used(entry.path)
+        return entry
+
+    def publish(
+        self, key: str, layers: Sequence[Layer], *, grid: Grid, attributes: dict, quality: dict, provenance: dict
+    ) -> tuple[Entry, str]:
+        """Publish layers as the entry of `key`, unless another writer was first.
+
+        Parameters
+        ----------
+        key : str
+            From `entry_key`.
+        layers : sequence of Layer
+            All on `grid`.
+        grid : Grid
+            Where the voxels lie.
+        attributes, quality : dict
+            Plain JSON about the result. Deterministic: they are part of the manifest's digest.
+        provenance : dict
+            Plain JSON about the making: who, where, when, how long.
+
+        Returns
+        -------
+        tuple of Entry and str
+            The entry and "computed", or the entry that was there first and "reused".
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written; nothing is published then and nothing is left behind.
+        InputError
+            If a layer does not fit the grid or its encoding.
+        """
+        records = {"attributes": attributes, "quality": quality, "provenance": provenance}
+        return publish_entry(self.path, _checked_key(key), layers, grid=grid, n_threads=self.n_threads, **records)
+
+    def keys(self) -> Iterator[str]:
+        """Yield the keys of all published entries, in order."""
+        root = self.path / VERSION_FOLDER
+        for folder in sorted(root.glob("[0-9a-f][0-9a-f]/*")):
+            if _KEY.fullmatch(folder.name) and folder.name[:2] == folder.parent.name:
+                yield folder.name
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield all published entries, in order of their keys; FormatError at the first damaged one."""
+        for key in self.keys():
+            entry = open_entry(self.path, key)
+            if entry is not None:
+                yield entry
+
+    def verify(self, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> list[verify.Problem]:
+        """Return what is wrong in the store; see `softlabels.store.verify.verify_store`."""
+        return verify.verify_store(self, deep=deep, progress=progress)
+
+    def gc(self, live: Iterable[str], *, delete: bool = False, min_age_s: float = gc.MIN_AGE_S) -> list[gc.Garbage]:
+        """Return, and with `delete` remove, entries that nobody names; see `softlabels.store.gc.collect_garbage`."""
+        return gc.collect_garbage(self, live, delete=delete, min_age_s=min_age_s)
+
+    def discard(self, key: str) -> None:
+        """Remove an entry at once, damaged or not; readers see it whole or absent."""
+        gc.discard_folder(entry_folder(self.path, _checked_key(key)))
+
+    def sweep_stale_tmp(self) -> list[Path]:
+        """Remove and return what killed writers left behind; see `softlabels.store.gc.sweep_stale`."""
+        return gc.sweep_stale(self.path / VERSION_FOLDER)
+
+
+def _checked_key(key):
+    """Return `key` if it is 64 hex digits."""
+    if not (isinstance(key, str) and _KEY.fullmatch(key)):
+        raise InputError(f"store key: got {key!r}, expected 64 hex digits from entry_key")
+    return key
