@@ -162,3 +162,40 @@ def blended(labels, classes, blend, *, stored=None, is_overlapping=False) -> np.
 def _mixed(first, second, share) -> np.ndarray:
     """Return (1-share)*first + share*second in float32."""
     return np.float32(1.0 - share) * first + np.float32(share) * second
+
+
+def entropy_bits(soft_label, *, is_signed=False, is_overlapping=False) -> np.ndarray:
+    """Return how undecided a soft label is at each voxel, in bits.
+
+    Exclusive classes: the entropy of the distribution over them (channels divided by their sum). Overlapping regions
+    and signed maps: the sum of the binary entropies of all channels, a signed value u standing for p = (1+u)/2.
+
+    Parameters
+    ----------
+    soft_label : (C, ...) ndarray
+        Not modified; clipped to [0, 1], or [-1, 1] if signed.
+    is_signed, is_overlapping : bool
+
+    Returns
+    -------
+    (...) ndarray of float32
+        In [0, log2 C] for exclusive classes, else [0, C].
+
+    Examples
+    --------
+    >>> entropy_bits(np.array([[0.5, 1.0], [0.5, 0.0]])).tolist()
+    [1.0, 0.0]
+    >>> entropy_bits(np.array([[0.0, -1.0]]), is_signed=True).tolist()
+    [1.0, 0.0]
+    """
+    share = np.asarray(soft_label, np.float32)
+    share = np.clip((1 + share) / 2 if is_signed else share, 0, 1)
+    if is_signed or is_overlapping:
+        return (_surprise(share) + _surprise(1 - share)).sum(axis=0)
+    total = share.sum(axis=0)
+    return _surprise(share / np.where(total > 0, total, 1)).sum(axis=0)
+
+
+def _surprise(share) -> np.ndarray:
+    """Return -p log2 p, 0 at p = 0."""
+    return -share * np.log2(np.where(share > 0, share, 1))

@@ -12,9 +12,8 @@ import numpy as np
 
 from softlabels.errors import InputError
 
-#: Edge in voxels of the blocks that a `ForegroundTable` counts; near the chunk of a stored volume, so that finding one
-#: voxel decompresses about one chunk.
-BLOCK = 64
+#: Default size of the blocks that a `ForegroundTable` counts, in voxels.
+BLOCK = (64, 64, 64)
 
 
 def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
@@ -191,21 +190,22 @@ class ForegroundTable:
 
     Parameters
     ----------
-    shape : tuple of 3 ints
-        Of the volume, (z, y, x).
+    shape, block : tuple of 3 ints
+        Of the volume and of a block, (z, y, x).
     class_values : tuple of tuples of ints
         The label values of each class.
     counts : (C, bz, by, bx) ndarray of int64
-        Voxels of each class in each block of `BLOCK` voxels per axis.
+        Voxels of each class in each block.
     """
 
     shape: tuple[int, int, int]
+    block: tuple[int, int, int]
     class_values: tuple[tuple[int, ...], ...]
     counts: np.ndarray
 
     @classmethod
-    def build(cls, shape, class_values, read) -> ForegroundTable:
-        """Return the table of a volume, reading it once in slabs of `BLOCK` planes.
+    def build(cls, shape, class_values, read, block=BLOCK) -> ForegroundTable:
+        """Return the table of a volume, reading it once in slabs as thick as a block.
 
         Parameters
         ----------
@@ -215,6 +215,8 @@ class ForegroundTable:
             The label values of each class to count.
         read : callable
             `read(window)` returns the labels in a window of 3 (start, stop) pairs.
+        block : tuple of 3 ints
+            Best the chunk of the stored volume: a draw then decompresses one chunk.
 
         Examples
         --------
@@ -224,15 +226,15 @@ class ForegroundTable:
         [1, 3]
         """
         values = tuple(tuple(int(v) for v in group) for group in class_values)
-        counts = np.zeros((len(values), *(-(-n // BLOCK) for n in shape)), np.int64)
-        for slab, start in enumerate(range(0, shape[0], BLOCK)):
-            labels = read(((start, min(start + BLOCK, shape[0])), (0, shape[1]), (0, shape[2])))
+        counts = np.zeros((len(values), *(-(-n // b) for n, b in zip(shape, block, strict=True))), np.int64)
+        for slab, start in enumerate(range(0, shape[0], block[0])):
+            labels = read(((start, min(start + block[0], shape[0])), (0, shape[1]), (0, shape[2])))
             for class_id, group in enumerate(values):
                 per_row = np.isin(labels, group).sum(axis=0, dtype=np.int64)
                 for axis in (0, 1):
-                    per_row = np.add.reduceat(per_row, np.arange(0, shape[1 + axis], BLOCK), axis=axis)
+                    per_row = np.add.reduceat(per_row, np.arange(0, shape[1 + axis], block[1 + axis]), axis=axis)
                 counts[class_id, slab] = per_row
-        return cls(tuple(shape), values, counts)
+        return cls(tuple(shape), tuple(block), values, counts)
 
     def draw(self, rng, read):
         """Return a random foreground voxel, or None if the volume holds none.
@@ -257,10 +259,10 @@ class ForegroundTable:
         class_id = int(rng.choice(present))
         until = np.cumsum(self.counts[class_id])
         rank = int(rng.integers(totals[class_id]))
-        block = int(np.searchsorted(until, rank, side="right"))
-        rank -= int(until[block - 1]) if block else 0
-        corner = [BLOCK * int(i) for i in np.unravel_index(block, self.counts.shape[1:])]
-        labels = read(tuple((c, min(c + BLOCK, n)) for c, n in zip(corner, self.shape, strict=True)))
+        found = int(np.searchsorted(until, rank, side="right"))
+        rank -= int(until[found - 1]) if found else 0
+        corner = [b * int(i) for b, i in zip(self.block, np.unravel_index(found, self.counts.shape[1:]), strict=True)]
+        labels = read(tuple((c, min(c + b, n)) for c, b, n in zip(corner, self.block, self.shape, strict=True)))
         voxel = np.argwhere(np.isin(labels, self.class_values[class_id]))[rank]
         return tuple(c + int(v) for c, v in zip(corner, voxel, strict=True))
 

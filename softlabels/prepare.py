@@ -180,7 +180,9 @@ def _nonzero_domain(image, everyone, flags: list[str], notes: list[str]) -> np.n
     if not image.any():
         flags.append("domain_is_everything")
         return np.ones(image.shape[1:], bool)
-    inside = binary_fill_holes((image != 0).any(axis=0))
+    occupied = (image != 0).any(axis=0)
+    # A single slice is open above and below: its holes are those of the plane.
+    inside = binary_fill_holes(occupied.squeeze()).reshape(occupied.shape)
     labelled = (everyone != 0).any(axis=0)
     n_added = int((labelled & ~inside).sum())
     if n_added:

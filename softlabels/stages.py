@@ -237,7 +237,13 @@ class _Distance(_Stage):
                 part, seeds, prepared.grid.spacing, domain=domain, n_threads=self.job.threads, **options
             )
             maps += [{"map": f"{name}:{c}", **r} for c, r in zip(seeds_entry.channels("seeds"), report, strict=True)]
-            log.info("%s distance over %s: %d maps done of %d", self.job.case.id, name, len(maps), distance.size // out[0].size)
+            log.info(
+                "%s distance over %s: %d maps done of %d",
+                self.job.case.id,
+                name,
+                len(maps),
+                distance.size // out[0].size,
+            )
         layer = Layer(
             "distance",
             distance.reshape(-1, *distance.shape[2:]),

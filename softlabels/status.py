@@ -34,7 +34,9 @@ def summarise(plan: Plan, cases: list[Case], results: Path) -> list[dict]:
             {
                 "node": node_id,
                 "stage": node.stage,
-                "targets": [name for name, target in plan.targets.items() if target and node_id in plan.upstream(target)],
+                "targets": [
+                    name for name, target in plan.targets.items() if target and node_id in plan.upstream(target)
+                ],
                 "done": len(done),
                 "of": len(cases),
                 "computed": outcomes["computed"],

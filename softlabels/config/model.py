@@ -74,7 +74,9 @@ def parse_config(raw: Any, source: str = "config") -> Config:
     'cpu'
     """
     if not isinstance(raw, dict):
-        raise ConfigError(f"{source}: got {type(raw).__name__}, expected keys and values. See the comments in config.yaml")
+        raise ConfigError(
+            f"{source}: got {type(raw).__name__}, expected keys and values. See the comments in config.yaml"
+        )
     sections, faults = _validated_sections(raw)
     faults += _cross_faults(sections)
     if faults:
@@ -196,7 +198,9 @@ def _engine_faults(target: GeodesicTarget, sections: dict) -> list[str]:
             faults.append(f"distance.{weight}: has no effect for metric {parameters['metric']}. Remove it")
     has_metric = {"fastgeodis": "sum", "geodistk": "harmonic"}.get(engine)
     if has_metric and parameters["metric"] != has_metric:
-        faults.append(f"engine {engine} has metric '{has_metric}' only, got '{parameters['metric']}'. Change one of them")
+        faults.append(
+            f"engine {engine} has metric '{has_metric}' only, got '{parameters['metric']}'. Change one of them"
+        )
     prepare = sections.get("prepare")
     if has_metric and prepare and prepare.domain != "none":
         faults.append(f"engine {engine} knows no domain, got prepare.domain '{prepare.domain}'. Use engine softlabels")

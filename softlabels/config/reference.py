@@ -32,7 +32,15 @@ def _page() -> str:
     methods = [(f"target: method {m.model_fields['method'].annotation.__args__[0]}", m) for m in _target_models()]
     parts = ["# Every key of config.yaml", "", "Made from `softlabels/config` by `python -m softlabels reference`."]
     for title, model in (*_SECTIONS, *methods):
-        parts += ["", f"## {title}", "", (model.__doc__ or "").strip(), "", "| key | values | default | meaning |", "|---|---|---|---|"]
+        parts += [
+            "",
+            f"## {title}",
+            "",
+            (model.__doc__ or "").strip(),
+            "",
+            "| key | values | default | meaning |",
+            "|---|---|---|---|",
+        ]
         parts += [_row(name, field) for name, field in model.model_fields.items()]
     return "\n".join(parts) + "\n"
 

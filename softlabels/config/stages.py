@@ -26,6 +26,7 @@ class Prepare(Section):
     interpolation: Literal["linear", "bspline"] = Field(
         "linear", description="of the image when it is resampled; labels always take the nearest voxel"
     )
+    antialias: bool = Field(False, description="smooth the image before it is resampled to a coarser grid")
     clip_percentiles: tuple[Percentile, Percentile] | None = Field(
         None, description="clip intensities of each channel to these percentiles, e.g. [0.5, 99.5]"
     )
@@ -33,7 +34,8 @@ class Prepare(Section):
         "none", description="of each channel, after clipping: mean 0 and deviation 1, or range [0, 1]"
     )
     domain: Literal["none", "nonzero"] = Field(
-        "none", description="where statistics are taken and distances may run: everywhere, or where any channel is not 0"
+        "none",
+        description="where statistics are taken and distances may run: everywhere, or where any channel is not 0",
     )
     crop: Literal["none", "nonzero", "labels"] = Field(
         "none", description="keep the bounding box of the whole volume, of non-zero voxels, or of labelled voxels"

@@ -11,7 +11,9 @@ from softlabels.config import load_config, parse_config
 from softlabels.plan import canonical_json, make_plan
 
 # Jobs call `python`: the one that runs snakemake, unless a software environment puts its own in front.
+# They find the package of this checkout, also in an environment where only its dependencies are installed.
 os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")]))
 
 # Snakemake's YAML reader drops duplicate keys in silence; ours refuses them.
 for path in workflow.configfiles:
@@ -36,8 +38,7 @@ def final_outputs():
 
 def case_files(wildcards):
     """Return the files of a case: images, label and further raters."""
-    case = CASES[wildcards.case]
-    return [*case.images, case.label, *case.raters]
+    return [path for _, path in CASES[wildcards.case].files()]
 
 
 def upstream_receipts(wildcards):

@@ -1,0 +1,19 @@
+"""The commands a person types, and the one that the rules call. Each only reads arguments, calls, and prints."""
+
+import sys
+
+from softlabels.cli.project import app
+from softlabels.errors import SoftLabelsError
+
+# Importing a module registers its commands, in the order of the help page.
+from softlabels.cli import start, run, look, keep  # noqa: F401, I001
+
+
+def main() -> None:
+    """Run a command; a softlabels error ends it with one line on stderr and exit code 1."""
+    try:
+        app()
+    except SoftLabelsError as error:
+        where = "".join(f"\n  in {note}" for note in getattr(error, "__notes__", []))
+        print(f"softlabels: {error}{where}", file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,109 @@
+"""Commands for the beginning: a new project, its inputs, what a run would cost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from softlabels.cli.project import DEFAULT_CONFIG, ConfigPath, Project, app
+from softlabels.errors import InputError
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="where to write config.yaml and cases.tsv")] = Path("."),
+    nnunet: Annotated[Path | None, typer.Option(help="an nnU-Net raw data set to take cases and labels from")] = None,
+    msd: Annotated[Path | None, typer.Option(help="a Medical Segmentation Decathlon task")] = None,
+    brats: Annotated[Path | None, typer.Option(help="a folder of BraTS cases")] = None,
+    profile: Annotated[str | None, typer.Option(help="install a Snakemake profile for your user: slurm")] = None,
+) -> None:
+    """Begin a project: write config.yaml and cases.tsv, from a data set if one is named."""
+    from softlabels.cases import write_sheet
+    from softlabels.config.template import config_template
+
+    if profile:
+        print(f"profile: {_install_profile(profile)}")
+        return
+    sources = {"import_nnunet": nnunet, "import_msd": msd, "import_brats": brats}
+    chosen = [(name, path) for name, path in sources.items() if path]
+    if len(chosen) > 1:
+        raise InputError("init: got several data sets, expected one of --nnunet, --msd, --brats")
+    cases, channels, labels = [], ["image"], {"background": 0, "foreground": 1}
+    if chosen:
+        import softlabels.importers
+
+        cases, channels, labels = getattr(softlabels.importers, chosen[0][0])(chosen[0][1])
+    written = {folder / "config.yaml": None, folder / "cases.tsv": None}
+    for path in written:
+        if path.exists():
+            raise InputError(f"{path}: exists already. Choose another folder, or delete it first")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(config_template(list(channels), labels))
+    write_sheet(cases, folder / "cases.tsv", channels)
+    print(f"{folder}: config.yaml and cases.tsv written, {len(cases)} cases. Next: softlabels check, then snakemake")
+
+
+def _install_profile(name: str) -> Path:
+    """Copy a profile of the checkout to where `snakemake --profile NAME` looks; return the folder."""
+    import shutil
+
+    source = Path(__file__).resolve().parents[2] / "workflow" / "profiles" / name
+    if not (source / "config.yaml").exists():
+        known = sorted(path.name for path in source.parent.glob("*") if path.is_dir())
+        raise InputError(f"profile {name!r}: not among {known}. Run this from an editable install of a checkout")
+    target = Path.home() / ".config" / "snakemake" / name
+    if target.exists():
+        raise InputError(f"{target}: exists already and is yours. Delete it first to get the shipped one")
+    shutil.copytree(source, target)
+    return target
+
+
+@app.command()
+def check(
+    config: ConfigPath = DEFAULT_CONFIG,
+    threads: Annotated[
+        int | None, typer.Option(help="cases read at once; default: the cores this process may use")
+    ] = None,
+) -> None:
+    """Read every file of every case to its last byte and print all problems at once."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from rich.progress import track
+
+    from softlabels.volumes import check_case
+
+    project = Project.load(config)
+    checks = project.plan.nodes[project.plan.prepare].checks
+    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+        found = pool.map(lambda case: check_case(case, threads=1, **checks), project.cases)
+        problems = [p for case in track(found, "Reading", len(project.cases)) for p in case]
+    for problem in problems:
+        print(f"{'fault' if problem.is_fault else 'note '}  {problem}")
+    faults = sum(problem.is_fault for problem in problems)
+    bad = len({problem.case_id for problem in problems if problem.is_fault})
+    print(f"{len(project.cases)} cases: {len(project.cases) - bad} good, {bad} with {faults} faults")
+    raise typer.Exit(1 if faults else 0)
+
+
+@app.command()
+def reference(
+    check: Annotated[bool, typer.Option(help="only say whether the files are up to date")] = False,
+    folder: Annotated[Path, typer.Option(help="the checkout")] = Path("."),
+) -> None:
+    """Write the config's JSON schema and reference page from the model that defines them."""
+    from softlabels.config.reference import reference_files
+
+    stale = []
+    for name, text in reference_files().items():
+        path = folder / name
+        if not path.exists() or path.read_text() != text:
+            stale.append(name)
+            if not check:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+    if check and stale:
+        raise InputError(f"{', '.join(stale)}: not what softlabels/config says. Run 'python -m softlabels reference'")
+    print("up to date" if not stale else f"written: {', '.join(stale)}")

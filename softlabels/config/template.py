@@ -1,0 +1,66 @@
+"""The commented config.yaml that `softlabels init` writes for a new project."""
+
+from __future__ import annotations
+
+from string import Template
+
+from softlabels.config.labels import LabelSet
+
+_TEMPLATE = Template("""\
+# Written by `softlabels init`. Every key, its unit, legal values and default: docs/config.md.
+
+# The case sheet: columns case, image:<channel>... (or one `image`), label, and optionally split.
+cases: cases.tsv
+# The store may be shared between projects and users; results belong to this project.
+store: store
+results: results
+
+# Names of the image channels, in the order of the sheet's columns.
+channels: [$channels]
+
+# nnU-Net's grammar: name: integer, name: [integers] for a region, and `ignore` with the highest integer.
+labels:
+$labels
+
+prepare:
+  spacing: native             # or [z, y, x] in mm
+  clip_percentiles: [0.5, 99.5]
+  normalise: zscore           # none | zscore | minmax
+  domain: none                # none | nonzero: where statistics are taken and distances may run
+  crop: none                  # none | nonzero | labels
+
+# The soft labels to compute, by names of your own. Anything left out takes the method's published default.
+targets:
+$targets
+device: cpu                   # cpu | cuda: the results are the same, bit for bit
+engine: softlabels            # fastgeodis | geodistk only for parity with published results
+""")
+
+_GEOLS = """\
+  geols:
+    method: geols
+    variant: paper
+    seeds: {strategy: skeleton}
+    alpha: 0.1                # applied by the loader: changing it computes nothing
+"""
+_SING = """\
+  sing:
+    method: sing
+    variant: paper
+    delta: 0.5                # applied by the loader
+"""
+
+
+def config_template(channels: list[str], labels: dict[str, int | list[int]]) -> str:
+    """Return a config.yaml for the channels and labels of a data set.
+
+    GeoLS needs exclusive classes, so overlapping regions begin with SiNG alone.
+
+    Examples
+    --------
+    >>> "channels: [CT]" in config_template(["CT"], {"background": 0, "liver": 1})
+    True
+    """
+    shown = "\n".join(f"  {name}: {value}" for name, value in labels.items())
+    targets = _SING if LabelSet.parse(labels).is_overlapping else _GEOLS + _SING
+    return _TEMPLATE.substitute(channels=", ".join(channels), labels=shown, targets=targets)

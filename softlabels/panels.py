@@ -1,0 +1,227 @@
+"""How one slice of each kind of map is drawn: colours, limits, outlines and a labelled colour bar.
+
+matplotlib is used without pyplot: no global state and no display.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
+from matplotlib.figure import Figure
+
+from softlabels.errors import InputError
+
+#: Class colours: Okabe and Ito's palette, which colour-blind readers can tell apart; repeated beyond seven classes.
+PALETTE = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
+#: With more classes than this, their colour bar has no names.
+MAX_NAMED = 10
+#: Colour map and, where it is fixed, its ends.
+SCALES = {
+    "image": ("gray", None),
+    "distance": ("magma", None),
+    "probability": ("viridis", (0.0, 1.0)),
+    "signed": ("RdBu_r", (-1.0, 1.0)),
+    "level": ("RdBu_r", None),
+    "entropy": ("inferno", None),
+}
+STYLES = ("labels", "seeds", *SCALES)
+_PANEL_INCHES = 2.7
+_DIM = 0.65
+_TEXT = {"fontsize": 8, "color": "white", "ha": "center", "va": "center", "alpha": 0.9}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a page.
+
+    Parameters
+    ----------
+    title : str
+    style : str
+        One of `STYLES`.
+    values : ndarray
+        (h, w) map; (C, h, w) masks for "labels" and "seeds".
+    bar : str
+        Label of the colour bar, with unit.
+    under : (h, w) ndarray, optional
+        Image beneath "labels" and "seeds".
+    outline : (C, h, w) ndarray of bool, optional
+        Masks whose edges are drawn.
+    names : tuple of str
+        Of the C classes, for "labels" and "seeds".
+    """
+
+    title: str
+    style: str
+    values: np.ndarray
+    bar: str
+    under: np.ndarray | None = None
+    outline: np.ndarray | None = None
+    names: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if self.style not in STYLES:
+            raise InputError(f"panel style: got {self.style!r}, expected one of {', '.join(STYLES)}")
+
+
+def draw_page(rows, *, spacing, letters, title, footer) -> Figure:
+    """Return a figure with a grid of panels.
+
+    Parameters
+    ----------
+    rows : list of lists of Panel
+        All slices of one row have one shape.
+    spacing : tuple of 2 floats
+        mm per voxel: down, along. The pictures keep their shape in mm.
+    letters : tuple of 4 str
+        Patient directions at the left, right, top and bottom edge of each row's first panel.
+    title, footer : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    n_columns = max(len(row) for row in rows)
+    heights = [_PANEL_INCHES * np.clip(_height_to_width(row[0], spacing), 0.35, 2.0) for row in rows]
+    size = (n_columns * (_PANEL_INCHES + 0.85) + 0.2, sum(heights) + 0.4 * len(rows) + 0.6)
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.02, hspace=0.02)
+    figure.suptitle(title, fontsize=12, fontweight="bold", x=0.012, ha="left")
+    figure.supxlabel(footer, fontsize=8, color="#555555", x=0.012, ha="left")
+    axes = figure.subplots(len(rows), n_columns, squeeze=False, height_ratios=heights)
+    for row, row_axes in zip(rows, axes, strict=True):
+        for column, ax in enumerate(row_axes):
+            if column < len(row):
+                _draw_panel(ax, row[column], spacing[0] / spacing[1])
+            else:
+                ax.set_axis_off()
+        _write_letters(row_axes[0], letters)
+    return figure
+
+
+def save_png(figure: Figure, path, dpi: int = 150) -> None:
+    """Write a figure as PNG, in one step; equal figures give equal bytes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": None})
+    os.replace(temporary, path)
+
+
+def _height_to_width(panel: Panel, spacing) -> float:
+    """Return the ratio of a panel's sides in mm."""
+    height, width = panel.values.shape[-2:]
+    return height * spacing[0] / (width * spacing[1])
+
+
+def _draw_panel(ax, panel: Panel, aspect: float) -> None:
+    """Draw one panel with its title and colour bar."""
+    ax.set_title(panel.title, fontsize=9)
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    if panel.style in ("labels", "seeds"):
+        _draw_masks(ax, panel, aspect)
+    else:
+        _draw_map(ax, panel, aspect)
+    ax.set_xlim(-0.5, panel.values.shape[-1] - 0.5)
+    ax.set_ylim(panel.values.shape[-2] - 0.5, -0.5)
+
+
+def _draw_map(ax, panel: Panel, aspect: float) -> None:
+    """Draw a map of numbers; what is not finite stays grey."""
+    colours, fixed = SCALES[panel.style]
+    low, high = fixed or _limits(panel)
+    picture = ax.imshow(
+        np.ma.masked_invalid(panel.values), cmap=colours, vmin=low, vmax=high, aspect=aspect, interpolation="nearest"
+    )
+    ax.set_facecolor("#bbbbbb")
+    if panel.outline is not None:
+        edge = "black" if panel.style in ("signed", "level") else "white"
+        _draw_outlines(ax, panel.outline, [edge] * len(panel.outline), 0.7)
+    finite = panel.values[np.isfinite(panel.values)]
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}.get(
+        (bool(finite.min(initial=low) < low), bool(finite.max(initial=high) > high)), "neither"
+    )
+    _finish_bar(ax.figure.colorbar(picture, cax=_bar_axes(ax), extend=extend), panel.bar)
+
+
+def _limits(panel: Panel) -> tuple[float, float]:
+    """Return the ends of a scale that the values decide."""
+    finite = panel.values[np.isfinite(panel.values)]
+    if finite.size == 0:
+        return 0.0, 1.0
+    if panel.style == "image":
+        low, high = np.percentile(finite, [0.5, 99.5])
+    elif panel.style == "level":
+        high = np.percentile(np.abs(finite), 99.5)
+        low = -high
+    elif panel.style == "distance":
+        low, high = 0.0, np.percentile(finite, 99.5)
+    else:
+        low, high = 0.0, finite.max()
+    return float(low), float(high if high > low else low + 1)
+
+
+def _draw_masks(ax, panel: Panel, aspect: float) -> None:
+    """Draw classes in their colours on the dimmed image: filled regions, or seeds as dots within outlines."""
+    low, high = _limits(Panel("", "image", panel.under, ""))
+    grey = np.clip((panel.under - low) / (high - low), 0, 1) * (_DIM if panel.style == "seeds" else 1.0)
+    colours = [PALETTE[i % len(PALETTE)] for i in range(len(panel.values))]
+    page = np.repeat(np.nan_to_num(grey)[..., None], 3, axis=-1)
+    if panel.style == "labels":
+        # Largest first, so that regions within regions stay visible.
+        for i in np.argsort([-mask.sum() for mask in panel.values], kind="stable"):
+            page[panel.values[i]] = 0.45 * page[panel.values[i]] + 0.55 * np.array(to_rgb(colours[i]))
+    ax.imshow(page, aspect=aspect, interpolation="nearest")
+    outline = panel.values if panel.style == "labels" else panel.outline
+    if outline is not None:
+        _draw_outlines(ax, outline, colours, 0.9 if panel.style == "labels" else 0.5)
+    if panel.style == "seeds":
+        points = 72 * _PANEL_INCHES / page.shape[1]
+        for mask, colour in zip(panel.values, colours, strict=True):
+            rows, columns = np.nonzero(mask)
+            ax.scatter(columns, rows, s=max(points**2, 2.0), c=colour, marker="s", linewidths=0)
+    _class_bar(ax, panel, colours)
+
+
+def _draw_outlines(ax, masks, colours, width: float) -> None:
+    """Draw the edge of each mask."""
+    for mask, colour in zip(masks, colours, strict=True):
+        if mask.any() and not mask.all():
+            ax.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=width)
+
+
+def _class_bar(ax, panel: Panel, colours) -> None:
+    """Add a colour bar with one field per class."""
+    from matplotlib.cm import ScalarMappable
+
+    n = len(colours)
+    scale = ScalarMappable(BoundaryNorm(np.arange(n + 1) - 0.5, max(n, 2)), ListedColormap(colours * (2 if n == 1 else 1)))
+    bar = ax.figure.colorbar(scale, cax=_bar_axes(ax), ticks=range(n) if n <= MAX_NAMED else [])
+    _finish_bar(bar, panel.bar)
+    if n <= MAX_NAMED:
+        bar.ax.set_yticklabels([name.replace("_", " ") for name in panel.names], rotation=90, va="center")
+
+
+def _bar_axes(ax):
+    """Return axes for a colour bar as high as the picture, just right of it."""
+    return ax.inset_axes((1.03, 0.0, 0.05, 1.0))
+
+
+def _finish_bar(bar, label: str) -> None:
+    """Label a colour bar in small print."""
+    bar.set_label(label, fontsize=8)
+    bar.ax.tick_params(labelsize=7, length=2)
+    bar.outline.set_linewidth(0.4)
+
+
+def _write_letters(ax, letters) -> None:
+    """Write the patient directions at the four edges."""
+    places = ((0.04, 0.5), (0.96, 0.5), (0.5, 0.96), (0.5, 0.04))
+    for letter, (x, y) in zip(letters, places, strict=True):
+        ax.text(x, y, letter, transform=ax.transAxes, **_TEXT)
