@@ -126,7 +126,7 @@ def _channel_axis(path, fields, n_axes: int) -> int | None:
     without = [axis for axis, vector in enumerate(vectors) if vector is None]
     if not vectors and len(kinds) == n_axes:
         without = [axis for axis, kind in enumerate(kinds) if kind not in _SPACE_KINDS]
-    elif not vectors and n_axes == 4:
+    elif n_axes == 4 and not without:
         without = [3]
     if len(without) > 1 or (without and without[0] not in (0, n_axes - 1)):
         raise InputError(f"{path}: got axes {without} outside space, expected at most one, the first or the last")
@@ -136,13 +136,14 @@ def _channel_axis(path, fields, n_axes: int) -> int | None:
 def _geometry(path, fields, n_space: int, channel: int | None, notes: list[str]):
     """Return the affine to RAS+ mm and the voxel size (x, y, z) in mm."""
     n_axes = n_space + (channel is not None)
-    vectors = [v for v in _vectors(path, fields, n_axes) if v is not None]
+    vectors = [v for axis, v in enumerate(_vectors(path, fields, n_axes)) if axis != channel]
     affine = np.eye(4)
     if vectors:
         origin = fields.get("space origin", "").strip("()").replace(",", " ")
         offset = parse_numbers(path, origin, float, "space origin") or [0.0] * len(vectors[0])
-        if {len(v) for v in vectors} != {len(offset)} or len(offset) not in (2, 3) or len(offset) < n_space:
+        if {len(v) for v in vectors} != {len(offset)} or not n_space <= len(offset) <= 4:
             raise InputError(f"{path}: got {len(offset)}D origin for directions {vectors}; its header is damaged")
+        vectors, offset = [v[:3] for v in vectors], offset[:3]
         affine[: len(offset), :n_space] = np.array(vectors).T
         affine[: len(offset), 3] = offset
         affine[: len(offset)] *= _unit(path, fields)
@@ -156,14 +157,11 @@ def _geometry(path, fields, n_space: int, channel: int | None, notes: list[str])
             raise InputError(f"{path}: got spacings {spacings}, expected one for each of {n_axes} axes")
         in_space = [v for axis, v in enumerate(spacings) if axis != channel]
         affine[range(n_space), range(n_space)] = in_space
-    signs = _TO_RAS.get(fields.get("space", "").lower())
-    if signs is not None:
-        affine[:3] *= np.array(signs, float)[:, None]
-    elif "space" in fields:
-        notes.append(f"NRRD space {fields['space']!r} is not anatomical: axes taken as right, anterior, superior")
-    elif vectors and n_space == 2 and len(offset) == 2:
-        affine[:2] *= -1.0
-    return affine, tuple(float(v) for v in np.linalg.norm(affine[:3, :3], axis=0))
+    space = fields.get("space", "lps").lower()
+    if space not in _TO_RAS:
+        notes.append(f"NRRD space {space!r} is not anatomical: axes taken as left, posterior, superior")
+    affine[:3] *= np.array(_TO_RAS.get(space, _TO_RAS["lps"]), float)[:, None]
+    return affine, tuple(float(f"{v:.12g}") for v in np.linalg.norm(affine[:3, :3], axis=0))
 
 
 def _unit(path, fields) -> float:
