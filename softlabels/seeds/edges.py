@@ -60,9 +60,12 @@ def canny_seeds(mask: np.ndarray, mode: str = "volume", sigma: float = 1.0) -> n
     seeds = np.zeros(mask.shape, bool)
     boundary = boundary_seeds(mask, "both")
     if boundary.any():
-        # Beyond this box the mask is constant along each axis, as the filters' `nearest` border takes it to be.
-        box = bounding_box(boundary, margin=int(_TRUNCATE * sigma + 0.5) + 2)
-        seeds[box] = _volume_edges(mask[box], sigma)
+        reach = int(_TRUNCATE * sigma + 0.5) + 2
+        box = bounding_box(boundary, margin=reach)
+        # Outside the volume, and outside the box too, the mask is what it is at the nearest voxel inside.
+        weak, strong = _volume_edges(np.pad(mask[box], reach, mode="edge"), sigma)
+        inner = (slice(reach, -reach),) * 3
+        seeds[box] = _linked(weak[inner], strong[inner])
     return seeds
 
 
@@ -104,8 +107,8 @@ def _slice_edges(section: np.ndarray, sigma: float) -> np.ndarray:
     return canny(~section, sigma=sigma)
 
 
-def _volume_edges(mask: np.ndarray, sigma: float) -> np.ndarray:
-    """Return the 3D Canny edges of a mask that goes on unchanged beyond its box."""
+def _volume_edges(mask: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return which voxels are maxima of the gradient above the low and above the high threshold."""
     smooth = ndimage.gaussian_filter(mask.astype(np.float64), sigma, mode="nearest", truncate=_TRUNCATE)
     # A quarter: scipy's 3D Sobel smooths with [1, 2, 1] along one axis more than the 2D one of the thresholds.
     gradient = [ndimage.sobel(smooth, axis, mode="nearest") / 4 for axis in range(3)]
@@ -120,7 +123,12 @@ def _volume_edges(mask: np.ndarray, sigma: float) -> np.ndarray:
         is_edge &= ndimage.map_coordinates(magnitude, neighbour, order=1, mode="nearest") <= height
     weak = np.zeros(mask.shape, bool)
     weak[candidates] = is_edge
+    return weak, weak & (magnitude >= _HIGH)
+
+
+def _linked(weak: np.ndarray, strong: np.ndarray) -> np.ndarray:
+    """Return the 26-connected pieces of `weak` that hold a strong voxel."""
     pieces, n_pieces = ndimage.label(weak, _ALL_26)
-    is_strong = np.zeros(n_pieces + 1, bool)
-    is_strong[pieces[weak & (magnitude >= _HIGH)]] = True
-    return is_strong[pieces]
+    is_kept = np.zeros(n_pieces + 1, bool)
+    is_kept[pieces[strong]] = True
+    return is_kept[pieces]
