@@ -127,6 +127,7 @@ class SoftLabelDataset(Dataset):
             raise InputError(f"foreground_fraction: got {foreground_fraction}, expected a number in [0, 1]")
         if patches_per_case < 1:
             raise InputError(f"patches_per_case: got {patches_per_case}, expected an integer >= 1")
+        sample_rng(seed, 0, 0)  # refuses a wrong seed here, not in a worker
         content = _read_index(Path(index))
         described = _chosen(content["targets"], target, "target", index)
         self.mode, self.seed, self.dtype, self.image_pad = mode, seed, dtype, image_pad
@@ -260,7 +261,9 @@ class _OpenCase:
         with _named(self.id, role, key):
             entry = open_entry(store_path, key, address["manifest"])
             if entry is None:
-                raise FormatError(f"it is not in store {store_path}. Run snakemake again, or point the index at its store")
+                raise FormatError(
+                    f"it is not in store {store_path}. Run snakemake again, or point the index at its store"
+                )
         return entry
 
 
@@ -362,7 +365,9 @@ def _checked_patch(mode: str, patch_size):
     """Return whether samples are 2D, and the patch size (z, y, x) or None for whole volumes."""
     if mode == "whole":
         if patch_size is not None:
-            raise InputError(f"patch_size: got {patch_size}, expected None in mode 'whole'; use mode 'random' or 'grid'")
+            raise InputError(
+                f"patch_size: got {patch_size}, expected None in mode 'whole'; use mode 'random' or 'grid'"
+            )
         return False, None
     is_2d = np.size(patch_size) == 2 and patch_size is not None
     return is_2d, checked_sizes("patch_size", (1, *patch_size) if is_2d else patch_size)

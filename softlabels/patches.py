@@ -314,7 +314,7 @@ def stitch(patches, origins, shape, weight=None) -> np.ndarray:
 
 def checked_sizes(name, sizes) -> tuple[int, int, int]:
     """Return three sizes >= 1 as ints, or raise InputError."""
-    values = tuple(int(n) for n in np.ravel(sizes))
-    if len(values) != 3 or min(values) < 1:
+    values = np.ravel(sizes)
+    if values.size != 3 or values.dtype.kind not in "iu" or values.min() < 1:
         raise InputError(f"{name}: got {sizes!r}, expected 3 sizes >= 1 ordered (z, y, x)")
-    return values
+    return tuple(values.tolist())

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from softlabels.errors import InputError
 from softlabels.patches import (
-    BLOCK,
     ForegroundTable,
     grid_origins,
     padded,
@@ -18,6 +17,7 @@ from softlabels.patches import (
 )
 
 GOLDEN = [1316560860, 1543909505, 437581938]
+BLOCK = (32, 64, 40)
 SIZES = st.tuples(*[st.integers(1, 17)] * 3)
 FEW = settings(max_examples=60, derandomize=True, deadline=None)
 
@@ -156,27 +156,27 @@ def blobs():
 
 
 def test_the_table_counts_what_the_volume_holds(blobs):
-    table = ForegroundTable.build(blobs.shape, [[1], [2, 4], [7]], Reads(blobs))
+    table = ForegroundTable.build(blobs.shape, [[1], [2, 4], [7]], Reads(blobs), BLOCK)
     assert table.counts.sum(axis=(1, 2, 3)).tolist() == [(blobs == 1).sum(), np.isin(blobs, [2, 4]).sum(), 0]
-    assert table.counts[0, 0, 1, 0] == (blobs[:BLOCK, BLOCK : 2 * BLOCK, :BLOCK] == 1).sum()
+    assert table.counts[0, 0, 1, 0] == (blobs[:32, 64:128, :40] == 1).sum()
 
 
 def test_a_draw_reads_one_block_and_hits_a_present_class(blobs):
-    table = ForegroundTable.build(blobs.shape, [[1], [2, 4], [7]], Reads(blobs))
+    table = ForegroundTable.build(blobs.shape, [[1], [2, 4], [7]], Reads(blobs), BLOCK)
     reads, rng = Reads(blobs), np.random.default_rng(0)
     drawn = [blobs[table.draw(rng, reads)] for _ in range(100)]
     assert set(drawn) <= {1, 2, 4}
     assert 30 < sum(value == 1 for value in drawn) < 70
-    assert reads.voxels <= 100 * BLOCK**3
+    assert reads.voxels <= 100 * 32 * 64 * 40
 
 
 def test_draws_are_uniform_over_the_voxels_of_a_class():
-    labels = np.zeros((1, 1, 3 * BLOCK), np.uint8)
-    labels[0, 0, [0, 5, BLOCK, 2 * BLOCK + 1]] = 1
+    labels = np.zeros((1, 1, 192), np.uint8)
+    labels[0, 0, [0, 5, 64, 129]] = 1
     table, rng = ForegroundTable.build(labels.shape, [[1]], Reads(labels)), np.random.default_rng(0)
     drawn = np.array([table.draw(rng, Reads(labels))[2] for _ in range(2000)])
     voxels, counts = np.unique(drawn, return_counts=True)
-    assert voxels.tolist() == [0, 5, BLOCK, 2 * BLOCK + 1]
+    assert voxels.tolist() == [0, 5, 64, 129]
     assert counts.min() > 430  # binomial(2000, 1/4): 500 +- 3.6 standard deviations
 
 
