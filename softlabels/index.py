@@ -93,6 +93,6 @@ def _target_entry(config: Config, plan: Plan, name: str) -> dict:
         "classes": label_set.to_json(),
         "is_overlapping": label_set.is_overlapping,
         "blend": {"rule": method.blend_rule(target.variant_name), **target.blend_parameters()},
-        "pad_value": method.pad_value(len(label_set.classes), label_set.background, target.variant_name),
+        "pad_value": list(method.pad_value(len(label_set.classes), label_set.background, target.variant_name)),
         "augmentation": dict(method.augmentation),
     }

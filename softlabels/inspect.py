@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 
-from softlabels.blend import RULES, blended, entropy_bits, resolved_blend
 from softlabels.errors import InputError
-from softlabels.panels import Panel, draw_page
-from softlabels.views import View, chosen_slices, content_box
+from softlabels.panels import draw_page
+from softlabels.views import View
 
 #: At most so many channels of an entry stand side by side.
 MAX_CHANNELS = 5

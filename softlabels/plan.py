@@ -93,8 +93,8 @@ def make_plan(config: Config) -> Plan:
     --------
     >>> from softlabels.config import parse_config
     >>> geols = {"method": "geols"}
-    >>> raw = {"channels": ["T1"], "labels": {"background": 0, "gm": 1}, "targets": {"a": geols, "b": geols | {"alpha": 0.2}}}
-    >>> plan = make_plan(parse_config(raw))
+    >>> targets = {"a": geols, "b": geols | {"alpha": 0.2}}
+    >>> plan = make_plan(parse_config({"channels": ["T1"], "labels": {"background": 0, "gm": 1}, "targets": targets}))
     >>> [node.stage for node in plan.nodes.values()], plan.targets["a"] == plan.targets["b"]
     (['prepare', 'seeds', 'distance', 'target'], True)
     """
@@ -120,6 +120,9 @@ def _target_chain(config: Config, target: Target, prepare: Node) -> list[Node]:
     chain, inputs = [], {"prepare": prepare.id}
     if isinstance(target, GeodesicTarget):
         seeds_params = {"classes": classes, **target.seeds_or_default.model_dump(mode="json")}
+        if target.method == "geols" and target.variant == "official":
+            # The authors' background map is one minus the others, so the background is not seeded.
+            seeds_params["background"] = 0
         seeds = Node("seeds", versions.SEEDS, seeds_params, dict(inputs))
         distance_inputs = {"prepare": prepare.id, "seeds": seeds.id}
         distance = Node("distance", versions.DISTANCE, _distance_params(config, target), distance_inputs)

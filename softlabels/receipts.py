@@ -76,3 +76,11 @@ def link_entry(receipt_path: Path, target: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     os.replace(temporary, link)
+
+
+def forget_receipts(results: Path, keys: set[str]) -> int:
+    """Delete the receipts that name any of the keys, so that snakemake runs those jobs again; return how many."""
+    found = [path for path in results.glob("*/*-*.json") if Receipt.read(path).key in keys]
+    for path in found:
+        path.unlink()
+    return len(found)

@@ -174,10 +174,8 @@ class _Prepare(_Stage):
         """Return image, labels and, where asked for, domain and raters on one grid."""
         from softlabels.prepare import prepare
 
-        options = dict(self.params)
-        options["spacing"] = None if options["spacing"] == "native" else options["spacing"]
         volumes = self.volumes
-        prepared = prepare(volumes.image, volumes.labels, volumes.grid, raters=volumes.raters, **options)
+        prepared = prepare(volumes.image, volumes.labels, volumes.grid, raters=volumes.raters, **self.params)
         channels = tuple(self.job.node.checks["channels"])
         layers = [
             Layer("image", prepared.image, channels=channels, encoding=Exact()),
@@ -188,7 +186,7 @@ class _Prepare(_Stage):
         if prepared.raters is not None:
             raters = tuple(f"rater{i}" for i in range(len(prepared.raters)))
             layers.append(Layer("raters", prepared.raters, channels=raters, encoding=Exact()))
-        return Result(layers, prepared.grid, {"flags": list(prepared.flags), "notes": prepared.notes})
+        return Result(layers, prepared.grid, {"flags": list(prepared.flags), "notes": list(prepared.notes)})
 
 
 class _Seeds(_Stage):
@@ -209,7 +207,12 @@ class _Seeds(_Stage):
         names = tuple(c["name"] for c in classes)
         prepared = self.entries["prepare"]
         seeds, reports = make_seeds(
-            self.masks(classes), prepared.grid.spacing, class_names=names, case_id=self.job.case.id, **options
+            self.masks(classes),
+            prepared.grid.spacing,
+            class_names=names,
+            case_id=self.job.case.id,
+            threads=self.job.threads or 1,
+            **options,
         )
         flags = [f"class {r['class']}: seeds by {r['used']}, not {r['strategy']}" for r in reports if r["fallback"]]
         layer = Layer("seeds", seeds, channels=names, encoding=Exact())
@@ -260,33 +263,65 @@ class _Target(_Stage):
 
     def compute(self) -> Result:
         """Return the map that training will read, with its quality figures."""
-        from softlabels.targets import METHODS, TargetInputs
+        from softlabels.targets import METHODS
         from softlabels.targets.quality import quality_figures
 
         options = dict(self.params)
-        method, variant, classes = METHODS[options.pop("method")], options.pop("variant"), options.pop("classes")
+        method, variant = METHODS[options.pop("method")], options.pop("variant")
+        classes, precision = options.pop("classes"), options.pop("precision")
+        inputs = self._inputs(classes, method.needs)
+        target = method.compute(inputs, variant=variant, **options)
+        bounds = method.value_range(variant)
+        encoding = Integer(precision, *bounds) if bounds else Rounded(DISTANCE_BITS)
+        layer = Layer("target", target.values, channels=inputs.class_names, encoding=encoding)
+        quality = quality_figures(target.values, inputs.masks) | {"flags": target.flags, "notes": target.notes}
+        return Result([layer], self.entries["prepare"].grid, quality)
+
+    def _inputs(self, classes: list[dict], needs: frozenset[str]):
+        """Return what the method needs of this case, and nothing else."""
+        from softlabels.targets import TargetInputs
+
         prepared = self.entries["prepare"]
-        masks = self.masks(classes)
-        inputs = TargetInputs(
-            masks=masks,
+        found = {}
+        if "image" in needs:
+            found["image"] = prepared.read("image")
+        if "seeds" in needs:
+            found["seeds"] = self.entries["seeds"].read("seeds")
+        if "distance" in needs:
+            distance = self.entries["distance"].read("distance")
+            found["distance"] = distance.reshape(-1, len(classes), *distance.shape[1:])
+        if "raters" in needs:
+            found["raters"] = self._rater_masks(classes)
+        if "source_labels" in needs:
+            found |= self._source(classes)
+        return TargetInputs(
+            masks=self.masks(classes),
             spacing=prepared.grid.spacing,
             class_names=tuple(c["name"] for c in classes),
             background=next((i for i, c in enumerate(classes) if c["values"] == [0]), None),
-            image=prepared.read("image") if "image" in method.needs else None,
             domain=self.domain(),
-            seeds=self.entries["seeds"].read("seeds") if "seeds" in method.needs else None,
-            distance=self._distance(len(classes)) if "distance" in method.needs else None,
+            **found,
         )
-        target = method.compute(inputs, variant=variant, **options)
-        lowest, highest = method.value_range
-        layer = Layer("target", target.values, channels=inputs.class_names, encoding=Integer("uint8", lowest, highest))
-        quality = quality_figures(target.values, masks) | {"flags": target.flags, "notes": target.notes}
-        return Result([layer], prepared.grid, quality | {"pad_value": list(target.pad_value)})
 
-    def _distance(self, n_classes: int) -> np.ndarray:
-        """Return the distances as (M, C, D, H, W)."""
-        distance = self.entries["distance"].read("distance")
-        return distance.reshape(-1, n_classes, *distance.shape[1:])
+    def _rater_masks(self, classes: list[dict]) -> np.ndarray:
+        """Return the (R, C, D, H, W) masks of all raters."""
+        prepared = self.entries["prepare"]
+        if "raters" not in prepared.layers:
+            raise InputError(
+                f"case {self.job.case.id}: got one label file, expected several raters. "
+                "Add columns 'label:<rater>' to the case sheet"
+            )
+        raters = prepared.read("raters")
+        return np.stack([[np.isin(labels, c["values"]) for c in classes] for labels in raters])
+
+    def _source(self, classes: list[dict]) -> dict:
+        """Return the masks on the label file's own grid, and the way there from the target grid."""
+        from softlabels.volumes import read_volume
+
+        source = read_volume(self.job.case.label, role="label")
+        mapping = np.linalg.inv(source.grid.affine_ras) @ self.entries["prepare"].grid.affine_ras
+        masks = np.stack([np.isin(source.values, c["values"]) for c in classes])
+        return {"source_masks": masks, "source_from_target": mapping}
 
 
 _STAGES = {"prepare": _Prepare, "seeds": _Seeds, "distance": _Distance, "target": _Target}

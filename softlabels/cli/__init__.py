@@ -2,11 +2,9 @@
 
 import sys
 
+from softlabels.cli import keep, look, run, start  # noqa: F401  (importing a module registers its commands)
 from softlabels.cli.project import app
 from softlabels.errors import SoftLabelsError
-
-# Importing a module registers its commands, in the order of the help page.
-from softlabels.cli import start, run, look, keep  # noqa: F401, I001
 
 
 def main() -> None:

@@ -23,19 +23,23 @@ def verify(
     """Look for damage in the store; exit code 1 if there is any."""
     from rich.progress import Progress
 
+    from softlabels.config import load_config
+    from softlabels.receipts import forget_receipts
+
     shelf = store_of(store, config)
     with Progress(transient=True) as bar:
         task = bar.add_task("Verifying")
         problems = shelf.verify(deep=deep, progress=lambda done, total: bar.update(task, completed=done, total=total))
     for problem in problems:
         print(f"damaged  {problem}")
-    damaged = sorted({problem.key for problem in problems})
-    if discard:
-        for key in damaged:
+    damaged = {problem.key for problem in problems}
+    done = ""
+    if discard and damaged:
+        for key in sorted(damaged):
             shelf.discard(key)
-    n_entries = sum(1 for _ in shelf.keys())
-    done = " and discarded; run snakemake with --forcerun for their stages, or delete their receipts" if discard else ""
-    print(f"{shelf.path}: {n_entries} entries, {len(damaged)} damaged{done if damaged else ''}")
+        forgotten = forget_receipts(Path(load_config(config).results), damaged)
+        done = f", discarded with {forgotten} receipts of this project. Run snakemake to compute them anew"
+    print(f"{shelf.path}: {len(list(shelf.keys()))} entries, {len(damaged)} damaged{done}")
     raise typer.Exit(1 if damaged and not discard else 0)
 
 
@@ -72,7 +76,7 @@ def du(config: ConfigPath = DEFAULT_CONFIG, store: StorePath = None) -> None:
 
     shelf = store_of(store, config)
     rows = defaultdict(lambda: [0, 0, 0])
-    for key in shelf.keys():
+    for key in list(shelf.keys()):
         try:
             entry = shelf.find(key)
         except FormatError:

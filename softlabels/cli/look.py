@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from softlabels.cli.project import DEFAULT_CONFIG, CaseId, ConfigJson, ConfigPath, Project, app
+from softlabels.cli.project import DEFAULT_CONFIG, CaseId, ConfigPath, Project, app
 
 
 @app.command()
@@ -42,9 +39,8 @@ def explain(case: CaseId, config: ConfigPath = DEFAULT_CONFIG) -> None:
         if "receipt" in row:
             receipt, made = row["receipt"], row["provenance"]
             print(f"  entry      {receipt.key[:16]}… in {receipt.store}")
-            print(
-                f"  computed   {made['finished']} by {made['user']}@{made['host']} in {made['seconds']} s, for {made['case']}"
-            )
+            by = f"{made['user']}@{made['host']}"
+            print(f"  computed   {made['finished']} by {by} in {made['seconds']} s, for case {made['case']}")
         print(f"  depends on algorithm {row['algorithm']}, " + json.dumps(row["params"], sort_keys=True))
         print("  and on     " + ("the bytes of the case's files" if row["stage"] == "prepare" else "the entries above"))
         for flag in row["receipt"].flags if "receipt" in row else []:

@@ -64,9 +64,7 @@ def _install_profile(name: str) -> Path:
 @app.command()
 def check(
     config: ConfigPath = DEFAULT_CONFIG,
-    threads: Annotated[
-        int | None, typer.Option(help="cases read at once; default: the cores this process may use")
-    ] = None,
+    threads: Annotated[int | None, typer.Option(help="cases read at once; default: all cores at hand")] = None,
 ) -> None:
     """Read every file of every case to its last byte and print all problems at once."""
     from concurrent.futures import ThreadPoolExecutor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 #: The name that marks voxels no loss may look at; its integer must be the highest.
 IGNORE = "ignore"
@@ -48,8 +48,8 @@ class LabelSet:
 
     @property
     def background(self) -> int | None:
-        """The channel of the background, or None for overlapping regions."""
-        return None if self.is_overlapping else 0
+        """The channel of the background, or None if it has none."""
+        return next((i for i, c in enumerate(self.classes) if c.values == (0,)), None)
 
     @property
     def values(self) -> tuple[int, ...]:
@@ -60,6 +60,10 @@ class LabelSet:
     def to_json(self) -> list[dict]:
         """Return the classes as plain JSON values."""
         return [c.to_json() for c in self.classes]
+
+    def foreground(self) -> LabelSet:
+        """Return the same classes without the background."""
+        return replace(self, classes=tuple(c for c in self.classes if c.values != (0,)))
 
     @classmethod
     def parse(cls, grammar: dict[str, int | list[int]]) -> LabelSet:

@@ -33,8 +33,12 @@ class Config(Section):
     pictures: bool = Field(True, description="draw a montage of every case into the report")
 
     def label_set(self, target: Target) -> LabelSet:
-        """Return the classes of a target: its own, else the top level's."""
-        return LabelSet.parse(target.labels or self.labels)
+        """Return the classes of a target: its own, else the top level's.
+
+        A signed map says inside or outside of a structure, so the background has no map of its own.
+        """
+        label_set = LabelSet.parse(target.labels or self.labels)
+        return label_set.foreground() if METHODS[target.method].kind == "signed" else label_set
 
     def engine_of(self, target: GeodesicTarget) -> str:
         """Return the engine of a target: its own, else the top level's."""
@@ -70,7 +74,8 @@ def parse_config(raw: Any, source: str = "config") -> Config:
 
     Examples
     --------
-    >>> parse_config({"channels": ["T1"], "labels": {"background": 0, "gm": 1}, "targets": {"hard": {"method": "onehot"}}}).device
+    >>> targets = {"hard": {"method": "onehot"}}
+    >>> parse_config({"channels": ["T1"], "labels": {"background": 0, "gm": 1}, "targets": targets}).device
     'cpu'
     """
     if not isinstance(raw, dict):

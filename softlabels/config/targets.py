@@ -25,6 +25,9 @@ class Target(Section):
     labels: dict[str, int | list[int]] | None = Field(
         None, description="this target's own classes, in the grammar of the top-level labels"
     )
+    precision: Literal["uint8", "uint16"] = Field(
+        "uint8", description="of a stored map with bounds: error at most 1/510 or 1/131070 of its range"
+    )
 
     @property
     def variant_name(self) -> str:
