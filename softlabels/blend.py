@@ -22,8 +22,8 @@ RULES = {
 FAR = np.float32(-1.0)
 
 
-def one_hot(labels, classes) -> np.ndarray:
-    """Return the mask of each class as 0 and 1.
+def class_masks(labels, classes) -> np.ndarray:
+    """Return the mask of each class.
 
     Parameters
     ----------
@@ -34,16 +34,16 @@ def one_hot(labels, classes) -> np.ndarray:
 
     Returns
     -------
-    (C, ...) ndarray of float32
-        1 where the label is among the values of the class; a label of no class (such as the ignore label) is 0 in all.
+    (C, ...) ndarray of bool
+        A label of no class (such as the ignore label) is False in all.
 
     Examples
     --------
-    >>> one_hot(np.array([0, 1, 2]), [{"values": [0]}, {"values": [1, 2]}]).tolist()
-    [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]
+    >>> class_masks(np.array([0, 1, 2]), [{"values": [0]}, {"values": [1, 2]}]).astype(int).tolist()
+    [[1, 0, 0], [0, 1, 1]]
     """
     labels = np.asarray(labels)
-    masks = np.empty((len(classes), *labels.shape), np.float32)
+    masks = np.empty((len(classes), *labels.shape), bool)
     for mask, group in zip(masks, classes, strict=True):
         mask[...] = np.isin(labels, group["values"])
     return masks
@@ -90,7 +90,7 @@ def resolved_blend(blend, **overrides) -> dict:
     return {"rule": rule, parameter: float(value)}
 
 
-def blended(labels, classes, blend, *, stored=None, is_overlapping=False) -> np.ndarray:
+def blend(masks, stored=None, *, rule, is_overlapping=False, **parameters) -> np.ndarray:
     """Return the soft label: the hard labels and the stored map put together by a blend rule.
 
     =================  ==========================================================================================
@@ -107,16 +107,16 @@ def blended(labels, classes, blend, *, stored=None, is_overlapping=False) -> np.
 
     Parameters
     ----------
-    labels : (...) ndarray of integers
-        Not modified.
-    classes : list of dicts
-        As for `one_hot`; C of them.
-    blend : dict
-        From `resolved_blend`.
+    masks : (C, ...) ndarray of bool
+        The hard labels, from `class_masks`. Not modified.
     stored : (C, ...) ndarray of float32, optional
         The map of the store; required by the last three rules, and refused by the first two. Not modified.
+    rule : str
+        One of `RULES`.
     is_overlapping : bool
         Whether a voxel may belong to several classes; matters to label_smoothing only.
+    **parameters
+        The rule's own: epsilon, alpha or delta, in [0, 1].
 
     Returns
     -------
@@ -125,35 +125,31 @@ def blended(labels, classes, blend, *, stored=None, is_overlapping=False) -> np.
     Raises
     ------
     InputError
-        If the stored map is missing, superfluous, or not of shape (C, ...).
+        If the rule or a parameter is wrong, or the stored map is missing, superfluous, or of another shape.
 
     Examples
     --------
-    >>> classes = [{"values": [0]}, {"values": [1]}]
+    >>> masks = np.array([[True, False], [False, True]])
     >>> stored = np.array([[0.5, 0.25], [0.5, 0.75]], np.float32)
-    >>> blended(np.array([0, 1]), classes, {"rule": "mix_onehot", "alpha": 0.5}, stored=stored).tolist()
+    >>> blend(masks, stored, rule="mix_onehot", alpha=0.5).tolist()
     [[0.75, 0.125], [0.25, 0.875]]
-    >>> blended(np.array([0, 1]), classes, {"rule": "label_smoothing", "epsilon": 0.5}).tolist()
+    >>> blend(masks, rule="label_smoothing", epsilon=0.5).tolist()
     [[0.75, 0.25], [0.25, 0.75]]
     """
-    rule = blend["rule"]
-    shape = (len(classes), *np.shape(labels))
+    share = resolved_blend({"rule": rule, **parameters}).get(RULES.get(rule, (None,))[0])
     if RULES[rule][1] != (stored is not None):
         raise InputError(f"blend rule {rule!r}: stored map {'missing' if stored is None else 'given, but not used'}")
-    if stored is not None and np.shape(stored) != shape:
-        raise InputError(
-            f"stored map: got shape {np.shape(stored)}, expected {shape} (classes, then the labels' shape)"
-        )
+    if stored is not None and np.shape(stored) != np.shape(masks):
+        raise InputError(f"stored map: got shape {np.shape(stored)}, expected that of the masks, {np.shape(masks)}")
     if rule == "none":
         return np.array(stored, np.float32)
-    hard = one_hot(labels, classes)
+    hard = np.asarray(masks).astype(np.float32)
     if rule == "label_smoothing":
-        epsilon = blend["epsilon"]
-        return _mixed(hard, np.float32(0.5 if is_overlapping else 1.0 / len(classes)), epsilon)
+        return _mixed(hard, np.float32(0.5 if is_overlapping else 1.0 / len(hard)), share)
     if rule == "mix_onehot":
-        return _mixed(hard, stored, blend["alpha"])
+        return _mixed(hard, stored, share)
     if rule == "signed_margin":
-        soft = _mixed(np.asarray(stored, np.float32), 2 * hard - 1, blend["delta"])
+        soft = _mixed(np.asarray(stored, np.float32), 2 * hard - 1, share)
         soft[np.asarray(stored) == FAR] = FAR
         return soft
     return hard

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from softlabels.blend import RULES, blended, resolved_blend
+from softlabels.blend import RULES, blend, class_masks, resolved_blend
 from softlabels.errors import FormatError, InputError, StoreError
 from softlabels.patches import (
     ForegroundTable,
@@ -182,7 +182,8 @@ class SoftLabelDataset(Dataset):
     def _case(self, position: int) -> _OpenCase:
         """Return an open case. Entries hold no open file, so a forked worker may go on with those of its parent."""
         if position not in self._open:
-            self._open[position] = _OpenCase(self._cases[position], self.target, self.blend, self._store_path)
+            is_stored = RULES[self.blend["rule"]][1]
+            self._open[position] = _OpenCase(self._cases[position], self.target, is_stored, self._store_path)
         return self._open[position]
 
     def _grid(self, overlap):
@@ -207,7 +208,8 @@ class SoftLabelDataset(Dataset):
         """Return the sample of one patch, before any transform."""
         window, place = patch_windows(origin, size, case.shape)
         image, labels, stored = case.read(window)
-        soft_label = blended(labels, self.classes, self.blend, stored=stored, is_overlapping=self.is_overlapping)
+        masks = class_masks(labels, self.classes)
+        soft_label = blend(masks, stored, is_overlapping=self.is_overlapping, **self.blend)
         valid = np.ones(labels.shape, bool) if self.ignore_label is None else labels != self.ignore_label
         sample = {
             "image": torch.from_numpy(padded(image, place, size, self.image_pad)).to(self.dtype),
@@ -223,11 +225,11 @@ class SoftLabelDataset(Dataset):
 class _OpenCase:
     """The entries of one case, opened in this process."""
 
-    def __init__(self, case: dict, target: str, blend: dict, store_path: Path):
+    def __init__(self, case: dict, target: str, is_stored: bool, store_path: Path):
         self.id = case["id"]
         self._prepare = self._entry(store_path, case["prepare"], "prepare")
         self._target_name, self._target = target, None
-        if RULES[blend["rule"]][1]:
+        if is_stored:
             if target not in case["targets"]:
                 raise FormatError(f"case {self.id}: the index has no entry of target {target!r}. Run snakemake again")
             self._target = self._entry(store_path, case["targets"][target], f"target {target!r}")

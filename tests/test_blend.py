@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from softlabels.blend import blended, one_hot, resolved_blend
+from softlabels.blend import blend, class_masks, entropy_bits, resolved_blend
 from softlabels.errors import InputError
 
 EXCLUSIVE = [{"name": "background", "values": [0]}, {"name": "a", "values": [1]}, {"name": "b", "values": [2, 4]}]
@@ -16,61 +16,72 @@ def labels():
 
 
 @pytest.fixture
+def masks(labels):
+    return class_masks(labels, EXCLUSIVE)
+
+
+@pytest.fixture
 def probabilities(labels):
     return np.random.default_rng(1).dirichlet([1, 1, 1], labels.shape).transpose(3, 0, 1, 2).astype(np.float32)
 
 
-def test_one_hot_is_the_mask_of_each_class(labels):
-    masks = one_hot(labels, REGIONS)
-    assert masks.dtype == np.float32
+def test_the_mask_of_a_class_is_where_its_values_are(labels):
+    masks = class_masks(labels, REGIONS)
     np.testing.assert_array_equal(masks[0], labels > 0)
     np.testing.assert_array_equal(masks[1], (labels == 1) | (labels == 4))
 
 
-def test_a_label_of_no_class_is_zero_in_every_class():
-    assert one_hot(np.array([255]), EXCLUSIVE).ravel().tolist() == [0.0, 0.0, 0.0]
+def test_a_label_of_no_class_is_in_no_mask():
+    assert class_masks(np.array([255]), EXCLUSIVE).ravel().tolist() == [False, False, False]
 
 
-def test_label_smoothing_of_exclusive_classes_sums_to_one(labels):
-    soft = blended(labels, EXCLUSIVE, {"rule": "label_smoothing", "epsilon": 0.3})
+def test_one_hot_is_the_masks(masks):
+    soft = blend(masks, rule="onehot")
+    assert soft.dtype == np.float32
+    np.testing.assert_array_equal(soft, masks)
+
+
+def test_label_smoothing_of_exclusive_classes_sums_to_one(masks):
+    soft = blend(masks, rule="label_smoothing", epsilon=0.3)
     assert soft.sum(axis=0) == pytest.approx(1.0, abs=1e-6)
     assert np.unique(soft) == pytest.approx([0.1, 0.8], abs=1e-6)
 
 
 def test_label_smoothing_of_regions_treats_each_as_a_binary_problem(labels):
-    soft = blended(labels, REGIONS, {"rule": "label_smoothing", "epsilon": 0.2}, is_overlapping=True)
+    soft = blend(class_masks(labels, REGIONS), rule="label_smoothing", epsilon=0.2, is_overlapping=True)
     assert np.unique(soft) == pytest.approx([0.1, 0.9], abs=1e-6)
 
 
-def test_mixing_meets_its_ends(labels, probabilities):
-    for alpha, end in ((0.0, one_hot(labels, EXCLUSIVE)), (1.0, probabilities)):
-        soft = blended(labels, EXCLUSIVE, {"rule": "mix_onehot", "alpha": alpha}, stored=probabilities)
-        np.testing.assert_array_equal(soft, end)
+def test_mixing_meets_its_ends(masks, probabilities):
+    np.testing.assert_array_equal(blend(masks, probabilities, rule="mix_onehot", alpha=0.0), masks)
+    np.testing.assert_array_equal(blend(masks, probabilities, rule="mix_onehot", alpha=1.0), probabilities)
 
 
-def test_mixing_two_distributions_gives_a_distribution(labels, probabilities):
-    soft = blended(labels, EXCLUSIVE, {"rule": "mix_onehot", "alpha": 0.1}, stored=probabilities)
+def test_mixing_two_distributions_gives_a_distribution(masks, probabilities):
+    soft = blend(masks, probabilities, rule="mix_onehot", alpha=0.1)
     assert soft.sum(axis=0) == pytest.approx(1.0, abs=1e-6)
 
 
 def test_the_signed_blend_by_hand():
-    labels = np.array([1, 1, 0, 0, 1])
+    masks = np.array([[True, True, False, False, True]])
     stored = np.array([[0.5, 0.0, -0.5, -1.0, -1.0]], np.float32)
-    soft = blended(labels, REGIONS[1:], {"rule": "signed_margin", "delta": 0.5}, stored=stored)
+    soft = blend(masks, stored, rule="signed_margin", delta=0.5)
     assert soft.ravel().tolist() == [0.75, 0.5, -0.75, -1.0, -1.0]
 
 
-def test_a_signed_blend_takes_its_sign_from_the_labels(labels):
+def test_a_signed_blend_takes_its_sign_from_the_labels(masks):
     # a quantised map may hold 0 on both sides of the surface: the margin still tells them apart
-    soft = blended(labels, REGIONS, {"rule": "signed_margin", "delta": 0.1}, stored=np.zeros((2, *labels.shape), "f4"))
-    np.testing.assert_array_equal(soft > 0, one_hot(labels, REGIONS) > 0)
+    soft = blend(masks, np.zeros(masks.shape, np.float32), rule="signed_margin", delta=0.1)
+    np.testing.assert_array_equal(soft > 0, masks)
 
 
-def test_nothing_is_modified_and_nothing_is_shared(labels, probabilities):
-    before = labels.copy(), probabilities.copy()
-    for blend in ({"rule": "none"}, {"rule": "mix_onehot", "alpha": 0.5}, {"rule": "signed_margin", "delta": 0.5}):
-        blended(labels, EXCLUSIVE, blend, stored=probabilities)[...] = 7
-    np.testing.assert_array_equal(labels, before[0])
+@pytest.mark.parametrize(
+    "rule", [{"rule": "none"}, {"rule": "mix_onehot", "alpha": 0.5}, {"rule": "signed_margin", "delta": 0.5}]
+)
+def test_nothing_is_modified_and_nothing_is_shared(masks, probabilities, rule):
+    before = masks.copy(), probabilities.copy()
+    blend(masks, probabilities, **rule)[...] = 7
+    np.testing.assert_array_equal(masks, before[0])
     np.testing.assert_array_equal(probabilities, before[1])
 
 
@@ -96,10 +107,28 @@ def test_a_blend_that_makes_no_sense_is_refused(blend, overrides, message):
         resolved_blend(blend, **overrides)
 
 
-def test_a_stored_map_is_required_or_refused_as_the_rule_says(labels, probabilities):
+def test_a_stored_map_is_required_or_refused_as_the_rule_says(masks, probabilities):
     with pytest.raises(InputError, match="missing"):
-        blended(labels, EXCLUSIVE, {"rule": "none"})
+        blend(masks, rule="none")
     with pytest.raises(InputError, match="not used"):
-        blended(labels, EXCLUSIVE, {"rule": "onehot"}, stored=probabilities)
-    with pytest.raises(InputError, match=r"\(2, 3, 4, 5\), expected \(3, 3, 4, 5\)"):
-        blended(labels, EXCLUSIVE, {"rule": "none"}, stored=probabilities[:2])
+        blend(masks, probabilities, rule="onehot")
+    with pytest.raises(InputError, match=r"\(2, 3, 4, 5\), expected that of the masks, \(3, 3, 4, 5\)"):
+        blend(masks, probabilities[:2], rule="none")
+    with pytest.raises(InputError, match="'blur', expected one of"):
+        blend(masks, probabilities, rule="blur")
+
+
+def test_entropy_is_none_for_a_decided_voxel_and_full_for_an_even_one():
+    even, decided = np.full((4, 1), 0.25), np.eye(4)[:, :1]
+    assert entropy_bits(even).tolist() == [2.0]
+    assert entropy_bits(decided).tolist() == [0.0]
+    assert entropy_bits(np.full((2, 1), 0.5), is_overlapping=True).tolist() == [2.0]
+    assert entropy_bits(np.array([[1.0], [-1.0]]), is_signed=True).tolist() == [0.0]
+
+
+def test_entropy_of_exclusive_classes_ignores_a_common_factor(probabilities):
+    assert entropy_bits(probabilities * 0.5) == pytest.approx(entropy_bits(probabilities), abs=1e-5)
+
+
+def test_entropy_of_nothing_is_zero():
+    assert entropy_bits(np.zeros((3, 2))).tolist() == [0.0, 0.0]

@@ -12,7 +12,7 @@ import torch
 from made_cohort import IGNORE, SHAPES, TARGETS, make_cohort, volumes
 from torch.utils.data import DataLoader
 
-from softlabels.blend import blended
+from softlabels.blend import blend, class_masks
 from softlabels.errors import FormatError, InputError
 from softlabels.loader import RandomFlip, SoftLabelDataset, stitch_cases
 
@@ -27,9 +27,9 @@ def index(tmp_path_factory):
 def expected_soft_label(case_id, target):
     """Return the soft label of a whole case, from what was stored as uint8."""
     _, labels, probabilities, signed = volumes(case_id, SHAPES[case_id])
-    _, _, classes, blend, _ = TARGETS[target]
+    _, _, classes, rule, _ = TARGETS[target]
     stored = {"geols": probabilities, "svls": probabilities, "sing": signed}.get(target)
-    return blended(labels, classes, blend, stored=stored, is_overlapping=len(classes) == 2)
+    return blend(class_masks(labels, classes), stored, is_overlapping=len(classes) == 2, **rule)
 
 
 def around(volume, fill, margin=30):
