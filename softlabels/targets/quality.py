@@ -1,0 +1,117 @@
+"""Figures that say whether a soft label is what a person expects, for every entry of the store."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from softlabels.errors import InputError
+
+#: Voxels handled at a time: the temporaries of a slab stay in the processor's cache.
+_SLAB = 1 << 16
+#: A value this close to an end of its range counts as saturated.
+_SATURATED = np.float32(1e-3)
+_TINY = np.float32(1e-30)
+
+
+def quality_figures(values: np.ndarray, masks: np.ndarray, *, kind: str = "probability") -> dict:
+    """Return how a soft label relates to the hard label that it was made of.
+
+    Parameters
+    ----------
+    values : (C, D, H, W) float32 array
+        The map, before any blend. Not modified.
+    masks : (C, D, H, W) bool array
+        The hard label.
+    kind : {"probability", "signed", "distance"}
+        As in `softlabels.targets.Method`. Where a sign says inside or outside, the figures are about the sign.
+
+    Returns
+    -------
+    dict
+        Plain JSON values. For every kind: ``lowest``, ``highest`` and ``n_nan``; ``disagreement``, the share of voxels
+        where the map says another class than the hard label (probability: the largest channel is no class of the voxel,
+        ties count as agreement; signed, distance: for any class the strict sign is wrong). For probabilities also:
+        ``sum_deviation_max`` and ``sum_deviation_mean`` (distance of the sum over classes from 1), ``entropy_mean`` in
+        bits, ``saturated`` (share of values within 0.001 of 0 or 1) and ``volume_bias`` (per class, sum of the map over
+        sum of the mask, minus 1; None for an absent class).
+
+    Notes
+    -----
+    Slab by slab: a pass over 9 M voxels of 4 classes takes about a second on a core and 2 MB.
+
+    Examples
+    --------
+    >>> masks = np.array([[[[1, 1, 0, 0]]], [[[0, 0, 1, 1]]]], bool)
+    >>> soft = np.float32([[[[1, 0.5, 0.6, 0]]], [[[0, 0.5, 0.4, 1]]]])
+    >>> figures = quality_figures(soft, masks)
+    >>> figures["disagreement"], figures["saturated"], [round(b, 3) for b in figures["volume_bias"]]
+    (0.25, 0.5, [0.05, -0.05])
+    """
+    if values.shape != masks.shape or masks.dtype != bool:
+        raise InputError(f"quality: got values {values.shape}, masks {masks.dtype} {masks.shape}, expected bool masks")
+    n_classes = len(values)
+    flat, hard = values.reshape(n_classes, -1), masks.reshape(n_classes, -1)
+    n_voxels = flat.shape[1]
+    total = _Totals(n_classes)
+    for start in range(0, n_voxels, _SLAB):
+        part = slice(start, start + _SLAB)
+        total.add_range(flat[:, part])
+        if kind == "probability":
+            total.add_probabilities(flat[:, part], hard[:, part])
+        else:
+            total.add_signs(flat[:, part] if kind == "signed" else -flat[:, part], hard[:, part])
+    return total.figures(n_voxels, hard.sum(axis=1), kind)
+
+
+class _Totals:
+    """Running sums over slabs, in float64."""
+
+    def __init__(self, n_classes: int):
+        self.lowest, self.highest, self.n_nan, self.n_wrong = np.inf, -np.inf, 0, 0
+        self.deviation_max, self.deviation, self.entropy, self.n_saturated = 0.0, 0.0, 0.0, 0
+        self.volume = np.zeros(n_classes)
+
+    def add_range(self, soft: np.ndarray) -> None:
+        """Add lowest, highest and NaN."""
+        low, high = float(soft.min()), float(soft.max())
+        if np.isnan(low):
+            self.n_nan += int(np.isnan(soft).sum())
+            low, high = float(np.nanmin(soft)), float(np.nanmax(soft))
+        self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
+
+    def add_probabilities(self, soft: np.ndarray, hard: np.ndarray) -> None:
+        """Add what only a distribution has."""
+        deviation = np.abs(soft.sum(axis=0) - np.float32(1))
+        self.deviation_max = max(self.deviation_max, float(deviation.max()))
+        self.deviation += float(deviation.sum(dtype=np.float64))
+        self.volume += soft.sum(axis=1, dtype=np.float64)
+        self.n_saturated += int(np.count_nonzero(np.abs(soft - np.float32(0.5)) >= np.float32(0.5) - _SATURATED))
+        self.entropy -= float(np.einsum("cv,cv->", soft, np.log2(np.maximum(soft, _TINY)), dtype=np.float32))
+        best = soft.max(axis=0)
+        is_right = np.zeros(best.shape, bool)
+        for channel, mask in zip(soft, hard, strict=True):
+            is_right |= mask & (channel == best)
+        self.n_wrong += int(np.count_nonzero(~is_right & hard.any(axis=0)))
+
+    def add_signs(self, inner: np.ndarray, hard: np.ndarray) -> None:
+        """Add wrong signs; `inner` is positive inside."""
+        self.n_wrong += int(np.count_nonzero((((inner > 0) & ~hard) | ((inner < 0) & hard)).any(axis=0)))
+
+    def figures(self, n_voxels: int, hard_volume: np.ndarray, kind: str) -> dict:
+        """Return the figures as plain values."""
+        found = {
+            "lowest": self.lowest,
+            "highest": self.highest,
+            "n_nan": self.n_nan,
+            "disagreement": self.n_wrong / n_voxels,
+        }
+        if kind != "probability":
+            return found
+        bias = [float(s / h - 1) if h else None for s, h in zip(self.volume, hard_volume, strict=True)]
+        return found | {
+            "sum_deviation_max": self.deviation_max,
+            "sum_deviation_mean": self.deviation / n_voxels,
+            "entropy_mean": self.entropy / n_voxels,
+            "saturated": self.n_saturated / (n_voxels * len(self.volume)),
+            "volume_bias": bias,
+        }
