@@ -165,6 +165,7 @@ def _write_zarr(tmp, layers, grid, attributes, n_threads):
         shard = shard_path(description)
         (tmp / shard).parent.mkdir(parents=True)
         written = write_shard(tmp / shard, layer.values, layer.encoding, n_threads)
+        low, high = written["range"]
         description |= {
             "dtype": written["dtype"],
             "values_dtype": layer.encoding.values_dtype(layer.values.dtype).name,
@@ -172,6 +173,7 @@ def _write_zarr(tmp, layers, grid, attributes, n_threads):
             "channels": None if layer.channels is None else [str(c) for c in layer.channels],
             "encoding": layer.encoding.to_json(),
             "error": {"bound": layer.encoding.bound, "largest": written["error"]},
+            "stored_range": [low, high] if low <= high else None,
         }
         described.append(description)
         files[shard] = written["record"]
@@ -179,7 +181,7 @@ def _write_zarr(tmp, layers, grid, attributes, n_threads):
         files[f"{ZARR}/{folder}/zarr.json"] = _write_file(tmp / ZARR / folder / "zarr.json", readable_json(array))
         place = folder if layer.role == "image" else "0"
         scales[layer.role].append(ngff.multiscale(layer.name, place, layer.values.ndim, grid))
-    for folder, group in _groups(layers, described, scales, grid, attributes).items():
+    for folder, group in _groups(described, scales, grid, attributes).items():
         name = f"{ZARR}/{folder}zarr.json"
         files[name] = _write_file(tmp / name, readable_json(group_metadata(group)))
     return files
@@ -195,13 +197,13 @@ def _cf_attributes(description):
     return found
 
 
-def _groups(layers, described, scales, grid, attributes):
+def _groups(described, scales, grid, attributes):
     """Return folder to attributes of every group of the entry."""
     own = {"format": FORMAT_VERSION, "grid": grid.to_json(), "layers": described, "attributes": attributes}
     groups = {"": {"softlabels": own}}
-    images = [layer for layer in layers if layer.role == "image"]
+    images = [description for description in described if description["role"] == "image"]
     if images:
-        groups[""]["ome"] = ngff.image_attributes(scales["image"], images[0].channels, _display_window(images[0]))
+        groups[""]["ome"] = ngff.image_attributes(scales["image"], images[0]["channels"], _window(images[0]))
     if scales["labels"]:
         groups["labels/"] = {"ome": ngff.labels_attributes([scale["name"] for scale in scales["labels"]])}
     for scale in scales["labels"]:
@@ -209,12 +211,11 @@ def _groups(layers, described, scales, grid, attributes):
     return groups
 
 
-def _display_window(layer):
+def _window(description):
     """Return the range of stored values that a viewer should show."""
-    if isinstance(layer.encoding, Integer):
-        return 0.0, float(np.iinfo(layer.encoding.dtype).max)
-    finite = layer.values[np.isfinite(layer.values)] if layer.values.dtype.kind == "f" else layer.values
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    if description["encoding"]["kind"] == "integer":
+        return 0.0, float(np.iinfo(description["dtype"]).max)
+    low, high = description["stored_range"] or (0.0, 1.0)
     return (low, high) if low < high else (low, low + 1.0)
 
 
