@@ -52,7 +52,7 @@ def read_volume(path, *, role: str = "image", max_voxels: int = MAX_VOXELS) -> V
         `.nii`, `.nii.gz`, `.nrrd` or `.mha`.
     role : {"image", "label"}
         A label must be one channel of exact integers, and comes as uint8, uint16 or int32. An image must be finite;
-        it keeps its type, or is float32 (rounded once, from float64) if its header scales it.
+        it keeps its type, but becomes float32 (rounded once) if it has 64 bits or its header scales it.
     max_voxels : int
         A larger file is refused before it is read.
 
