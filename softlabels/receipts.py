@@ -73,6 +73,7 @@ def link_entry(receipt_path: Path, target: Path) -> None:
     """Point ``<receipt>.zarr`` at the entry's Zarr group, for people and viewers."""
     link = receipt_path.with_suffix(".zarr")
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    link.parent.mkdir(parents=True, exist_ok=True)
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     os.replace(temporary, link)

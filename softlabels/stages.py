@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 #: Mantissa bits kept of a stored distance: a relative error of 2**-16, as fine as a 16 bit target can show.
 DISTANCE_BITS = 15
+
+#: Of an engine's report, what depends on threads and schedule and not on the result.
+_EFFORT = ("iterations", "tile_visits")
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,10 @@ class Result:
 
     layers: list[Layer]
     grid: Grid
+    #: Figures of the result: the same on every machine, part of what is published.
     quality: dict
+    #: What the making took, such as iterations: it may differ between machines, so only the provenance tells it.
+    effort: dict = field(default_factory=dict)
 
 
 def run_job(job: Job) -> Receipt:
@@ -97,7 +103,7 @@ def _find_or_compute(job: Job, started: float) -> Receipt:
             grid=result.grid,
             attributes=attributes,
             quality=result.quality,
-            provenance=_provenance(job, stage, time.perf_counter() - started),
+            provenance=_provenance(job, stage, time.perf_counter() - started) | {"effort": result.effort},
         )
     link_entry(job.receipt_path, entry.zarr_path)
     return Receipt(
@@ -224,38 +230,37 @@ class _Distance(_Stage):
 
     def compute(self) -> Result:
         """Return one map per modality and class, with what the certificate found for each."""
-        from softlabels.geodesic.engines import solve
-
         prepared, seeds_entry = self.entries["prepare"], self.entries["seeds"]
         image, seeds, domain = prepared.read("image"), seeds_entry.read("seeds"), self.domain()
-        options = dict(self.params)
-        is_vector = options.pop("modalities") == "vector"
-        options.setdefault("device", self.job.device)
+        is_vector = self.params["modalities"] == "vector"
         parts = [image] if is_vector else list(image[:, None])
         names = ["all"] if is_vector else prepared.channels("image")
         distance = np.empty((len(parts), *seeds.shape), np.float32)
-        maps = []
+        maps, effort = [], {}
         for part, name, out in zip(parts, names, distance, strict=True):
-            out[...], report = solve(
-                part, seeds, prepared.grid.spacing, domain=domain, n_threads=self.job.threads, **options
-            )
-            maps += [{"map": f"{name}:{c}", **r} for c, r in zip(seeds_entry.channels("seeds"), report, strict=True)]
-            log.info(
-                "%s distance over %s: %d maps done of %d",
-                self.job.case.id,
-                name,
-                len(maps),
-                distance.size // out[0].size,
-            )
+            out[...], findings = self._solve(part, seeds, prepared.grid.spacing, domain)
+            effort[name] = {k: int(findings[0][k]) for k in _EFFORT if k in findings[0]}
+            found = [{k: v for k, v in report.items() if k not in _EFFORT} for report in findings]
+            classes = seeds_entry.channels("seeds")
+            maps += [{"map": f"{name}:{c}", **report} for c, report in zip(classes, found, strict=True)]
+            log.info("%s: %d of %d distance maps done", self.job.case.id, len(maps), len(parts) * len(seeds))
         layer = Layer(
             "distance",
             distance.reshape(-1, *distance.shape[2:]),
             channels=tuple(m["map"] for m in maps),
             encoding=Rounded(DISTANCE_BITS),
         )
-        quality = {"maps": maps, "certified": all(m["certified"] for m in maps)}
-        flags = [f"map {m['map']} is not certified exact" for m in maps if not m["certified"]]
-        return Result([layer], prepared.grid, {**quality, "flags": flags})
+        flags = [f"map {m['map']}: not certified exact" for m in maps if not m["certified"]]
+        quality = {"maps": maps, "certified": not flags, "flags": flags}
+        return Result([layer], prepared.grid, quality, effort)
+
+    def _solve(self, image: np.ndarray, seeds: np.ndarray, spacing, domain) -> tuple[np.ndarray, list[dict]]:
+        """Return the (C, D, H, W) maps of one image and what is known of the exactness of each."""
+        from softlabels.geodesic.engines import solve
+
+        options = {name: value for name, value in self.params.items() if name != "modalities"}
+        options.setdefault("device", self.job.device)
+        return solve(image, seeds, spacing, domain=domain, n_threads=self.job.threads, **options)
 
 
 class _Target(_Stage):
@@ -274,7 +279,10 @@ class _Target(_Stage):
         bounds = method.value_range(variant)
         encoding = Integer(precision, *bounds) if bounds else Rounded(DISTANCE_BITS)
         layer = Layer("target", target.values, channels=inputs.class_names, encoding=encoding)
-        quality = quality_figures(target.values, inputs.masks) | {"flags": target.flags, "notes": target.notes}
+        quality = quality_figures(target.values, inputs.masks, kind=method.kind) | {
+            "flags": target.flags,
+            "notes": target.notes,
+        }
         return Result([layer], self.entries["prepare"].grid, quality)
 
     def _inputs(self, classes: list[dict], needs: frozenset[str]):
