@@ -1,4 +1,4 @@
-"""What every soft-label method takes, gives back and promises; light, for it is imported wherever a config is parsed."""
+"""What every soft-label method takes, gives back and promises; light, as it is imported wherever a config is parsed."""
 
 from __future__ import annotations
 
@@ -194,6 +194,8 @@ class Method:
         """
         variant = self.variants[0] if variant is None else variant
         self._check_variant(variant)
+        if not self.is_stored:
+            raise InputError(f"method {self.name}: nothing is stored; softlabels.blend.blended makes it of the labels")
         self._check_inputs(inputs)
         module = import_module(f"softlabels.targets.{self.name}")
         if self.variants != ("standard",):
