@@ -73,6 +73,8 @@ def partial_volume_map(source_masks, shape, source_from_target, *, antialias: bo
 
 
 def _antialias_sigma(matrix: np.ndarray) -> tuple[float, float, float]:
-    """Return the blur in source voxels along each source axis for a target voxel of full width |row| at half
-    maximum.""" growth = (matrix[:3, :3] ** 2).sum(axis=1) - 1 # Grids that differ by rounding noise only are the same
-    grid. growth[growth < 1e-6] = 0 return tuple(float(s) for s in np.sqrt(growth / (8 * np.log(2))))
+    """Return the blur in source voxels along each axis of the source, 0 where voxels do not grow."""
+    growth = (matrix[:3, :3] ** 2).sum(axis=1) - 1
+    # Grids that differ by rounding noise only are the same grid.
+    growth[growth < 1e-6] = 0
+    return tuple(float(s) for s in np.sqrt(growth / (8 * np.log(2))))
