@@ -52,7 +52,7 @@ def build_index(config: Config, plan: Plan, cases: list[Case], folder: Path, *, 
         "store": os.path.relpath(config.store, folder),
         "channels": list(config.channels),
         "ignore_label": config.labels.get("ignore"),
-        "targets": {name: _target_entry(config, plan, name) for name in config.targets},
+        "targets": {name: describe_target(config, plan, name) for name in config.targets},
         "missing": missing,
         "cases": found,
     }
@@ -81,8 +81,8 @@ def _address(receipt: Receipt) -> dict:
     return {"key": receipt.key, "manifest": receipt.manifest}
 
 
-def _target_entry(config: Config, plan: Plan, name: str) -> dict:
-    """Return what a loader must know of one target."""
+def describe_target(config: Config, plan: Plan, name: str) -> dict:
+    """Return what a loader, a picture or an export must know of one target: its entry in the index."""
     target = config.targets[name]
     method, label_set = METHODS[target.method], config.label_set(target)
     return {
