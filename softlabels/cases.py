@@ -207,9 +207,9 @@ def _header_faults(header: list[str], channels: Sequence[str]) -> list[str]:
         kind, _, name = column.partition(":")
         if column in known or (kind == "meta" and name) or (kind == "label" and _WORD.fullmatch(name)):
             continue
-        close = difflib.get_close_matches(column, known, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "call it 'meta:...' if it is not for softlabels"
-        faults.append(f"column {column!r}: unknown; {hint}")
+        close = difflib.get_close_matches(column, known, n=1, cutoff=0.7)
+        hint = f"did you mean {close[0]!r}? If not," if close else "if it is not for softlabels,"
+        faults.append(f"column {column!r}: unknown; {hint} call it 'meta:{column}'")
     return faults
 
 
@@ -220,7 +220,7 @@ def _parse_row(row: dict[str, str], image_columns, folder: str, check_files: boo
     paths = {}
     for column in (*image_columns, "label", *rater_columns):
         cell = row[column]
-        paths[column] = os.path.abspath(os.path.join(folder, cell))
+        paths[column] = os.path.join(folder, cell)
         if not cell or not cell.isprintable():
             faults.append(f"case {row['case']!r}, column {column!r}: got {cell!r}, expected a path")
         elif check_files and not os.path.isfile(paths[column]):
