@@ -177,7 +177,8 @@ def _write_zarr(tmp, layers, grid, attributes, n_threads):
         }
         described.append(description)
         files[shard] = written["record"]
-        array = array_metadata(layer.values.shape, written["dtype"], written["chunks"], _cf_attributes(description))
+        layout = (written["dtype"], written["chunks"], written["compression"])
+        array = array_metadata(layer.values.shape, *layout, _cf_attributes(description))
         files[f"{ZARR}/{folder}/zarr.json"] = _write_file(tmp / ZARR / folder / "zarr.json", readable_json(array))
         place = folder if layer.role == "image" else "0"
         scales[layer.role].append(ngff.multiscale(layer.name, place, layer.values.ndim, grid))

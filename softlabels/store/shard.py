@@ -16,11 +16,11 @@ from pathlib import Path
 
 import google_crc32c
 import numpy as np
-from numcodecs.blosc import SHUFFLE, Blosc
+from numcodecs import blosc
 
 from softlabels.errors import FormatError
-from softlabels.quantise import Encoding
-from softlabels.store.format import CODEC, REMEDY, chunk_shape, grid_of_chunks
+from softlabels.quantise import Encoding, Rounded
+from softlabels.store.format import REMEDY, chunk_shape, codec, grid_of_chunks
 
 _INDEX_DTYPE = np.dtype("<u8")
 _CRC_BYTES = 4
@@ -28,18 +28,20 @@ _SLAB_VOXELS = 2**16
 
 
 def write_shard(path: Path, values: np.ndarray, encoding: Encoding, n_threads: int) -> dict:
-    """Write `values` to a new file; return its manifest record, chunk shape, dtype, finite range and largest error.
+    """Write `values` to a new file; return its manifest record, layout, finite range and largest error.
 
     Memory: a few chunks per thread beside `values`.
     """
     dtype = encoding.stored_dtype(values.dtype)
     chunks = chunk_shape(values.shape, dtype.itemsize)
-    codec = Blosc(CODEC["cname"], CODEC["clevel"], SHUFFLE)
+    compression = codec(dtype.name, isinstance(encoding, Rounded))
+    shuffle = {"shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}[compression["shuffle"]]
+    compressor = blosc.Blosc(compression["cname"], compression["clevel"], shuffle)
 
     def encoded(chunk):
         region = tuple(slice(i * c, (i + 1) * c) for i, c in zip(chunk, chunks, strict=True))
         block, figures = _encoded_block(values[region], encoding, chunks, dtype)
-        data = codec.encode(block)
+        data = compressor.encode(block)
         return data, google_crc32c.value(data), figures
 
     index, checksums, figures, offset = [], [], [], 0
@@ -58,6 +60,7 @@ def write_shard(path: Path, values: np.ndarray, encoding: Encoding, n_threads: i
     return {
         "record": {"size": offset, "sha256": file.sha256, "chunks_crc32c": "".join(checksums)},
         "chunks": chunks,
+        "compression": compression,
         "dtype": dtype.name,
         "range": (min(lows), max(highs)),
         "error": max(errors),
@@ -143,7 +146,7 @@ def read_window(path: Path, layer: dict, encoding: Encoding, index: np.ndarray, 
     """Fill `out` with the decoded values of `window`, a slice with start and stop per axis."""
     chunks = tuple(layer["chunks"])
     n_chunks = grid_of_chunks(layer["shape"], chunks)
-    codec, block = Blosc(), np.empty(chunks, layer["dtype"])
+    decompressor, block = blosc.Blosc(), np.empty(chunks, layer["dtype"])
     touched = [range(w.start // c, math.ceil(w.stop / c)) for w, c in zip(window, chunks, strict=True)]
     with open(path, "rb", buffering=0) as file:
         for chunk in itertools.product(*touched):
@@ -153,7 +156,7 @@ def read_window(path: Path, layer: dict, encoding: Encoding, index: np.ndarray, 
             found = google_crc32c.value(data[:-_CRC_BYTES])
             if not found == _checksum(data) == int(checksums[8 * number : 8 * number + 8], 16):
                 raise FormatError(f"{path}: chunk {chunk} is damaged (crc32c differs from the manifest); {REMEDY}")
-            codec.decode(data[:-_CRC_BYTES], out=block)
+            decompressor.decode(data[:-_CRC_BYTES], out=block)
             inside, target = _overlap(chunk, chunks, window)
             encoding.decode(block[inside], out=out[target])
 
