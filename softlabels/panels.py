@@ -5,17 +5,20 @@ matplotlib is used without pyplot: no global state and no display.
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
 from matplotlib.figure import Figure
 
 from softlabels.errors import InputError
 
 #: Class colours: Okabe and Ito's palette, which colour-blind readers can tell apart; repeated beyond seven classes.
+BACKGROUND_COLOUR = "#DDDDDD"
 PALETTE = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
 #: With more classes than this, their colour bar has no names.
 MAX_NAMED = 10
@@ -30,7 +33,7 @@ SCALES = {
 }
 STYLES = ("labels", "seeds", *SCALES)
 _PANEL_INCHES = 2.7
-_DIM = 0.65
+_DIM = 0.5
 _TEXT = {"fontsize": 8, "color": "white", "ha": "center", "va": "center", "alpha": 0.9}
 
 
@@ -51,8 +54,10 @@ class Panel:
         Image beneath "labels" and "seeds".
     outline : (C, h, w) ndarray of bool, optional
         Masks whose edges are drawn.
-    names : tuple of str
+    names, colours : tuple of str
         Of the C classes, for "labels" and "seeds".
+    focus : (h, w) ndarray of bool, optional
+        Where the values that decide the colour scale lie; by default everywhere.
     """
 
     title: str
@@ -62,6 +67,8 @@ class Panel:
     under: np.ndarray | None = None
     outline: np.ndarray | None = None
     names: tuple[str, ...] = ()
+    colours: tuple[str, ...] = ()
+    focus: np.ndarray | None = None
 
     def __post_init__(self):
         if self.style not in STYLES:
@@ -73,8 +80,8 @@ def draw_page(rows, *, spacing, letters, title, footer) -> Figure:
 
     Parameters
     ----------
-    rows : list of lists of Panel
-        All slices of one row have one shape.
+    rows : list of lists of Panel or None
+        None leaves a gap. All panels have slices of one shape.
     spacing : tuple of 2 floats
         mm per voxel: down, along. The pictures keep their shape in mm.
     letters : tuple of 4 str
@@ -86,20 +93,22 @@ def draw_page(rows, *, spacing, letters, title, footer) -> Figure:
     matplotlib.figure.Figure
     """
     n_columns = max(len(row) for row in rows)
-    heights = [_PANEL_INCHES * np.clip(_height_to_width(row[0], spacing), 0.35, 2.0) for row in rows]
-    size = (n_columns * (_PANEL_INCHES + 0.85) + 0.2, sum(heights) + 0.4 * len(rows) + 0.6)
+    shape = next(panel for row in rows for panel in row if panel).values.shape[-2:]
+    height = _PANEL_INCHES * np.clip(shape[0] * spacing[0] / (shape[1] * spacing[1]), 0.35, 2.0)
+    size = (n_columns * (_PANEL_INCHES + 0.75) + 0.2, len(rows) * (height + 0.3) + 0.6)
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.02, hspace=0.02)
     figure.suptitle(title, fontsize=12, fontweight="bold", x=0.012, ha="left")
     figure.supxlabel(footer, fontsize=8, color="#555555", x=0.012, ha="left")
-    axes = figure.subplots(len(rows), n_columns, squeeze=False, height_ratios=heights)
+    axes = figure.subplots(len(rows), n_columns, squeeze=False)
     for row, row_axes in zip(rows, axes, strict=True):
-        for column, ax in enumerate(row_axes):
-            if column < len(row):
-                _draw_panel(ax, row[column], spacing[0] / spacing[1])
-            else:
+        for panel, ax in itertools.zip_longest(row, row_axes):
+            if panel is None:
                 ax.set_axis_off()
-        _write_letters(row_axes[0], letters)
+            else:
+                _draw_panel(ax, panel, spacing[0] / spacing[1])
+                if panel is row[0]:
+                    _write_letters(ax, letters)
     return figure
 
 
@@ -110,12 +119,6 @@ def save_png(figure: Figure, path, dpi: int = 150) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": None})
     os.replace(temporary, path)
-
-
-def _height_to_width(panel: Panel, spacing) -> float:
-    """Return the ratio of a panel's sides in mm."""
-    height, width = panel.values.shape[-2:]
-    return height * spacing[0] / (width * spacing[1])
 
 
 def _draw_panel(ax, panel: Panel, aspect: float) -> None:
@@ -152,7 +155,8 @@ def _draw_map(ax, panel: Panel, aspect: float) -> None:
 
 def _limits(panel: Panel) -> tuple[float, float]:
     """Return the ends of a scale that the values decide."""
-    finite = panel.values[np.isfinite(panel.values)]
+    in_focus = panel.values[panel.focus] if panel.focus is not None and panel.focus.any() else panel.values
+    finite = in_focus[np.isfinite(in_focus)]
     if finite.size == 0:
         return 0.0, 1.0
     if panel.style == "image":
@@ -171,22 +175,21 @@ def _draw_masks(ax, panel: Panel, aspect: float) -> None:
     """Draw classes in their colours on the dimmed image: filled regions, or seeds as dots within outlines."""
     low, high = _limits(Panel("", "image", panel.under, ""))
     grey = np.clip((panel.under - low) / (high - low), 0, 1) * (_DIM if panel.style == "seeds" else 1.0)
-    colours = [PALETTE[i % len(PALETTE)] for i in range(len(panel.values))]
     page = np.repeat(np.nan_to_num(grey)[..., None], 3, axis=-1)
     if panel.style == "labels":
         # Largest first, so that regions within regions stay visible.
         for i in np.argsort([-mask.sum() for mask in panel.values], kind="stable"):
-            page[panel.values[i]] = 0.45 * page[panel.values[i]] + 0.55 * np.array(to_rgb(colours[i]))
+            page[panel.values[i]] = 0.45 * page[panel.values[i]] + 0.55 * np.array(to_rgb(panel.colours[i]))
     ax.imshow(page, aspect=aspect, interpolation="nearest")
     outline = panel.values if panel.style == "labels" else panel.outline
     if outline is not None:
-        _draw_outlines(ax, outline, colours, 0.9 if panel.style == "labels" else 0.5)
+        _draw_outlines(ax, outline, panel.colours, 0.9 if panel.style == "labels" else 0.5)
     if panel.style == "seeds":
         points = 72 * _PANEL_INCHES / page.shape[1]
-        for mask, colour in zip(panel.values, colours, strict=True):
+        for mask, colour in zip(panel.values, panel.colours, strict=True):
             rows, columns = np.nonzero(mask)
-            ax.scatter(columns, rows, s=max(points**2, 2.0), c=colour, marker="s", linewidths=0)
-    _class_bar(ax, panel, colours)
+            ax.scatter(columns, rows, s=max(1.4 * points**2, 2.5), c=colour, marker="s", linewidths=0)
+    _class_bar(ax, panel)
 
 
 def _draw_outlines(ax, masks, colours, width: float) -> None:
@@ -196,21 +199,19 @@ def _draw_outlines(ax, masks, colours, width: float) -> None:
             ax.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=width)
 
 
-def _class_bar(ax, panel: Panel, colours) -> None:
+def _class_bar(ax, panel: Panel) -> None:
     """Add a colour bar with one field per class."""
-    from matplotlib.cm import ScalarMappable
-
-    n = len(colours)
-    scale = ScalarMappable(BoundaryNorm(np.arange(n + 1) - 0.5, max(n, 2)), ListedColormap(colours * (2 if n == 1 else 1)))
+    n = len(panel.colours)
+    scale = ScalarMappable(BoundaryNorm(np.arange(n + 1) - 0.5, n), ListedColormap(panel.colours))
     bar = ax.figure.colorbar(scale, cax=_bar_axes(ax), ticks=range(n) if n <= MAX_NAMED else [])
     _finish_bar(bar, panel.bar)
     if n <= MAX_NAMED:
-        bar.ax.set_yticklabels([name.replace("_", " ") for name in panel.names], rotation=90, va="center")
+        bar.ax.set_yticklabels(panel.names, rotation=90, va="center")
 
 
 def _bar_axes(ax):
     """Return axes for a colour bar as high as the picture, just right of it."""
-    return ax.inset_axes((1.03, 0.0, 0.05, 1.0))
+    return ax.inset_axes((1.03, 0.0, 0.045, 1.0))
 
 
 def _finish_bar(bar, label: str) -> None:

@@ -163,14 +163,14 @@ def content_box(content, spacing, *, margin_mm=10.0, least=0.4) -> tuple[slice, 
     spacing : tuple of 2 floats
         Of the page, mm.
     margin_mm : float
-        Context kept on each side.
+        Context kept on each side, as far as the page reaches.
     least : float
         Smallest share of each side of the page that is shown.
 
     Examples
     --------
     >>> content_box(np.eye(100, dtype=bool)[:60], (1.0, 1.0))
-    (slice(0, 60, None), slice(0, 70, None))
+    (slice(0, 60, None), slice(0, 80, None))
     """
     box = []
     for axis in range(2):
@@ -179,10 +179,10 @@ def content_box(content, spacing, *, margin_mm=10.0, least=0.4) -> tuple[slice, 
         if hit.size == 0:
             return slice(0, content.shape[0]), slice(0, content.shape[1])
         margin = round(margin_mm / spacing[axis])
-        start, stop = hit[0] - margin, hit[-1] + 1 + margin
-        short = max(round(least * length) - (stop - start), 0)
-        start, stop = start - short // 2, stop + short - short // 2
-        box.append(slice(max(int(start), 0), min(int(stop), length)))
+        size = min(max(hit[-1] + 1 - hit[0] + 2 * margin, round(least * length)), length)
+        start = (hit[0] + hit[-1] + 1 - size) // 2
+        start = int(min(max(start, 0), length - size))
+        box.append(slice(start, start + int(size)))
     return box[0], box[1]
 
 
