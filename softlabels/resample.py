@@ -14,7 +14,7 @@ import numpy as np
 from softlabels.errors import InputError
 from softlabels.grid import Grid
 
-Kernel = Literal["nearest", "linear", "bspline", "area"]
+Kernel = Literal["nearest", "linear", "bspline"]
 #: Coordinates are rounded to this many digits of a voxel, so that noise in an affine cannot decide a tie.
 _DIGITS = 6
 #: FWHM of a Gaussian in standard deviations.
@@ -62,10 +62,9 @@ def resample(values: np.ndarray, source: Grid, target: Grid, kernel: Kernel, *, 
     values : (D, H, W) array on `source`
     source, target : Grid
         Their axes must run in the same directions; spacing, size and position may differ.
-    kernel : {"nearest", "linear", "bspline", "area"}
+    kernel : {"nearest", "linear", "bspline"}
         `nearest` takes the closest voxel (a tie takes the higher index) and keeps the type. The others give float64:
-        `linear` between the two neighbours; `bspline` the interpolating cubic B-spline (mirrored at the border);
-        `area` the mean over the part of space that the target voxel covers.
+        `linear` between the two neighbours, `bspline` the interpolating cubic B-spline (mirrored at the border).
     antialias : bool
         Before `linear` or `bspline`, smooth by the Gaussian that widens the source voxel's FWHM to the target
         voxel's, along each axis on which the target is coarser (Cardoso et al., MICCAI 2015).
@@ -94,7 +93,7 @@ def resample(values: np.ndarray, source: Grid, target: Grid, kernel: Kernel, *, 
             values = values.take(index.clip(0, source.shape[axis] - 1), axis=axis)
         return values
     out = values.astype(np.float64)
-    if antialias and kernel in ("linear", "bspline"):
+    if antialias:
         from scipy.ndimage import gaussian_filter
 
         sigma = np.sqrt(np.maximum(scales**2 - 1.0, 0.0)) / _FWHM
@@ -107,49 +106,7 @@ def resample(values: np.ndarray, source: Grid, target: Grid, kernel: Kernel, *, 
 
             out = spline_filter1d(out, order=3, axis=axis, mode="mirror")
         positions = _positions(target.shape[axis], scale, offset)
-        out = _weighted_taps(out, axis, *_taps(kernel, positions, scale, source.shape[axis]))
-    return out
-
-
-def partial_volume_masks(
-    labels: np.ndarray,
-    source: Grid,
-    classes,
-    target: Grid,
-    *,
-    kernel: Kernel = "linear",
-    antialias: bool = False,
-) -> np.ndarray:
-    """Return each class's share of each target voxel: its mask on the source grid, resampled as a number in [0, 1].
-
-    Parameters
-    ----------
-    labels : (D, H, W) integer array on `source`
-    source, target : Grid
-        See `resample`.
-    classes : sequence of {"name": str, "values": [int, ...]}
-        The mask of a class is ``isin(labels, values)``.
-    kernel : {"linear", "bspline", "area", "nearest"}
-        `area` gives the exact covered fraction. The result is clipped to [0, 1], which only `bspline` can leave.
-    antialias : bool
-        See `resample`.
-
-    Returns
-    -------
-    (C, D', H', W') float32 array
-        Sums to 1 over classes that partition the labels, up to rounding.
-
-    Examples
-    --------
-    >>> fine, classes = Grid((1, 1, 4), (1, 1, 1)), [{"name": "a", "values": [1]}]
-    >>> coarse = resampled_grid(fine, (1, 1, 4))
-    >>> partial_volume_masks(np.array([[[0, 0, 0, 1]]]), fine, classes, coarse, kernel="area")
-    array([[[[0.25]]]], dtype=float32)
-    """
-    out = np.empty((len(classes), *target.shape), np.float32)
-    for index, item in enumerate(classes):
-        mask = np.isin(labels, item["values"])
-        out[index] = resample(mask, source, target, kernel, antialias=antialias).clip(0.0, 1.0)
+        out = _weighted_taps(out, axis, *_taps(kernel, positions, source.shape[axis]))
     return out
 
 
@@ -171,28 +128,17 @@ def _positions(n: int, scale: float, offset: float) -> np.ndarray:
     return np.round(np.arange(n) * scale + offset, _DIGITS)
 
 
-def _taps(kernel: Kernel, positions: np.ndarray, scale: float, n: int) -> tuple[np.ndarray, np.ndarray]:
+def _taps(kernel: Kernel, positions: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Return source indices and weights, each (taps, len(positions))."""
+    positions = positions.clip(0, n - 1)
+    first = np.floor(positions).astype(int)
+    far = positions - first
     if kernel == "linear":
-        positions = positions.clip(0, n - 1)
-        first = np.floor(positions).astype(int)
-        far = positions - first
         return np.stack([first, np.minimum(first + 1, n - 1)]), np.stack([1.0 - far, far])
-    if kernel == "bspline":
-        positions = positions.clip(0, n - 1)
-        first = np.floor(positions).astype(int)
-        t = positions - first
-        weights = [(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]
-        index = np.stack([first - 1, first, first + 1, first + 2])
-        period = max(2 * n - 2, 1)
-        index = np.abs(index) % period
-        return np.minimum(index, period - index) if n > 1 else index, np.stack(weights) / 6.0
-    low, high = positions - scale / 2, positions + scale / 2
-    first = np.floor(low + 0.5).astype(int)
-    index = first + np.arange(int(np.ceil(scale)) + 1)[:, None]
-    overlap = np.minimum(high, index + 0.5) - np.maximum(low, index - 0.5)
-    weights = overlap.clip(0.0, None)
-    return index.clip(0, n - 1), weights / weights.sum(axis=0)
+    weights = [(1 - far) ** 3, 3 * far**3 - 6 * far**2 + 4, -3 * far**3 + 3 * far**2 + 3 * far + 1, far**3]
+    period = max(2 * n - 2, 1)
+    index = np.abs(np.stack([first - 1, first, first + 1, first + 2])) % period
+    return np.minimum(index, period - index), np.stack(weights) / 6.0
 
 
 def _weighted_taps(values: np.ndarray, axis: int, index: np.ndarray, weights: np.ndarray) -> np.ndarray:

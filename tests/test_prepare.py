@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from softlabels.errors import InputError
 from softlabels.grid import Grid
 from softlabels.prepare import prepare
-from softlabels.resample import partial_volume_masks, resample, resampled_grid
+from softlabels.resample import resample, resampled_grid
 
 SPACINGS = st.floats(0.3, 8.0, allow_nan=False)
 RNG = np.random.default_rng(5)
@@ -101,7 +101,7 @@ def test_bspline_agrees_with_simpleitk_inside(spacing):
     assert np.allclose(ours[inner], theirs[inner], atol=2e-3)
 
 
-@pytest.mark.parametrize("kernel", ["linear", "bspline", "area"])
+@pytest.mark.parametrize("kernel", ["linear", "bspline"])
 def test_constant_stays_constant_and_weights_sum_to_one(kernel):
     grid = _grid()
     for spacing in ((1.0, 1.0, 1.0), (6.5, 2.0, 0.4)):
@@ -124,19 +124,6 @@ def test_bspline_gives_the_voxels_back_on_the_same_positions():
     values = np.random.default_rng(2).normal(size=grid.shape)
     third = Grid((13, 16, 19), (1 / 3,) * 3)
     assert np.allclose(resample(values, grid, third, "bspline")[::3, ::3, ::3], values, atol=1e-9)
-
-
-def test_area_is_the_mean_of_the_covered_voxels():
-    grid = Grid((4, 6, 8), (1.0, 1.0, 1.0))
-    values = np.random.default_rng(3).normal(size=grid.shape)
-    out = resample(values, grid, resampled_grid(grid, (2.0, 3.0, 4.0)), "area")
-    assert np.allclose(out, values.reshape(2, 2, 2, 3, 2, 4).mean(axis=(1, 3, 5)), rtol=1e-12)
-
-
-def test_area_weighs_partly_covered_voxels_by_their_share():
-    grid = Grid((1, 1, 3), (1.0, 1.0, 1.0))
-    out = resample(np.array([[[1.0, 5.0, 3.0]]]), grid, resampled_grid(grid, (1.0, 1.0, 1.5)), "area")
-    assert np.allclose(out, [[[(1 + 2.5) / 1.5, (3 + 2.5) / 1.5]]])
 
 
 def test_ties_of_nearest_take_the_higher_index():
@@ -168,44 +155,6 @@ def test_grids_with_other_axes_are_refused():
             resample(LABELS, Grid((7, 9, 8), (1, 1, 1)), other, "nearest")
     with pytest.raises(InputError, match="shape"):
         resample(LABELS[1:], _grid(), _grid(), "nearest")
-
-
-# -- partial volume
-
-
-CLASSES = [{"name": str(v), "values": [v]} for v in range(4)]
-
-
-@pytest.mark.parametrize("kernel", ["linear", "area"])
-@pytest.mark.parametrize("antialias", [False, True])
-def test_partial_volume_of_exclusive_classes_sums_to_one(kernel, antialias):
-    grid = _grid()
-    target = resampled_grid(grid, (2.0, 2.0, 2.0))
-    masks = partial_volume_masks(LABELS, grid, CLASSES, target, kernel=kernel, antialias=antialias)
-    assert masks.shape == (4, *target.shape) and masks.dtype == np.float32
-    assert masks.min() >= 0 and np.allclose(masks.sum(axis=0), 1, atol=1e-6)
-
-
-def test_partial_volume_by_area_keeps_the_volume_of_every_class():
-    grid = Grid((8, 8, 8), (1.0, 1.0, 1.0))
-    labels = np.random.default_rng(4).integers(0, 4, grid.shape)
-    masks = partial_volume_masks(labels, grid, CLASSES, resampled_grid(grid, (2, 4, 2)), kernel="area")
-    assert np.allclose(masks.sum(axis=(1, 2, 3)) * 16, np.bincount(labels.ravel()))
-
-
-def test_partial_volume_on_a_cropped_grid_is_the_crop():
-    grid = _grid()
-    whole = resampled_grid(grid, (1.0, 1.0, 1.0))
-    part = whole.cropped((3, 2, 1), (5, 4, 3))
-    masks = partial_volume_masks(LABELS, grid, CLASSES, whole)
-    assert np.allclose(partial_volume_masks(LABELS, grid, CLASSES, part), masks[:, 3:8, 2:6, 1:4], atol=1e-5)
-
-
-def test_overlapping_regions_may_sum_to_more_than_one():
-    grid = Grid((1, 1, 2), (1, 1, 1))
-    regions = [{"name": "whole", "values": [1, 2]}, {"name": "core", "values": [2]}]
-    masks = partial_volume_masks(np.array([[[1, 2]]]), grid, regions, resampled_grid(grid, (1, 1, 2)), kernel="area")
-    assert masks.ravel().tolist() == [1.0, 0.5]
 
 
 # -- prepare
