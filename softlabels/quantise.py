@@ -55,9 +55,26 @@ class Integer:
         # Weights of both ends, so that the first and the last level are lo and hi to the last bit.
         step = np.arange(levels + 1) / levels
         table = ((1.0 - step) * lo + step * hi).astype(np.float32)
+        # A level that misses zero by rounding alone would give it a sign.
+        table[np.abs(table) < 2.0**-40 * (hi - lo)] = 0.0
         object.__setattr__(self, "lo", lo)
         object.__setattr__(self, "hi", hi)
         object.__setattr__(self, "_table", table)
+
+    @classmethod
+    def signed(cls, dtype: str) -> Integer:
+        """Return the encoding of [-1, 1] in which -1, 0 and 1 are exact, so that no value changes its sign.
+
+        Examples
+        --------
+        >>> code = Integer.signed("uint8")
+        >>> stored, _ = code.encode(np.array([-1.0, -0.001, 0.0, 1.0], np.float32))
+        >>> code.decode(stored).tolist()
+        [-1.0, 0.0, 0.0, 1.0]
+        """
+        # One level is left over above 1, because an even number of levels has none in the middle.
+        levels = _LEVELS[dtype]
+        return cls(dtype, -1.0, -1.0 + 2.0 * levels / (levels - 1))
 
     @property
     def scale(self) -> float:

@@ -276,8 +276,7 @@ class _Target(_Stage):
         classes, precision = options.pop("classes"), options.pop("precision")
         inputs = self._inputs(classes, method.needs)
         target = method.compute(inputs, variant=variant, **options)
-        bounds = method.value_range(variant)
-        encoding = Integer(precision, *bounds) if bounds else Rounded(DISTANCE_BITS)
+        encoding = _encoding(method.value_range(variant), precision)
         layer = Layer("target", target.values, channels=inputs.class_names, encoding=encoding)
         quality = quality_figures(target.values, inputs.masks, kind=method.kind) | {
             "flags": target.flags,
@@ -330,6 +329,13 @@ class _Target(_Stage):
         mapping = np.linalg.inv(source.grid.affine_ras) @ self.entries["prepare"].grid.affine_ras
         masks = np.stack([np.isin(source.values, c["values"]) for c in classes])
         return {"source_masks": masks, "source_from_target": mapping}
+
+
+def _encoding(bounds: tuple[float, float] | None, precision: str) -> Integer | Rounded:
+    """Return how a target map is stored: integers between its bounds, else rounded floats."""
+    if bounds is None:
+        return Rounded(DISTANCE_BITS)
+    return Integer.signed(precision) if bounds == (-1.0, 1.0) else Integer(precision, *bounds)
 
 
 _STAGES = {"prepare": _Prepare, "seeds": _Seeds, "distance": _Distance, "target": _Target}
