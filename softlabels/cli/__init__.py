@@ -2,7 +2,11 @@
 
 import sys
 
-from softlabels.cli import keep, look, run, start  # noqa: F401  (importing a module registers its commands)
+# Importing a module registers its commands; this is their order on the help page.
+# isort: off
+from softlabels.cli import start, run, look, keep  # noqa: F401
+
+# isort: on
 from softlabels.cli.project import app
 from softlabels.errors import SoftLabelsError
 

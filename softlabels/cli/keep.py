@@ -11,7 +11,7 @@ from softlabels.cli.project import DEFAULT_CONFIG, ConfigPath, StorePath, app, s
 from softlabels.errors import FormatError
 
 
-@app.command()
+@app.command(rich_help_panel="Look after the store")
 def verify(
     config: ConfigPath = DEFAULT_CONFIG,
     store: StorePath = None,
@@ -43,7 +43,7 @@ def verify(
     raise typer.Exit(1 if damaged and not discard else 0)
 
 
-@app.command()
+@app.command(rich_help_panel="Look after the store")
 def gc(
     config: ConfigPath = DEFAULT_CONFIG,
     store: StorePath = None,
@@ -66,7 +66,7 @@ def gc(
     print(f"{len(found)} entries, {total:.1f} MB" + ("" if delete else ". Nothing was removed: add --delete"))
 
 
-@app.command()
+@app.command(rich_help_panel="Look after the store")
 def du(config: ConfigPath = DEFAULT_CONFIG, store: StorePath = None) -> None:
     """Show what the entries take on disk, by stage and method."""
     from collections import defaultdict

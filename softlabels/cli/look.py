@@ -11,7 +11,7 @@ import typer
 from softlabels.cli.project import DEFAULT_CONFIG, CaseId, ConfigJson, ConfigPath, Project, app
 
 
-@app.command()
+@app.command(rich_help_panel="Look")
 def status(config: ConfigPath = DEFAULT_CONFIG, logs: Path = Path("logs")) -> None:
     """Show what is done, computed or reused, and what failed; works while jobs run."""
     from rich.console import Console
@@ -31,7 +31,7 @@ def status(config: ConfigPath = DEFAULT_CONFIG, logs: Path = Path("logs")) -> No
         print(f"failed or running: {failed['case']} {failed['node']}: {failed['last_line']} (log: {failed['log']})")
 
 
-@app.command()
+@app.command(rich_help_panel="Look")
 def explain(case: CaseId, config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Say where every result of a case came from, and what would compute it anew."""
     from softlabels.status import explain_case
@@ -50,7 +50,7 @@ def explain(case: CaseId, config: ConfigPath = DEFAULT_CONFIG) -> None:
             print(f"  note       {flag}")
 
 
-@app.command()
+@app.command(rich_help_panel="Look")
 def show(
     case: CaseId,
     config: ConfigPath = DEFAULT_CONFIG,
@@ -78,7 +78,7 @@ def show(
     print(path)
 
 
-@app.command()
+@app.command(rich_help_panel="Look")
 def export(
     case: CaseId,
     config: ConfigPath = DEFAULT_CONFIG,

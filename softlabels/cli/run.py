@@ -40,7 +40,7 @@ def stage(
     run_job(job)
 
 
-@app.command()
+@app.command(rich_help_panel="Run")
 def index(
     config: ConfigPath = DEFAULT_CONFIG,
     config_json: ConfigJson = None,

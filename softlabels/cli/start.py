@@ -12,7 +12,7 @@ from softlabels.cli.project import DEFAULT_CONFIG, ConfigPath, Project, app
 from softlabels.errors import InputError
 
 
-@app.command()
+@app.command(rich_help_panel="Begin")
 def init(
     folder: Annotated[Path, typer.Argument(help="where to write config.yaml and cases.tsv")] = Path("."),
     nnunet: Annotated[Path | None, typer.Option(help="an nnU-Net raw data set to take cases and labels from")] = None,
@@ -61,7 +61,7 @@ def _install_profile(name: str) -> Path:
     return target
 
 
-@app.command()
+@app.command(rich_help_panel="Begin")
 def check(
     config: ConfigPath = DEFAULT_CONFIG,
     threads: Annotated[int | None, typer.Option(help="cases read at once; default: all cores at hand")] = None,
@@ -86,7 +86,7 @@ def check(
     raise typer.Exit(1 if faults else 0)
 
 
-@app.command()
+@app.command(hidden=True)
 def reference(
     check: Annotated[bool, typer.Option(help="only say whether the files are up to date")] = False,
     folder: Annotated[Path, typer.Option(help="the checkout")] = Path("."),
