@@ -1,0 +1,52 @@
+"""What all losses share: checks of shapes and types, means and sums where valid."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from softlabels.errors import InputError
+
+
+def matched(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both in one floating type of at least 32 bits; refuse what would broadcast."""
+    if prediction.shape != target.shape or prediction.ndim < 3:
+        raise InputError(
+            f"loss: prediction {tuple(prediction.shape)} and target {tuple(target.shape)}, expected one shape "
+            "(B, C, *spatial); one-hot encode integer labels first"
+        )
+    dtype = torch.promote_types(prediction.dtype, torch.float32)
+    return prediction.to(dtype), target.to(dtype)
+
+
+def like(weight: Tensor | None, prediction: Tensor) -> Tensor | None:
+    """Return class weights in the type and on the device of the prediction."""
+    if weight is not None and weight.shape != prediction.shape[1:2]:
+        raise InputError(
+            f"loss: weight got shape {tuple(weight.shape)}, expected one per class, ({prediction.shape[1]},)"
+        )
+    return None if weight is None else weight.to(prediction)
+
+
+def kept(values: Tensor, valid: Tensor) -> Tensor:
+    """Return `valid` with the channels of (B, C, *spatial) values."""
+    if valid.dtype != torch.bool or valid.shape != values[:, 0].shape:
+        got, expected = (valid.dtype, tuple(valid.shape)), tuple(values[:, 0].shape)
+        raise InputError(f"loss: valid got {got}, expected bool {expected}, (B, *spatial)")
+    return valid[:, None].expand_as(values)
+
+
+def mean(values: Tensor, valid: Tensor | None) -> Tensor:
+    """Return the mean of (B, *spatial) or (B, C, *spatial) values where valid; 0 if that is nowhere."""
+    if valid is None:
+        return values.mean()
+    keep = kept(values, valid) if values.ndim > valid.ndim else kept(values[:, None], valid)[:, 0]
+    return torch.where(keep, values, 0).sum() / keep.sum().clamp_min(1)
+
+
+def sums(parts: tuple[Tensor, ...], valid: Tensor | None, over_batch: bool) -> list[Tensor]:
+    """Return the sum over valid voxels of each part: (B, C), or (C,) over the batch."""
+    if valid is not None:
+        parts = tuple(torch.where(kept(part, valid), part, 0) for part in parts)
+    totals = [part.flatten(2).sum(2) for part in parts]
+    return [total.sum(0) for total in totals] if over_batch else totals
