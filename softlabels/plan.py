@@ -2,59 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 
 from softlabels import versions
 from softlabels.config import Config
 from softlabels.config.labels import LabelSet
 from softlabels.config.targets import GeodesicTarget, Target
+from softlabels.node import STAGES, Node
 from softlabels.targets import METHODS
-
-#: Stages in the order in which they run.
-STAGES = ("prepare", "seeds", "distance", "target")
-
-
-@dataclass(frozen=True)
-class Node:
-    """One stage with everything its result depends on, besides the case's files.
-
-    Parameters
-    ----------
-    stage : str
-        One of `STAGES`.
-    algorithm : str
-        The stage's algorithm version.
-    params : dict
-        Resolved parameters, plain JSON values.
-    inputs : dict
-        Role to id of the node that is read, e.g. ``{"prepare": "prepare-0a1b2c3d"}``.
-    checks : dict
-        What the job verifies about its input files. Not part of the id nor of any key, because it changes no
-        result; part of the rule's params, so that a change is verified again.
-    """
-
-    stage: str
-    algorithm: str
-    params: dict
-    inputs: dict[str, str] = field(default_factory=dict)
-    checks: dict = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        """``<stage>-<8 hex of parameters, version and inputs>``."""
-        content = [self.stage, self.algorithm, self.params, self.inputs]
-        return f"{self.stage}-{hashlib.sha256(canonical_json(content).encode()).hexdigest()[:8]}"
-
-    def to_json(self) -> str:
-        """Return the node as canonical JSON: what a job is told to do."""
-        return canonical_json(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> Node:
-        """Return the node that `to_json` wrote."""
-        return cls(**json.loads(text))
 
 
 @dataclass(frozen=True)
@@ -79,11 +34,6 @@ class Plan:
             if known in needed:
                 needed.update(self.nodes[known].inputs.values())
         return [known for known in self.nodes if known in needed]
-
-
-def canonical_json(content) -> str:
-    """Return the one JSON text of plain values: sorted keys, no spaces, no NaN."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def make_plan(config: Config) -> Plan:

@@ -17,7 +17,7 @@ import softlabels
 from softlabels.cases import Case
 from softlabels.errors import InputError, SoftLabelsError
 from softlabels.grid import Grid
-from softlabels.plan import Node
+from softlabels.node import Node
 from softlabels.receipts import Receipt, link_entry
 from softlabels.store import Exact, Integer, Layer, Rounded, Store, entry_key
 

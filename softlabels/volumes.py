@@ -10,6 +10,7 @@ import os
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -17,9 +18,9 @@ from softlabels.cases import Case
 from softlabels.errors import InputError
 from softlabels.grid import Grid
 from softlabels.intake.labels import label_counts, undeclared
-from softlabels.intake.volume import MAX_VOXELS, Volume, file_digest, read_volume
+from softlabels.intake.volume import MAX_VOXELS, Volume, read_volume
 
-__all__ = ["CaseVolumes", "MAX_VOXELS", "Problem", "Volume", "check_case", "file_digest", "read_case", "read_volume"]
+__all__ = ["CaseVolumes", "MAX_VOXELS", "Problem", "Volume", "check_case", "read_case", "read_volume"]
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,17 @@ class CaseVolumes:
 
 @dataclass(frozen=True)
 class Problem:
-    """One finding in a case; `is_fault` tells what must be repaired from what is only remarkable."""
+    """One finding in a case: a `fault` must be repaired, a `flag` is a lawful answer, a `note` is for people."""
 
     case_id: str
     role: str
     message: str
-    is_fault: bool = True
+    kind: Literal["fault", "flag", "note"] = "fault"
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the case cannot be used before this is repaired."""
+        return self.kind == "fault"
 
     def __str__(self):
         return f"case {self.case_id}, {self.role}: {self.message}"
@@ -87,7 +93,7 @@ def read_case(
     ignore_label : int, optional
         A label that may occur besides and stands for "unknown".
     threads : int, optional
-        Files read at once; by default one for each core that this process may use. No effect on the result.
+        Files read at once; by default as many as the machine has cores. No effect on the result.
     max_voxels : int
         See `read_volume`.
 
@@ -113,8 +119,8 @@ def read_case(
         raters=np.stack(labels).astype(widest, copy=False) if len(labels) > 1 else None,
         grid=images[0].grid,
         digests={role: volume.digest for role, volume in volumes.items()},
-        flags=tuple(problem.message for problem in problems),
-        notes=tuple(f"{role}: {note}" for role, volume in volumes.items() for note in volume.notes),
+        flags=tuple(problem.message for problem in problems if problem.kind == "flag"),
+        notes=tuple(f"{problem.role}: {problem.message}" for problem in problems if problem.kind == "note"),
     )
 
 
@@ -127,7 +133,7 @@ def check_case(
     threads: int | None = None,
     max_voxels: int = MAX_VOXELS,
 ) -> list[Problem]:
-    """Return everything that is wrong (`is_fault`) or remarkable in the files of a case.
+    """Return everything that is wrong (`is_fault`) or remarkable in the files of a case; cost: one pass over them.
 
     Parameters are those of `read_case`, which raises exactly if one of these problems is a fault.
     """
@@ -153,10 +159,11 @@ def _inspect(case, channels, label_values, ignore_label, threads, max_voxels):
         except InputError as error:
             return Problem(case.id, role, str(error))
 
-    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         results = dict(zip([role for role, _ in files], pool.map(read, files), strict=True))
     problems = [result for result in results.values() if isinstance(result, Problem)]
     volumes = {role: result for role, result in results.items() if isinstance(result, Volume)}
+    problems += [Problem(case.id, role, note, "note") for role, volume in volumes.items() for note in volume.notes]
     problems += _channel_problems(case, channels, volumes)
     problems += _grid_problems(case, volumes)
     for role, volume in volumes.items():
@@ -184,7 +191,7 @@ def _channel_problems(case: Case, channels: Sequence[str], volumes: dict[str, Vo
         for channel, part in enumerate(values, start=index):
             if part.min() == part.max():
                 name = channels[channel] if channel < len(channels) else channel
-                problems.append(Problem(case.id, role, f"constant_image:{name}", is_fault=False))
+                problems.append(Problem(case.id, role, f"constant_image:{name}", kind="flag"))
     return problems
 
 
@@ -214,7 +221,7 @@ def _label_problems(case: Case, role: str, volume: Volume, label_values, ignore_
         message = f"labels that are not declared: {shown}; expected {sorted(label_values)}; declare or remap them"
         problems.append(Problem(case.id, role, message))
     if not any(value in counts for value in label_values if value != 0):
-        return [*problems, Problem(case.id, role, f"empty_label{suffix}", is_fault=False)]
+        return [*problems, Problem(case.id, role, f"empty_label{suffix}", kind="flag")]
     absent = [value for value in sorted(label_values) if value not in counts and value != 0]
-    problems += [Problem(case.id, role, f"absent_label:{value}{suffix}", is_fault=False) for value in absent]
+    problems += [Problem(case.id, role, f"absent_label:{value}{suffix}", kind="flag") for value in absent]
     return problems

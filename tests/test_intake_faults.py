@@ -224,7 +224,7 @@ def _run_limited(code: str, *arguments) -> str:
     script = LIMITED + textwrap.dedent(code)
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     done = subprocess.run(
-        [sys.executable, "-c", script, *map(str, arguments)],
+        [sys.executable, "-W", "error", "-c", script, *map(str, arguments)],
         capture_output=True, text=True, timeout=120, cwd=root, env=os.environ | {"PYTHONPATH": root},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
@@ -311,6 +311,42 @@ def test_a_file_that_cannot_hold_what_its_header_says_takes_no_memory(tmp_path, 
         (tmp_path / name).write_bytes(data)
         with pytest.raises(InputError, match="can hold at most"):
             read_volume(tmp_path / name)
+
+
+def test_files_made_to_waste_time_are_refused(folder):
+    # 200,000 empty gzip members, and a text header of 30 MB: hours, if every part were copied for each that follows.
+    _written(folder, 200_000 * gzip.compress(b""), "members")
+    _written(folder, b"NRRD0004\n" + 6_000_000 * b"a: b\n", "header")
+    printed = _run_limited(
+        """
+        for name in ("members", "header"):
+            try:
+                read_volume(f"{sys.argv[1]}/{name}")
+            except InputError as error:
+                print("refused")
+        """,
+        folder,
+    )
+    assert printed.split() == ["refused", "refused"]
+
+
+def test_more_than_the_memory_of_the_job_is_our_error(tmp_path, folder):
+    # A sparse file that really is as large as its header says: 4 GB where the process may use 2 GB.
+    content = bytearray((folder / "a.nii").read_bytes()[:352])
+    struct.pack_into("<3h", content, 42, 1024, 1024, 512)
+    struct.pack_into("<2h", content, 70, 64, 64)
+    (tmp_path / "large.nii").write_bytes(bytes(content))
+    os.truncate(tmp_path / "large.nii", 352 + 2**32)
+    printed = _run_limited(
+        """
+        try:
+            read_volume(f"{sys.argv[1]}/large.nii")
+        except InputError as error:
+            print(error)
+        """,
+        tmp_path,
+    )
+    assert "not enough memory" in printed
 
 
 @given(start=st.binary(min_size=1, max_size=600))

@@ -3,7 +3,8 @@
 import pytest
 
 from softlabels.config import parse_config
-from softlabels.plan import Node, make_plan
+from softlabels.node import Node
+from softlabels.plan import make_plan
 
 BASE = {
     "channels": ["T1"],

@@ -10,7 +10,7 @@ import SimpleITK as sitk
 from softlabels.cases import Case
 from softlabels.errors import InputError
 from softlabels.grid import Grid
-from softlabels.volumes import check_case, file_digest, read_case, read_volume
+from softlabels.volumes import check_case, read_case, read_volume
 
 ORIENTATIONS = [
     (order, signs) for order in itertools.permutations(range(3)) for signs in itertools.product((1, -1), repeat=3)
@@ -135,7 +135,7 @@ def test_units_of_metres_and_microns_become_millimetres(tmp_path):
 def test_digest_is_of_the_unpacked_content(tmp_path):
     values = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
     plain, packed = (_save(tmp_path / name, values) for name in ("a.nii", "a.nii.gz"))
-    assert read_volume(plain).digest == read_volume(packed).digest == file_digest(packed)
+    assert read_volume(plain).digest == read_volume(packed).digest
     values[1, 2, 3] += 1
     assert read_volume(_save(tmp_path / "b.nii", values)).digest != read_volume(plain).digest
 
@@ -249,7 +249,9 @@ def _faults(case, label_values=(0, 1, 4), ignore_label=None):
         assert all(str(fault) in str(caught.value) for fault in faults) and "case1" in str(caught.value)
         assert "\n" not in str(caught.value)
     else:
-        assert list(read_case(case, **checks).flags) == [problem.message for problem in problems]
+        assert list(read_case(case, **checks).flags) == [
+            problem.message for problem in problems if problem.kind == "flag"
+        ]
     return [(fault.role, fault.message) for fault in faults]
 
 

@@ -24,7 +24,7 @@ def stage(
 ) -> None:
     """Run one job: one case x one node. The rules call this."""
     from softlabels.cases import Case
-    from softlabels.plan import Node
+    from softlabels.node import Node
     from softlabels.stages import Job, run_job
     from softlabels.store import Store
 

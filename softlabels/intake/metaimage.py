@@ -15,7 +15,6 @@ _DTYPES = {
 }  # fmt: skip
 #: First 4 bytes by which the format is recognised.
 STARTS = (b"Obje", b"NDim", b"Comm", b"Bina")
-_MAX_LINES = 1000
 
 
 def read_header(stream: Stream, start: bytes) -> Header:
@@ -61,15 +60,14 @@ def read_header(stream: Stream, start: bytes) -> Header:
 def _fields(stream: Stream, start: bytes) -> dict[str, str]:
     """Return the fields up to and with `ElementDataFile`, which is the last."""
     fields = {}
-    for _ in range(_MAX_LINES):
-        key, separator, value = (start + stream.read_line()).decode("latin-1").partition("=")
+    while "ElementDataFile" not in fields:
+        line = (start + stream.read_line()).decode("latin-1")
         start = b""
+        key, separator, value = line.partition("=")
         if not separator:
-            break
+            raise InputError(f"{stream.path}: got MetaImage header line {line[:60]!r}, expected 'field = value'")
         fields[key.strip()] = value.strip()
-        if key.strip() == "ElementDataFile":
-            return fields
-    raise InputError(f"{stream.path}: MetaImage header without ElementDataFile; its header is damaged")
+    return fields
 
 
 def _flag(fields, key: str, default: bool) -> bool:

@@ -34,7 +34,6 @@ _TO_RAS = {
 }  # fmt: skip
 _SPACE_KINDS = {"domain", "space", "???", "none"}
 _MM_PER_UNIT = {"": 1.0, "mm": 1.0, "millimeter": 1.0, "um": 0.001, "micron": 0.001, "cm": 10.0, "m": 1000.0}
-_MAX_LINES = 1000
 
 
 def read_header(stream: Stream) -> Header:
@@ -81,17 +80,14 @@ def _fields(stream: Stream) -> dict[str, str]:
     """Return the fields up to the empty line; comments and key/value pairs (`:=`) are passed over."""
     fields = {}
     stream.read_line()
-    for _ in range(_MAX_LINES):
-        line = stream.read_line().decode("latin-1")
-        if not line:
-            return fields
+    while line := stream.read_line().decode("latin-1"):
         key, separator, value = line.partition(":")
         if line.startswith("#") or value.startswith("="):
             continue
         if not separator:
-            break
+            raise InputError(f"{stream.path}: got NRRD header line {line[:60]!r}, expected 'field: value'")
         fields[key.strip().lower()] = value.strip()
-    raise InputError(f"{stream.path}: NRRD header without end; its header is damaged")
+    return fields
 
 
 def _dtype(path, fields) -> np.dtype:

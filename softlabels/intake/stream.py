@@ -18,8 +18,10 @@ GZIP = 31
 ZLIB = 15
 #: Deflate cannot pack more than this many bytes into one.
 MAX_RATIO = 1032
-_STEP_IN = 1 << 18
+#: Small, because what follows the end of one gzip member is copied for the next.
+_STEP_IN = 1 << 14
 _STEP_OUT = 1 << 22
+_MAX_TEXT_HEADER = 1 << 20
 _LFS_POINTER = b"version https://git-lfs"
 
 
@@ -86,13 +88,13 @@ class Stream:
         self.read_into(memoryview(buffer))
         return bytes(buffer)
 
-    def read_line(self, limit: int = 8192) -> bytes:
-        """Return the bytes up to the next newline, without it; at most `limit`."""
+    def read_line(self) -> bytes:
+        """Return the bytes of a text header up to the next newline, without it."""
         line = bytearray()
         while (byte := self.read(1)) != b"\n":
             line += byte
-            if len(line) > limit:
-                raise InputError(f"{self.path}: header line of more than {limit} bytes; not an image header")
+            if self.n_read > _MAX_TEXT_HEADER:
+                raise InputError(f"{self.path}: text header without end; its header is damaged")
         return bytes(line).rstrip(b"\r")
 
     def read_into(self, buffer: memoryview) -> None:

@@ -68,29 +68,15 @@ def read_volume(path, *, role: str = "image", max_voxels: int = MAX_VOXELS) -> V
     try:
         with Stream(path) as stream:
             header = _read_header(stream)
-            values, digest = _read_samples(stream, header, max_voxels)
+            samples, digest = _read_samples(stream, header, max_voxels)
         grid = Grid.from_xyz(header.size_xyz, header.affine, header.spacing_xyz)
+        values = (_label_values if role == "label" else _image_values)(path, samples, header)
     except MemoryError as error:
         raise InputError(f"{path}: not enough memory for its voxels; give the job more memory") from error
     except InputError as error:
         text = str(error)
         raise error if text.startswith(str(path)) else InputError(f"{path}: {text}") from error
-    if role == "label":
-        return Volume(_label_values(path, values, header), grid, digest, tuple(header.notes))
-    return Volume(_image_values(path, values, header), grid, digest, tuple(header.notes))
-
-
-def file_digest(path) -> str:
-    """Return what `read_volume(path).digest` would be, without looking at the voxels' values.
-
-    Raises
-    ------
-    InputError
-        The file is truncated, damaged or of no known format.
-    """
-    with Stream(path) as stream:
-        header = _read_header(stream)
-        return _read_samples(stream, header, MAX_VOXELS)[1]
+    return Volume(values, grid, digest, tuple(header.notes))
 
 
 def _read_header(stream: Stream) -> Header:

@@ -8,7 +8,8 @@ from snakemake.utils import validate
 
 from softlabels.cases import read_sheet
 from softlabels.config import load_config, parse_config
-from softlabels.plan import canonical_json, make_plan
+from softlabels.node import canonical_json
+from softlabels.plan import make_plan
 
 # Jobs call `python`: the one that runs snakemake, unless a software environment puts its own in front.
 # They find the package of this checkout, also in an environment where only its dependencies are installed.
