@@ -65,7 +65,8 @@ def rounded_by_arithmetic(value, keep_bits):
     # Below the smallest normal number the spacing stays that of the smallest normal exponent.
     exponent = max(np.frexp(np.float64(value))[1] - 1, -126)
     step = np.ldexp(1.0, exponent - keep_bits)
-    return np.float32(np.rint(np.float64(value) / step) * step)
+    with np.errstate(over="ignore"):
+        return np.float32(np.rint(np.float64(value) / step) * step)
 
 
 floats = st.floats(width=32, allow_nan=False)

@@ -81,15 +81,14 @@ def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     >>> chunk_shape((3, 155, 240, 240), itemsize=1), chunk_shape((12, 155, 240, 240), itemsize=4)
     ((3, 52, 60, 60), (4, 52, 60, 60))
     """
-    space = tuple(_even_part(n, math.ceil(n / CHUNK_SIDE)) for n in shape[-3:])
-    n_channels = math.prod(shape[:-3])
-    n_parts = min(n_channels, math.ceil(n_channels * math.prod(space) * itemsize / CHUNK_BYTES))
-    return tuple(_even_part(n, n_parts) for n in shape[:-3]) + space
+    space = tuple(_even_part(n, CHUNK_SIDE) for n in shape[-3:])
+    most_channels = max(1, CHUNK_BYTES // (math.prod(space) * itemsize))
+    return tuple(_even_part(n, most_channels) for n in shape[:-3]) + space
 
 
-def _even_part(n, n_parts):
-    """Return the size of the largest of `n_parts` near-equal parts of n."""
-    return math.ceil(n / n_parts)
+def _even_part(n, most):
+    """Return the size of the largest of the fewest near-equal parts of n that are at most `most` long."""
+    return math.ceil(n / math.ceil(n / most))
 
 
 def grid_of_chunks(shape, chunks) -> tuple[int, ...]:

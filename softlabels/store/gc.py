@@ -6,11 +6,12 @@ whose folder is taken away fails instead of publishing half of it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import hashlib
 import json
 import os
 import secrets
-import shutil
 import socket
 import time
 from collections.abc import Iterable
@@ -18,11 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from softlabels.errors import StoreError
-from softlabels.store.format import TMP_PREFIX, TRASH_PREFIX, entry_folder
+from softlabels.store.format import TMP_PREFIX, TRASH_PREFIX, VERSION_FOLDER, entry_folder
 
 #: An entry may be younger than the receipt that will name it by the length of one job.
 MIN_AGE_S = 24 * 3600.0
 _STALE_HERE_S, _STALE_ELSEWHERE_S = 600.0, 48 * 3600.0
+_MAY_NOT = (errno.EPERM, errno.EACCES, errno.EROFS)
+_PROJECTS = "projects"
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,36 @@ def _named_keys(data):
                 yield from _named_keys(item)
 
 
+def register_results(store: Path, results: Path) -> None:
+    """Note in the store where a project's receipts and indexes lie, so that `gc` by anyone spares its entries.
+
+    Nothing happens where this user may not write: then only the age of last use protects entries from their owner.
+    """
+    folder = Path(store) / VERSION_FOLDER / _PROJECTS
+    path = str(Path(results).absolute())
+    note = folder / f"{hashlib.sha256(path.encode()).hexdigest()[:16]}.json"
+    temporary = note.with_name(f".{note.name}.{secrets.token_hex(8)}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not note.exists():
+            temporary.write_text(json.dumps({"results": path}) + "\n")
+            temporary.rename(note)
+    except OSError as error:
+        if error.errno not in _MAY_NOT:
+            raise StoreError(f"{note}: cannot be written ({error.strerror}); check the file system") from error
+
+
+def registered_results(store: Path) -> list[Path]:
+    """Return the results folders of all projects that registered; delete a project's note when it is gone for good."""
+    found = []
+    for note in sorted((Path(store) / VERSION_FOLDER / _PROJECTS).glob("*.json")):
+        try:
+            found.append(Path(json.loads(note.read_bytes())["results"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise StoreError(f"{note}: cannot be read ({error}); delete it if its project is gone") from None
+    return found
+
+
 def collect_garbage(store, live: Iterable[str], *, delete: bool = False, min_age_s: float = MIN_AGE_S) -> list[Garbage]:
     """Return the entries that `live` does not name and that were not used for `min_age_s`; remove them with `delete`.
 
@@ -99,7 +132,7 @@ def mark_used(folder: Path) -> None:
     try:
         os.utime(folder)
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EACCES, errno.EROFS, errno.ENOENT):
+        if error.errno not in (*_MAY_NOT, errno.ENOENT):
             raise
 
 
@@ -117,9 +150,16 @@ def discard_folder(folder: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Delete a folder and all in it; fine if it is gone."""
-    if folder.exists():
-        shutil.rmtree(folder)
+    """Delete a folder and all in it; fine if it is gone, or if another process deletes it too."""
+    for top, folders, files in os.walk(folder, topdown=False):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(top, name))
+        for name in folders:
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(os.path.join(top, name))
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(folder)
 
 
 def sweep_stale(root: Path) -> list[Path]:

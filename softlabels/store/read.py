@@ -6,9 +6,11 @@ Needs numpy, and zarr's own compression and checksum packages; zarr itself only 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +31,6 @@ from softlabels.store.format import (
     unsealed_json,
 )
 from softlabels.store.shard import read_index, read_window
-
-#: Files up to this size are hashed whenever an entry is opened; larger ones carry a checksum per chunk.
-_SMALL_FILE = 2**18
 
 
 def open_entry(store: Path, key: str, manifest_digest: str | None = None) -> Entry | None:
@@ -54,16 +53,27 @@ def open_entry(store: Path, key: str, manifest_digest: str | None = None) -> Ent
     """
     folder = entry_folder(store, key)
     try:
-        return _opened(folder, key, manifest_digest)
-    except (FormatError, FileNotFoundError, NotADirectoryError) as error:
+        with _explained(folder):
+            return _opened(folder, key, manifest_digest)
+    except FormatError:
         # Discarding renames the folder first: if it is gone now, the reader has met an absent entry, not a damaged one.
-        if not folder.exists():
-            return None
-        if isinstance(error, FormatError):
+        if folder.exists():
             raise
-        raise FormatError(f"{error.filename}: a file of entry {key} is missing; {REMEDY}") from None
-    except PermissionError as error:
-        raise StoreError(f"{error.filename}: may not be read; ask the store's owner for read permission") from None
+        return None
+
+
+@contextmanager
+def _explained(path):
+    """Turn what the operating system says while reading into one error that names the file and the remedy."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FormatError(f"{error.filename or path}: the file is missing; {REMEDY}") from None
+    except OSError as error:
+        remedy = "ask the store's owner for read permission" if error.errno == errno.EACCES else "check the file system"
+        raise StoreError(f"{error.filename or path}: cannot be read ({error.strerror}); {remedy}") from error
 
 
 def _opened(folder, key, manifest_digest):
@@ -85,7 +95,8 @@ def _opened(folder, key, manifest_digest):
         size = (folder / name).stat().st_size
         if size != record["size"]:
             raise FormatError(f"{folder / name}: got {size} bytes, expected {record['size']}; {REMEDY}")
-        if size <= _SMALL_FILE:
+        # Data files carry a checksum per chunk, which every reading compares; the others are hashed here, being small.
+        if name.endswith(".json"):
             small[name] = content = (folder / name).read_bytes()
             if hashlib.sha256(content).hexdigest() != record["sha256"]:
                 raise FormatError(f"{folder / name}: the file is damaged (sha256 differs from the manifest); {REMEDY}")
@@ -144,10 +155,8 @@ class Entry:
     def provenance(self) -> dict:
         """Who made the entry, where, when and how long it took."""
         path = self.path / PROVENANCE
-        try:
+        with _explained(path):
             return unsealed_json(path.read_bytes(), path)
-        except FileNotFoundError:
-            raise FormatError(f"{path}: the file is missing; {REMEDY}") from None
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return (C, D, H, W) or (D, H, W) of a layer."""
@@ -199,11 +208,9 @@ class Entry:
         out = np.empty([w.stop - w.start for w in window], layer["values_dtype"])
         file = shard_path(layer)
         encoding = encoding_from_json(layer["encoding"])
-        try:
-            args = (encoding, self._index(layer), self.files[file]["chunks_crc32c"], window, out)
-            read_window(self.path / file, layer, *args)
-        except FileNotFoundError:
-            raise FormatError(f"{self.path / file}: the file of entry {self.key} is missing; {REMEDY}") from None
+        with _explained(self.path / file):
+            checked = (self._index(layer), self.files[file]["chunks_crc32c"])
+            read_window(self.path / file, layer, encoding, *checked, window, out)
         return out
 
     def stored(self, name: str):

@@ -117,6 +117,14 @@ class Store:
         """Return, and with `delete` remove, entries that nobody names; see `softlabels.store.gc.collect_garbage`."""
         return gc.collect_garbage(self, live, delete=delete, min_age_s=min_age_s)
 
+    def register_results(self, results: str | os.PathLike) -> None:
+        """Make `gc` spare what a project names; see `softlabels.store.gc.register_results`."""
+        gc.register_results(self.path, Path(results))
+
+    def registered_results(self) -> list[Path]:
+        """Return the results folders of all projects that registered."""
+        return gc.registered_results(self.path)
+
     def discard(self, key: str) -> None:
         """Remove an entry at once, damaged or not; readers see it whole or absent."""
         gc.discard_folder(entry_folder(self.path, _checked_key(key)))
