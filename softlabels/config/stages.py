@@ -46,7 +46,7 @@ class Prepare(Section):
 class SeedStrategy(Section):
     """What every strategy does where it leaves a part of a present class without seeds."""
 
-    fallback: bool = Field(True, description="let the chain (distance maxima, then centre voxel) fill in")
+    fallback: bool = Field(True, description="let the chain fill in: deepest voxels or inner boundary, then centre")
     per_component: bool = Field(True, description="every connected component gets a seed, not only every class")
 
 
@@ -69,6 +69,7 @@ class RandomSeeds(SeedStrategy):
 
     strategy: Literal["random"]
     n: int = Field(3, ge=1, le=100_000, description="voxels per class")
+    per_component: bool = Field(False, description="also seed each component that the draw missed: more than n voxels")
     seed: int = Field(0, ge=0, description="another number, another draw; the case id and class name enter too")
 
 
