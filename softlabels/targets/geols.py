@@ -169,6 +169,7 @@ def _paper_slab(distance: np.ndarray, largest: np.ndarray, hard: np.ndarray) -> 
         weight = -np.expm1(np.minimum(distance - largest, 0))
         weight /= np.where(largest > 0, -np.expm1(-largest), 1)
         weight[np.ravel(largest == 0)] = 1
+        weight[np.isinf(distance)] = 0
         is_lost = is_reached & (weight.max(axis=0) == 0)
         weight[:, is_lost] = 1
         # The nearest class that counts, so that its exponential is 1 and the sum cannot vanish.

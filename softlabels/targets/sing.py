@@ -19,6 +19,7 @@ outside B      -1                                           -min(max_bg / fg_max
                                                             the same in B where the intensity is 0
 absent class   -1 everywhere, flagged                       -1 everywhere, flagged
 whole volume   +1 everywhere, flagged                       0 everywhere, flagged: the margin alone
+no seed        an error                                     0 everywhere, flagged: the margin alone
 modalities     mean of u                                    mean of u
 ============== ============================================ ======================================================
 
@@ -38,6 +39,8 @@ from softlabels.geodesic import euclidean_distance, geodesic_distance
 from softlabels.targets.box import bounding_box
 from softlabels.targets.method import TargetInputs
 
+#: The map of a class that fills the volume: far inside, or what the authors' code leaves where it finds no seed.
+_WHOLE = {"paper": 1.0, "official": 0.0}
 #: What the authors' code adds to the largest foreground distance before it divides.
 _TINY = np.float32(1e-8)
 
@@ -48,14 +51,17 @@ def compute(inputs: TargetInputs, *, variant: str = "paper") -> tuple[np.ndarray
     flags, notes = [], {"beta": [], "tau": []}
     for index, (name, mask) in enumerate(zip(inputs.class_names, inputs.masks, strict=True)):
         seeds, distance = inputs.seeds[index], inputs.distance[:, index]
-        has_seeds = bool(seeds.any())
         if not mask.any():
             flags.append(f"class '{name}' absent: -1 everywhere")
             values[index], beta, tau = -1, None, None
-        elif not has_seeds and (mask.all() or variant == "official"):
-            flags.append(f"class '{name}' has no seed: {'+1' if variant == 'paper' else '0'} everywhere")
-            values[index], beta, tau = float(variant == "paper"), None, None
-        elif not has_seeds:
+        elif mask.all():
+            # The seeds that a fallback may have put inside are no boundary.
+            flags.append(f"class '{name}' fills the volume, it has no boundary: {_WHOLE[variant]:+g} everywhere")
+            values[index], beta, tau = _WHOLE[variant], None, None
+        elif not seeds.any() and variant == "official":
+            flags.append(f"class '{name}' present, but it has no seed: 0 everywhere")
+            values[index], beta, tau = 0, None, None
+        elif not seeds.any():
             raise SeedError(f"class '{name}': present, but it has no seed; set seeds.fallback to true")
         elif variant == "paper":
             values[index], beta, tau = paper_map(distance, mask, seeds, inputs.spacing)
