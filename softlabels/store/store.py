@@ -93,7 +93,10 @@ class Store:
             If a layer does not fit the grid or its encoding.
         """
         records = {"attributes": attributes, "quality": quality, "provenance": provenance}
-        return publish_entry(self.path, _checked_key(key), layers, grid=grid, n_threads=self.n_threads, **records)
+        key = _checked_key(key)
+        entry, outcome = publish_entry(self.path, key, layers, grid=grid, n_threads=self.n_threads, **records)
+        gc.mark_used(entry.path)
+        return entry, outcome
 
     def keys(self) -> Iterator[str]:
         """Yield the keys of all published entries, in order."""
