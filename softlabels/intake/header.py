@@ -9,6 +9,7 @@ import numpy as np
 from softlabels.errors import InputError
 
 MAX_SIZE = 32_767
+_FARTHEST_MM = 1e9
 
 
 @dataclass(frozen=True)
@@ -66,3 +67,10 @@ def parse_numbers(path, text: str, kind, what: str) -> list:
         return [kind(word) for word in text.split()]
     except (ValueError, OverflowError) as error:
         raise InputError(f"{path}: {what}: got {text[:60]!r}, expected numbers; its header is damaged") from error
+
+
+def checked_geometry(path, numbers: np.ndarray, what: str) -> np.ndarray:
+    """Return `numbers` of an affine (in mm) if none is beyond 1e9 or not finite, else raise InputError."""
+    if not (np.abs(numbers) <= _FARTHEST_MM).all():
+        raise InputError(f"{path}: {what}: got {numbers.tolist()}, expected finite mm; repair its header")
+    return numbers

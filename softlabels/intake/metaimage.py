@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from softlabels.errors import InputError
-from softlabels.intake.header import Header, checked_sizes, parse_numbers
+from softlabels.intake.header import Header, checked_geometry, checked_sizes, parse_numbers
 from softlabels.intake.stream import ZLIB, Stream
 
 _DTYPES = {
@@ -83,7 +83,7 @@ def _geometry(path, fields, n_axes: int):
         values = default if text is None else parse_numbers(path, text, float, names[0])
         if len(values) != len(default):
             raise InputError(f"{path}: {names[0]}: got {len(values)} numbers, expected {len(default)}")
-        return np.array(values, float)
+        return checked_geometry(path, np.array(values, float), names[0])
 
     matrix = numbers(("TransformMatrix", "Rotation", "Orientation"), np.eye(n_axes).ravel()).reshape(n_axes, n_axes).T
     spacing = numbers(("ElementSpacing", "ElementSize"), [1.0] * n_axes)

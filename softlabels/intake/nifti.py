@@ -10,7 +10,7 @@ import struct
 import numpy as np
 
 from softlabels.errors import InputError
-from softlabels.intake.header import Header, checked_sizes
+from softlabels.intake.header import Header, checked_geometry, checked_sizes
 from softlabels.intake.stream import Stream
 
 #: Name of each field: (offset, format) in the two versions.
@@ -123,24 +123,23 @@ def _spacing(path, raw, size_xyz, notes: list[str]) -> tuple[tuple[float, ...], 
         if spacing[axis] == 0 and size_xyz[axis] == 1:
             spacing[axis] = 1.0 / unit
             notes.append(f"no voxel size along the flat axis {'xyz'[axis]}: 1 mm taken")
-    if not all(np.isfinite(v) and v > 0 for v in spacing):
-        raise InputError(f"{path}: got voxel size {spacing}, expected finite values > 0; repair its header (pixdim)")
+    checked_geometry(path, np.array(spacing), "voxel size (pixdim)")
+    if min(spacing) <= 0:
+        raise InputError(f"{path}: got voxel size {spacing}, expected values > 0; repair its header (pixdim)")
     return tuple(v * unit for v in spacing), unit
 
 
 def _affine(path, raw, spacing, unit: float, size_xyz, notes: list[str]) -> np.ndarray:
     """Return voxel (x, y, z, 1) to RAS+ mm, after comparing the two ways in which a header can say it."""
-    to_mm = np.diag([unit, unit, unit, 1.0])
     q_code, s_code = raw["qform_code"][0], raw["sform_code"][0]
-    sform = to_mm @ np.vstack([np.reshape(raw["srow"], (3, 4)), [0, 0, 0, 1]]).astype(float)
-    if s_code > 0 and not np.isfinite(sform).all():
-        raise InputError(f"{path}: sform is not finite: {sform[:3].tolist()}; repair its header")
     qform = _qform(path, raw, spacing, unit) if q_code > 0 else None
     if s_code <= 0 and qform is None:
         notes.append("no orientation in the header (sform and qform code 0): axes taken as stored")
         return np.diag([*spacing, 1.0])
     if s_code <= 0:
         return qform
+    sform = checked_geometry(path, np.vstack([np.reshape(raw["srow"], (3, 4)), [0, 0, 0, 1]]).astype(float), "sform")
+    sform[:3] *= unit
     if qform is not None:
         apart = _corner_distance(sform, qform, size_xyz)
         if apart > 0.1 * min(spacing) and s_code == q_code:
@@ -156,12 +155,9 @@ def _affine(path, raw, spacing, unit: float, size_xyz, notes: list[str]) -> np.n
 def _qform(path, raw, spacing, unit: float) -> np.ndarray:
     """Return the affine of the quaternion fields."""
     b, c, d = (float(v) for v in raw["quaternion"])
-    offset = np.array(raw["offset"], float) * unit
     rest = 1.0 - (b * b + c * c + d * d)
-    if not (np.isfinite([b, c, d, *offset]).all() and rest > -1e-4):
-        raise InputError(
-            f"{path}: got quaternion {(b, c, d)}, offset {offset.tolist()}, expected a rotation; repair its header"
-        )
+    if not (np.isfinite([b, c, d]).all() and rest > -1e-4):
+        raise InputError(f"{path}: got quaternion {(b, c, d)}, expected a rotation; repair its header")
     a = np.sqrt(max(rest, 0.0))
     length = np.sqrt(a * a + b * b + c * c + d * d)
     a, b, c, d = a / length, b / length, c / length, d / length
@@ -175,8 +171,8 @@ def _qform(path, raw, spacing, unit: float) -> np.ndarray:
     handed = -1.0 if raw["pixdim"][0] < 0 else 1.0
     affine = np.eye(4)
     affine[:3, :3] = rotation * np.array([spacing[0], spacing[1], spacing[2] * handed])
-    affine[:3, 3] = offset
-    return affine
+    affine[:3, 3] = np.array(raw["offset"], float) * unit
+    return checked_geometry(path, affine, "qform")
 
 
 def _corner_distance(first: np.ndarray, second: np.ndarray, size_xyz) -> float:

@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 from softlabels.errors import InputError
-from softlabels.intake.header import Header, checked_sizes, parse_numbers
+from softlabels.intake.header import Header, checked_geometry, checked_sizes, parse_numbers
 from softlabels.intake.stream import GZIP, Stream
 
 _DTYPES = {
@@ -142,6 +142,7 @@ def _geometry(path, fields, n_space: int, channel: int | None, notes: list[str])
         vectors, offset = [v[:3] for v in vectors], offset[:3]
         affine[: len(offset), :n_space] = np.array(vectors).T
         affine[: len(offset), 3] = offset
+        checked_geometry(path, affine, "space directions")
         affine[: len(offset)] *= _unit(path, fields)
         if n_space == 2 and len(offset) == 3:
             affine[:3, 2] = np.cross(affine[:3, 0], affine[:3, 1])
@@ -153,6 +154,7 @@ def _geometry(path, fields, n_space: int, channel: int | None, notes: list[str])
             raise InputError(f"{path}: got spacings {spacings}, expected one for each of {n_axes} axes")
         in_space = [v for axis, v in enumerate(spacings) if axis != channel]
         affine[range(n_space), range(n_space)] = in_space
+        checked_geometry(path, affine, "spacings")
     space = fields.get("space", "lps").lower()
     if space not in _TO_RAS:
         notes.append(f"NRRD space {space!r} is not anatomical: axes taken as left, posterior, superior")
