@@ -63,6 +63,13 @@ class Page:
         window = self.view.window(self.index, self.prepare.grid.shape)
         return self.view.page(entry.read(layer, window=window))[(..., *self.box)]
 
+    def image(self, channel: int = 0) -> np.ndarray:
+        """Return the (h, w) slice of one modality; NaN outside the domain, if the case has one."""
+        image = self.read(self.prepare, "image")[channel]
+        if "domain" not in self.prepare.layers:
+            return image
+        return np.where(self.read(self.prepare, "domain"), image, np.nan)
+
     def masks(self, classes) -> np.ndarray:
         """Return the (C, h, w) masks of classes."""
         return class_masks(self.read(self.prepare, "labels"), classes)
@@ -82,7 +89,7 @@ def case_picture(case_id, prepare, targets, *, class_name=None, plane=None) -> F
         Target name to `TargetEntries`; at least one.
     class_name : str, optional
         The class whose distance and soft labels are shown; by default the foreground class with most voxels in the
-        slice.
+        slice, of those that all targets have (if none, each target shows its own).
     plane : {"axial", "coronal", "sagittal"}, optional
         By default the plane of the finest pixels.
 
@@ -100,7 +107,8 @@ def case_picture(case_id, prepare, targets, *, class_name=None, plane=None) -> F
     lead = [_labels_panel(page, first)]
     lead += [_image_panel(page, channel) for channel in range(len(prepare.channels("image")))]
     lead = [lead[1], lead[0], *lead[2:]]
-    rows = [_target_row(page, name, target, class_name) for name, target in targets.items()]
+    common = [c for c in first if all(c in target.described["classes"] for target in targets.values())]
+    rows = [_target_row(page, name, target, class_name, _foreground(common)) for name, target in targets.items()]
     used = [any(row[column] for row in rows) for column in range(4)]
     rows = [[panel for panel, is_used in zip(row, used, strict=True) if is_used] for row in rows]
     n_lead = -(-2 // len(rows))
@@ -159,10 +167,10 @@ def _montage_row(page, entry, stage, target, classes) -> list[Panel]:
     return [*panels, *_entropy_panel(soft_label, target)]
 
 
-def _target_row(page, name, target, class_name) -> list[Panel | None]:
+def _target_row(page, name, target, class_name, common) -> list[Panel | None]:
     """Return seeds, distance, soft label and entropy of a target; None where it has no such thing."""
     classes = target.described["classes"]
-    class_id = _class_id(page, classes, class_name, name)
+    class_id = _class_id(page, classes, class_name, name, common)
     soft_label = _soft_label(page, target.entry, target.described)
     seeds = distance = None
     if target.seeds is not None:
@@ -191,21 +199,21 @@ def _drawn(rows, pages, title) -> Figure:
     slices = ", ".join(str(page.index + 1) for page in pages)
     down, along = view.spacing
     side = "; patient's right is on the left" if view.letters[0] == "R" else ""
-    footer = f"{view.plane} {word} {slices} of {of}, {along:.3g} x {down:.3g} mm per voxel{side}"
+    which = "" if of == 1 else f"{view.plane} {word} {slices} of {of}, "
+    footer = f"{which}{along:.3g} x {down:.3g} mm per voxel{side}"
     return draw_page(rows, spacing=view.spacing, letters=view.letters, title=title, footer=footer)
 
 
 def _image_panel(page, channel) -> Panel:
     """Return one modality."""
     name = page.prepare.channels("image")[channel]
-    return Panel(f"image, {name}", "image", page.read(page.prepare, "image")[channel], "intensity, as prepared")
+    return Panel(f"image, {name}", "image", page.image(channel), "intensity, as prepared")
 
 
 def _labels_panel(page, classes) -> Panel:
     """Return the foreground classes on the first modality."""
     shown = _foreground(classes) or classes
-    image = page.read(page.prepare, "image")[0]
-    return Panel("labels", "labels", page.masks(shown), "class", under=image, **_legend(shown, classes))
+    return Panel("labels", "labels", page.masks(shown), "class", under=page.image(), **_legend(shown, classes))
 
 
 def _seeds_panel(page, entry, classes) -> Panel:
@@ -220,7 +228,7 @@ def _seeds_panel(page, entry, classes) -> Panel:
         "seeds",
         seeds,
         "class",
-        under=page.read(page.prepare, "image")[0],
+        under=page.image(),
         outline=page.masks(classes),
         **_legend(classes, classes),
     )
@@ -271,11 +279,11 @@ def _described(target) -> str:
     return f"{method}{variant}{shares}"
 
 
-def _class_id(page, classes, class_name, target_name) -> int:
-    """Return the class of that name, or the foreground class with most voxels in the slice."""
+def _class_id(page, classes, class_name, target_name, common) -> int:
+    """Return the class of that name, or the one with most voxels in the slice of those that all targets have."""
     names = [c["name"] for c in classes]
     if class_name is None:
-        shown = _foreground(classes) or classes
+        shown = common or _foreground(classes) or classes
         return names.index(shown[int(page.masks(shown).sum(axis=(1, 2)).argmax())]["name"])
     if class_name not in names:
         raise InputError(f"class of target {target_name!r}: got {class_name!r}, expected one of {', '.join(names)}")

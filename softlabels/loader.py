@@ -131,7 +131,7 @@ class SoftLabelDataset(Dataset):
         content = _read_index(Path(index))
         described = _chosen(content["targets"], target, "target", index)
         self.mode, self.seed, self.dtype, self.image_pad = mode, seed, dtype, image_pad
-        self.target, self.classes = target, described["classes"]
+        self.target, self.kind, self.classes = target, described["kind"], described["classes"]
         self.is_overlapping = described["is_overlapping"]
         self.blend = resolved_blend(described["blend"], alpha=alpha, delta=delta, epsilon=epsilon)
         self.pad_value, self.augmentation = described["pad_value"], described["augmentation"]

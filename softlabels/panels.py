@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from softlabels.errors import InputError
 
@@ -34,7 +35,7 @@ SCALES = {
 STYLES = ("labels", "seeds", *SCALES)
 _PANEL_INCHES = 2.7
 _DIM = 0.5
-_TEXT = {"fontsize": 8, "color": "white", "ha": "center", "va": "center", "alpha": 0.9}
+_TEXT = {"fontsize": 8, "color": "white", "ha": "center", "va": "center"}
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def _draw_map(ax, panel: Panel, aspect: float) -> None:
     picture = ax.imshow(
         np.ma.masked_invalid(panel.values), cmap=colours, vmin=low, vmax=high, aspect=aspect, interpolation="nearest"
     )
-    ax.set_facecolor("#bbbbbb")
+    ax.set_facecolor("black" if panel.style == "image" else "#bbbbbb")
     if panel.outline is not None:
         edge = "black" if panel.style in ("signed", "level") else "white"
         _draw_outlines(ax, panel.outline, [edge] * len(panel.outline), 0.7)
@@ -204,7 +205,8 @@ def _class_bar(ax, panel: Panel) -> None:
     n = len(panel.colours)
     scale = ScalarMappable(BoundaryNorm(np.arange(n + 1) - 0.5, n), ListedColormap(panel.colours))
     bar = ax.figure.colorbar(scale, cax=_bar_axes(ax), ticks=range(n) if n <= MAX_NAMED else [])
-    _finish_bar(bar, panel.bar)
+    _finish_bar(bar, panel.bar if n <= MAX_NAMED else f"{n} classes")
+    bar.ax.tick_params(length=0, which="both")
     if n <= MAX_NAMED:
         bar.ax.set_yticklabels(panel.names, rotation=90, va="center")
 
@@ -225,4 +227,6 @@ def _write_letters(ax, letters) -> None:
     """Write the patient directions at the four edges."""
     places = ((0.04, 0.5), (0.96, 0.5), (0.5, 0.96), (0.5, 0.04))
     for letter, (x, y) in zip(letters, places, strict=True):
-        ax.text(x, y, letter, transform=ax.transAxes, **_TEXT)
+        ax.text(
+            x, y, letter, transform=ax.transAxes, path_effects=[withStroke(linewidth=1.5, foreground="black")], **_TEXT
+        )

@@ -1,0 +1,51 @@
+"""The example trainer learns from an index, and says so when it does not."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from made_cohort import SHAPES, make_cohort
+
+TRAINER = Path(__file__).parents[1] / "examples" / "train_unet.py"
+
+
+@pytest.fixture(scope="module")
+def trainer():
+    spec = importlib.util.spec_from_file_location("train_unet", TRAINER)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def train(trainer, tmp_path_factory, monkeypatch, capsys):
+    """Return a function that runs the trainer on a small cohort and gives its last line."""
+    index = make_cohort(tmp_path_factory.mktemp("cohort"), {"large": SHAPES["large"], "small": SHAPES["small"]})
+
+    def run(*options):
+        fixed = ["train_unet.py", str(index), "--patch-size", "8", "16", "16", "--workers", "0"]
+        monkeypatch.setattr("sys.argv", [*fixed, *options])
+        trainer.main()
+        return capsys.readouterr().out.splitlines()[-1]
+
+    return run
+
+
+@pytest.mark.parametrize("target", ["geols", "sing"])
+def test_the_loss_falls_on_every_kind_of_target(train, target):
+    assert train("--target", target, "--steps", "15").startswith("mean loss of the first 3 steps")
+
+
+def test_a_loss_that_does_not_fall_is_a_failure(train):
+    with pytest.raises(SystemExit, match="the loss did not fall"):
+        train("--target", "geols", "--steps", "2", "--learning-rate", "100")
+
+
+def test_training_is_deterministic(train):
+    assert train("--target", "geols", "--steps", "3") == train("--target", "geols", "--steps", "3")
+
+
+def test_a_patch_that_the_network_cannot_halve_is_refused(train, capsys):
+    with pytest.raises(SystemExit):
+        train("--target", "geols", "--patch-size", "8", "9", "8")
+    assert "multiples of 4" in capsys.readouterr().err
