@@ -262,6 +262,14 @@ def test_volume_mode_commutes_with_flips_and_transposes(mask):
     np.testing.assert_array_equal(canny_seeds(~mask), edges)
 
 
+@pytest.mark.parametrize("slab", [1, 5, 13])
+def test_volume_mode_does_not_depend_on_how_many_slices_it_takes_at_a_time(slab, monkeypatch):
+    mask = blobs()
+    edges = canny_seeds(mask)
+    monkeypatch.setattr("softlabels.seeds.edges._SLAB", slab)
+    np.testing.assert_array_equal(canny_seeds(mask), edges)
+
+
 def test_volume_mode_closes_around_a_ball():
     mask = np.pad(morphology.ball(7).astype(bool), 6)
     edges = canny_seeds(mask)
@@ -409,6 +417,7 @@ def test_threads_change_nothing(strategy):
         ({"class_names": ["a", "b"]}, "expected 1 different names"),
         ({"spacing": (1, 1)}, "spacing"),
         ({"spacing": (1, 0, 1)}, "spacing"),
+        ({"background": 1}, "index below 1"),
         ({"strategy": "skeletton"}, "expected one of skeleton, erosion"),
         ({"strategy": "erosion", "radius": 2}, "expected only: radius_vox, iterations"),
         ({"strategy": "erosion", "radius_vox": 0}, "radius_vox got 0"),

@@ -89,7 +89,8 @@ def make_seeds(
     fallback : bool
         False leaves things as the strategy has them (the authors' codes).
     per_component : bool
-        Whether every component of a class is to have a seed, or only every class.
+        Whether every component of a class is to have a seed, or only every class. False with ``random`` keeps the
+        count at exactly n.
     threads : int
         Classes seeded at a time, >= 1; no effect on the result.
     **params
@@ -124,6 +125,8 @@ def make_seeds(
         raise InputError(f"case {case_id}: masks got {masks.dtype} {masks.shape}, expected bool (C, D, H, W)")
     if len(names) != len(masks) or len(set(names)) != len(names):
         raise InputError(f"case {case_id}: class names got {names}, expected {len(masks)} different names")
+    if background is not None and background not in range(len(masks)):
+        raise InputError(f"case {case_id}: background got {background!r}, expected a class index below {len(masks)}")
     spacing = checked_spacing(spacing)
     params = _checked_params(strategy, params, case_id)
 

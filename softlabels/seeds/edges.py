@@ -15,6 +15,8 @@ _LOW, _HIGH = 0.1, 0.2
 _RELATIVE_TIE = 1e-9
 #: Where scipy's Gaussian ends, in standard deviations.
 _TRUNCATE = 4.0
+#: Slices filtered at a time: the seven float64 arrays of a large volume do not fit everywhere.
+_SLAB = 48
 _ALL_26 = np.ones((3, 3, 3), bool)
 
 
@@ -63,9 +65,11 @@ def canny_seeds(mask: np.ndarray, mode: str = "volume", sigma: float = 1.0) -> n
         reach = int(_TRUNCATE * sigma + 0.5) + 2
         box = bounding_box(boundary, margin=reach)
         # Outside the volume, and outside the box too, the mask is what it is at the nearest voxel inside.
-        weak, strong = _volume_edges(np.pad(mask[box], reach, mode="edge"), sigma)
-        inner = (slice(reach, -reach),) * 3
-        seeds[box] = _linked(weak[inner], strong[inner])
+        continued = np.pad(mask[box], reach, mode="edge")
+        inner = (slice(None), *(slice(reach, -reach),) * 3)
+        starts = range(0, len(mask[box]), _SLAB)
+        slabs = [_volume_edges(continued[i : i + _SLAB + 2 * reach], sigma)[inner] for i in starts]
+        seeds[box] = _linked(*np.concatenate(slabs, axis=1))
     return seeds
 
 
@@ -107,8 +111,8 @@ def _slice_edges(section: np.ndarray, sigma: float) -> np.ndarray:
     return canny(~section, sigma=sigma)
 
 
-def _volume_edges(mask: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return which voxels are maxima of the gradient above the low and above the high threshold."""
+def _volume_edges(mask: np.ndarray, sigma: float) -> np.ndarray:
+    """Return which voxels are maxima of the gradient above the low, and above the high threshold: (2, D, H, W)."""
     smooth = ndimage.gaussian_filter(mask.astype(np.float64), sigma, mode="nearest", truncate=_TRUNCATE)
     # A quarter: scipy's 3D Sobel smooths with [1, 2, 1] along one axis more than the 2D one of the thresholds.
     gradient = [ndimage.sobel(smooth, axis, mode="nearest") / 4 for axis in range(3)]
@@ -123,7 +127,7 @@ def _volume_edges(mask: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarra
         is_edge &= ndimage.map_coordinates(magnitude, neighbour, order=1, mode="nearest") <= height
     weak = np.zeros(mask.shape, bool)
     weak[candidates] = is_edge
-    return weak, weak & (magnitude >= _HIGH)
+    return np.stack([weak, weak & (magnitude >= _HIGH)])
 
 
 def _linked(weak: np.ndarray, strong: np.ndarray) -> np.ndarray:
