@@ -18,7 +18,7 @@ from softlabels.errors import ConfigError
 
 CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 #: Names that the results folder uses itself; a case may not be called so, nor so with an extension.
-RESERVED = frozenset({"benchmarks", "cohort", "index", "logs", "montage", "report", "status", "store"})
+RESERVED = frozenset({"batches", "benchmarks", "cohort", "index", "logs", "montage", "report", "status", "store"})
 _WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
 
 
@@ -135,6 +135,8 @@ def read_sheet(path, channels: Sequence[str], *, check_files: bool = False) -> l
 def write_sheet(cases: Iterable[Case], path, channels: Sequence[str]) -> None:
     """Write a sheet that `read_sheet` reads back; files below the folder of the sheet are named relative to it.
 
+    Without cases it is a header to fill in.
+
     Parameters
     ----------
     cases : iterable of Case
@@ -147,14 +149,14 @@ def write_sheet(cases: Iterable[Case], path, channels: Sequence[str]) -> None:
     Raises
     ------
     ConfigError
-        A case has another number of image files than the first, or there is no case.
+        The cases have different numbers of image files, or neither one nor one for each channel.
     """
     cases = list(cases)
     counts = sorted({len(case.images) for case in cases})
-    if counts not in ([1], [len(channels)]):
+    if counts not in ([], [1], [len(channels)]):
         raise ConfigError(f"sheet {path}: got cases with {counts} image files, expected all 1 or all {len(channels)}")
-    images = [f"image:{c}" for c in channels] if counts == [len(channels)] else ["image"]
-    n_raters = max(len(case.raters) for case in cases)
+    images = ["image"] if counts == [1] else [f"image:{c}" for c in channels]
+    n_raters = max((len(case.raters) for case in cases), default=0)
     has_split = any(case.split for case in cases)
     folder = Path(os.path.abspath(path)).parent
     with open(path, "w", newline="", encoding="utf-8") as file:

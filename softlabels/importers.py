@@ -132,8 +132,8 @@ def import_brats(folder, labels: str | Mapping[str, int | list[int]] | None = No
     folder = Path(folder)
     if labels is None or (isinstance(labels, str) and labels not in BRATS_LABELS):
         raise ConfigError(
-            f"BraTS labels: got {labels!r}, expected one of {', '.join(BRATS_LABELS)} or a mapping of names to values; "
-            "the values differ between releases and are never guessed"
+            f"BraTS labels: got {labels!r}, expected one of {', '.join(BRATS_LABELS)} (--brats-labels), or a "
+            "mapping of names to values; the values differ between releases and are never guessed"
         )
     labels = BRATS_LABELS[labels] if isinstance(labels, str) else labels
     cases = []

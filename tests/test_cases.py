@@ -67,9 +67,14 @@ def test_written_sheet_is_read_back(tmp_path, name, images):
 def test_cases_with_unequal_numbers_of_images_are_not_written(tmp_path):
     with pytest.raises(ConfigError):
         write_sheet([Case("a", ("1",), "l"), Case("b", ("1", "2"), "l")], tmp_path / "s.tsv", ["T1", "T2"])
-    with pytest.raises(ConfigError):
-        write_sheet([], tmp_path / "s.tsv", ["T1"])
     assert not list(tmp_path.iterdir())
+
+
+def test_sheet_without_cases_is_a_header_to_fill_in(tmp_path):
+    write_sheet([], tmp_path / "s.tsv", ["T1", "T2"])
+    assert (tmp_path / "s.tsv").read_text() == "case\timage:T1\timage:T2\tlabel\n"
+    with pytest.raises(ConfigError, match="no case"):
+        read_sheet(tmp_path / "s.tsv", ["T1", "T2"])
 
 
 def test_every_fault_is_named_with_its_line(tmp_path):

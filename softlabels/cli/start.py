@@ -18,6 +18,7 @@ def init(
     nnunet: Annotated[Path | None, typer.Option(help="an nnU-Net raw data set to take cases and labels from")] = None,
     msd: Annotated[Path | None, typer.Option(help="a Medical Segmentation Decathlon task")] = None,
     brats: Annotated[Path | None, typer.Option(help="a folder of BraTS cases")] = None,
+    brats_labels: Annotated[str | None, typer.Option(help="what its label values mean: 2012-2022 or 2023")] = None,
     profile: Annotated[str | None, typer.Option(help="install a Snakemake profile for your user: slurm")] = None,
 ) -> None:
     """Begin a project: write config.yaml and cases.tsv, from a data set if one is named."""
@@ -35,7 +36,8 @@ def init(
     if chosen:
         import softlabels.importers
 
-        cases, channels, labels = getattr(softlabels.importers, chosen[0][0])(chosen[0][1])
+        options = {"labels": brats_labels} if brats else {}
+        cases, channels, labels = getattr(softlabels.importers, chosen[0][0])(chosen[0][1], **options)
     written = {folder / "config.yaml": None, folder / "cases.tsv": None}
     for path in written:
         if path.exists():
