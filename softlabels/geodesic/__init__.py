@@ -94,7 +94,7 @@ def geodesic_distance(
     shaped = distance.reshape(np.shape(seeds))
     if not return_certificate:
         return shaped
-    certificates = certify_problem(problem, distance, n_threads, iterations, tile_visits)
+    certificates = _certify(problem, distance, device, n_threads, iterations, tile_visits)
     has_classes = np.ndim(seeds) == (3 if np.ndim(image) == 2 else 4)
     return shaped, certificates if has_classes else certificates[0]
 
@@ -110,6 +110,15 @@ def _solve(problem, device, n_threads):
 
         return solve(problem, device)
     raise DeviceError(f"device: got {device!r}, expected 'cpu', 'cuda' or 'cuda:<index>'")
+
+
+def _certify(problem, distance, device, n_threads, iterations, tile_visits):
+    """Return one certificate a class, found on the device that made the maps."""
+    if device == "cpu":
+        return certify_problem(problem, distance, n_threads, iterations, tile_visits)
+    from softlabels.geodesic._cuda import certify_problem as certify_on_cuda
+
+    return certify_on_cuda(problem, distance, device, iterations, tile_visits)
 
 
 def euclidean_distance(seeds, spacing) -> np.ndarray:

@@ -68,10 +68,10 @@ def solve(
     distance : float32 array of the seeds' shape
         inf where no seed can be reached; a peer's own 1e10 is given as inf.
     report : list of dict, one a class
-        `engine`, `iterations`, `certified`, `n_violated`, `n_unattained`, `n_unreachable` for all. `certified` is
-        what the certificate found in the bits, so a peer that rounds otherwise is not certified even when it has
-        converged. A peer's report has also its `version`, `max_relative_error` and `fraction_over_1_percent`, both
-        against our exact map where that is above 0; ours has `tile_visits`.
+        `engine`, `certified`, `n_violated`, `n_unattained`, `n_unreachable` for all. `certified` is what the
+        certificate found in the bits, so a peer that rounds otherwise is not certified even when it has converged.
+        A peer's report has also its `version`, `iterations`, `max_relative_error` and `fraction_over_1_percent`, both
+        against our exact map where that is above 0. Ours says nothing that depends on the device or its timing.
 
     Raises
     ------
@@ -131,8 +131,9 @@ def _report(engine: str, certificate, **more) -> dict:
     """Return the report on one map."""
     findings = certificate.to_json()
     certified = findings.pop("is_exact")
-    if engine != "softlabels":
-        del findings["tile_visits"]
+    del findings["tile_visits"]
+    if engine == "softlabels":
+        del findings["iterations"]
     return {"engine": engine, "certified": certified, **findings, **more}
 
 

@@ -1,0 +1,125 @@
+"""The CUDA engine: the same maps as the CPU's, bit for bit.
+
+The kernels say what a tile does; here is the order of launches. Tiles with something new around them are awake; a
+round relaxes all of them, of all classes, and wakes those that can see what changed. The map is finished when a round
+finds no tile awake.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from softlabels.errors import CertificateError, DeviceError
+from softlabels.geodesic._certify import Certificate
+from softlabels.geodesic._cuda_device import CudaDevice
+from softlabels.geodesic._problem import Problem
+
+#: Rounds between two looks at the counters: a look costs a round trip, an idle round next to nothing.
+_ROUNDS_PER_LOOK = 8
+_BLOCK = 256
+
+#: Side of a tile by the most channels whose tiles, with halo, fit in 48 KiB of shared memory beside the distance's.
+_TILE_SIDES = {1: 16, 11: 8, 55: 4}
+
+
+def solve(problem: Problem, device: str = "cuda") -> tuple[np.ndarray, int, int]:
+    """Return the maps (C, D, H, W), the rounds made and the tiles relaxed."""
+    with CudaDevice(device, macros(problem)) as gpu:
+        return _solve(problem, gpu)
+
+
+def certify_problem(problem, distance, device="cuda", iterations=None, tile_visits=None) -> list[Certificate]:
+    """Return one certificate a class for `distance` of shape (C, D, H, W), as `_certify.certify_problem` does."""
+    with CudaDevice(device, macros(problem)) as gpu:
+        counts = _count_faults(problem, np.asarray(distance, np.float32), gpu)
+    return [Certificate(*(int(n) for n in row), iterations, tile_visits) for row in counts]
+
+
+def macros(problem: Problem) -> dict[str, int]:
+    """Return what the kernels are compiled for."""
+    n_channels = len(problem.image)
+    for most, side in _TILE_SIDES.items():
+        if n_channels <= most:
+            return {"FORM": problem.cost.form, "CHANNELS": n_channels, "TILE": side}
+    raise DeviceError(
+        f"device 'cuda': got {n_channels} channels, expected at most {max(_TILE_SIDES)} in one vector image; "
+        "solve fewer channels at a time or use device 'cpu'"
+    )
+
+
+def _solve(problem: Problem, gpu: CudaDevice) -> tuple[np.ndarray, int, int]:
+    """Return `solve`'s answer from a device that is open."""
+    n_classes, n_voxels = len(problem.seeds), int(np.prod(problem.shape))
+    side = macros(problem)["TILE"]
+    n_tiles = int(np.prod([-(-size // side) for size in problem.shape]))
+    # Nothing longer than the cap can ever be below the float next above it, so that value serves as "no path yet".
+    far = np.nextafter(problem.cap, np.float32(np.inf))
+    scaled, geometry = _scaled(problem, gpu), [np.int32(size) for size in problem.shape]
+    lengths, weights = gpu.upload(problem.cost.lengths), (problem.cost.keep, problem.cost.lamb)
+    seeds, distance = gpu.upload(problem.seeds), gpu.empty(4 * n_classes * n_voxels)
+    gpu.launch("start", _blocks(n_voxels, n_classes), _BLOCK, scaled, seeds, far, np.int64(n_voxels), distance)
+    gpu.free(seeds)
+    awake, wake = (gpu.upload(np.full((n_classes, n_tiles), flag, np.uint8)) for flag in (1, 0))
+    n_rounds = n_visits = 0
+    while True:
+        counters = gpu.upload(np.zeros(_ROUNDS_PER_LOOK, np.uint32))
+        for index in range(_ROUNDS_PER_LOOK):
+            gpu.launch(
+                "relax", (n_tiles, n_classes), side * side,
+                scaled, distance, lengths, *weights, far, *geometry, awake, wake, counters, np.int32(index),
+            )  # fmt: skip
+            awake, wake = wake, awake
+        visits = gpu.download(counters, _ROUNDS_PER_LOOK, np.uint32)
+        gpu.free(counters)
+        n_rounds += int(np.count_nonzero(visits))
+        n_visits += int(visits.sum())
+        if visits[-1] == 0:
+            break
+        # After k rounds every path is done that crosses k tile borders, and no shortest path visits a voxel twice.
+        if n_rounds > n_voxels + _ROUNDS_PER_LOOK:
+            raise CertificateError(
+                f"CUDA engine: got tiles that still change after {n_rounds} rounds over {n_voxels} voxels, expected an "
+                "end by then; this is a fault of the kernels or the device: please report it, and use device 'cpu'"
+            )
+    maps = gpu.download(distance, problem.seeds.shape, np.float32)
+    maps[maps == far] = np.inf
+    return maps, n_rounds, n_visits
+
+
+def _count_faults(problem: Problem, distance: np.ndarray, gpu: CudaDevice) -> np.ndarray:
+    """Return the numbers (C, 3) of violated, unattained and unreachable voxels."""
+    n_classes, n_voxels = len(problem.seeds), int(np.prod(problem.shape))
+    grid, geometry = _blocks(n_voxels, n_classes), [np.int32(size) for size in problem.shape]
+    scaled = _scaled(problem, gpu)
+    lengths, weights = gpu.upload(problem.cost.lengths), (problem.cost.keep, problem.cost.lamb)
+    maps, seeds, attained = gpu.upload(distance), gpu.upload(problem.seeds), gpu.empty(n_classes * n_voxels)
+    counters = gpu.upload(np.zeros((n_classes, 3), np.uint64))
+    gpu.launch(
+        "judge", grid, _BLOCK, scaled, maps, seeds, lengths, *weights, problem.cap, *geometry, attained, counters
+    )
+    n_grown = 1
+    while n_grown:
+        grown = gpu.upload(np.zeros(1, np.uint32))
+        for _ in range(_ROUNDS_PER_LOOK):
+            gpu.launch("flood", grid, _BLOCK, scaled, maps, lengths, *weights, *geometry, attained, grown)
+        (n_grown,) = gpu.download(grown, 1, np.uint32)
+        gpu.free(grown)
+    gpu.launch("count_unattained", grid, _BLOCK, scaled, maps, attained, *geometry, counters)
+    return gpu.download(counters, (n_classes, 3), np.uint64)
+
+
+def _scaled(problem: Problem, gpu: CudaDevice):
+    """Return the intensities times the metric's scale on the device, NaN in walls."""
+    n_voxels = int(np.prod(problem.shape))
+    image = gpu.upload(problem.image)
+    domain = None if problem.domain is None else gpu.upload(problem.domain)
+    grid = _blocks(n_voxels, len(problem.image))
+    gpu.launch("scale_image", grid, _BLOCK, image, domain, problem.cost.scale, np.int64(n_voxels))
+    if domain is not None:
+        gpu.free(domain)
+    return image
+
+
+def _blocks(n_voxels: int, n_maps: int) -> tuple[int, int]:
+    """Return the grid of a kernel with one thread a voxel."""
+    return -(-n_voxels // _BLOCK), n_maps
