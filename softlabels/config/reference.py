@@ -19,6 +19,7 @@ _SECTIONS = (
     ("seeds: strategy boundary", stages.BoundarySeeds),
     ("distance", stages.Distance),
 )
+_WORDS = {"null": "nothing", "boolean": "true, false", "string": "text"}
 
 
 def reference_files() -> dict[str, str]:
@@ -41,7 +42,8 @@ def _page() -> str:
             "| key | values | default | meaning |",
             "|---|---|---|---|",
         ]
-        parts += [_row(name, field) for name, field in model.model_fields.items()]
+        properties = model.model_json_schema()["properties"]
+        parts += [_row(name, field, properties[name]) for name, field in model.model_fields.items()]
     return "\n".join(parts) + "\n"
 
 
@@ -50,7 +52,7 @@ def _target_models() -> list[type]:
     return list(targets.AnyTarget.__origin__.__args__)
 
 
-def _row(name: str, field) -> str:
+def _row(name: str, field, schema: dict) -> str:
     """Return one key as a table row."""
     default = field.get_default(call_default_factory=True)
     if default is PydanticUndefined:
@@ -59,12 +61,32 @@ def _row(name: str, field) -> str:
         shown = "the section's own"
     else:
         shown = f"`{json.dumps(default)}`"
-    return f"| `{name}` | {_values(field)} | {shown} | {field.description or ''} |"
+    return f"| `{name}` | {_values(schema)} | {shown} | {field.description or ''} |"
 
 
-def _values(field) -> str:
-    """Return the legal values in words a reader knows."""
-    text = str(field.annotation).replace("typing.", "")
-    for cls in (stages.Distance, stages.Prepare):
-        text = text.replace(str(cls), cls.__name__)
-    return text
+def _values(schema: dict) -> str:
+    """Return the legal values of a key, in words, from its JSON schema."""
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    for alternative in ("anyOf", "oneOf"):
+        if alternative in schema:
+            return " or ".join(dict.fromkeys(_values(option) for option in schema[alternative]))
+    if "$ref" in schema:
+        return f"section `{schema['$ref'].rsplit('/', 1)[1]}`"
+    if schema.get("type") == "array":
+        items = schema.get("prefixItems") or [schema.get("items", {})]
+        count = f"{len(items)} x " if "prefixItems" in schema else "list of "
+        return count + _values(items[0])
+    if schema.get("type") == "object":
+        (of_values,) = schema.get("patternProperties", {}).values() or [{}]
+        return "name: " + ("section by its method" if "discriminator" in of_values else _values(of_values))
+    return _WORDS.get(schema.get("type")) or _number(schema)
+
+
+def _number(schema: dict) -> str:
+    """Return the range of a number, such as `0 <= number <= 1`."""
+    low = f"{schema['minimum']:g} <= " if "minimum" in schema else ""
+    low = f"{schema['exclusiveMinimum']:g} < " if "exclusiveMinimum" in schema else low
+    high = f" <= {schema['maximum']:g}" if "maximum" in schema else ""
+    high = f" < {schema['exclusiveMaximum']:g}" if "exclusiveMaximum" in schema else high
+    return f"{low}{schema.get('type', 'value')}{high}"
