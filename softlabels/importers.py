@@ -2,7 +2,8 @@
 
 Each importer looks at file names and `dataset.json` only and returns ``(cases, channels, labels)``: the cases sorted by
 id, the channel names in stored order, and the label mapping in nnU-Net's grammar (an integer, a list of integers for a
-region, `ignore`). `softlabels check` then reads the files.
+region, `ignore`). Names become what a config takes: letters, digits and `_` ("left kidney" becomes `left_kidney`).
+`softlabels check` then reads the files.
 """
 
 from __future__ import annotations
@@ -177,10 +178,7 @@ def _channels(folder: Path, dataset: dict) -> list[str]:
     names = dataset.get("channel_names") or dataset.get("modality")
     if not isinstance(names, dict) or sorted(names) != sorted(str(i) for i in range(len(names))) or not names:
         raise ConfigError(f"{folder / 'dataset.json'}: got channels {names!r}, expected {{'0': name, '1': name, ...}}")
-    channels = [re.sub(r"[^A-Za-z0-9_.+-]+", "_", str(names[str(i)])) for i in range(len(names))]
-    if len(set(channels)) < len(channels):
-        channels = [f"{name}_{i}" for i, name in enumerate(channels)]
-    return channels
+    return _identifiers([str(names[str(i)]) for i in range(len(names))])
 
 
 def _labels(folder: Path, dataset: dict) -> dict[str, int | list[int]]:
@@ -190,14 +188,23 @@ def _labels(folder: Path, dataset: dict) -> dict[str, int | list[int]]:
         raise ConfigError(f"{folder / 'dataset.json'}: got labels {given!r}, expected names and values")
     try:
         if all(str(key).isdigit() for key in given):
-            return {str(name): int(value) for value, name in sorted(given.items(), key=lambda item: int(item[0]))}
-        return {
-            name: [int(v) for v in value] if isinstance(value, list) else int(value) for name, value in given.items()
-        }
+            given = {str(name): int(value) for value, name in sorted(given.items(), key=lambda item: int(item[0]))}
+        values = [[int(v) for v in value] if isinstance(value, list) else int(value) for value in given.values()]
     except (TypeError, ValueError) as error:
         raise ConfigError(
             f"{folder / 'dataset.json'}: labels: {error}; expected integers or lists of integers"
         ) from error
+    return dict(zip(_identifiers(list(given)), values, strict=True))
+
+
+def _identifiers(names: list[str]) -> list[str]:
+    """Return names made of letters, digits and `_` that begin with a letter and differ."""
+    made: list[str] = []
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:48]
+        plain = plain if plain[:1].isalpha() else f"n{plain}"
+        made.append(plain if plain not in made else f"{plain}_{len(made)}")
+    return made
 
 
 def _listed_files(folder: Path, listed) -> dict[str, tuple[list[str], str]]:

@@ -217,7 +217,7 @@ def _label_problems(case: Case, role: str, volume: Volume, label_values, ignore_
     suffix = "" if role == "label" else f"@{role}"
     problems = []
     if foreign:
-        shown = ", ".join(f"{value} ({n} voxels)" for value, n in list(foreign.items())[:8])
+        shown = ", ".join(f"{value} ({n} of {volume.grid.n_voxels} voxels)" for value, n in list(foreign.items())[:8])
         message = f"labels that are not declared: {shown}; expected {sorted(label_values)}; declare or remap them"
         problems.append(Problem(case.id, role, message))
     if not any(value in counts for value in label_values if value != 0):

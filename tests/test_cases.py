@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softlabels.cases import Case, case_id_fault, read_sheet, write_sheet
+from softlabels.config import parse_config
 from softlabels.errors import ConfigError
 from softlabels.importers import BRATS_LABELS, import_brats, import_msd, import_nnunet
 
@@ -201,6 +202,26 @@ def test_decathlon_task_with_4d_images(tmp_path):
     ((case,), channels, found) = import_msd(tmp_path)
     assert case.id == "BRATS_001" and len(case.images) == 1 and channels == ["FLAIR", "T1w"]
     assert found == {"background": 0, "edema": 2, "late": 10} and list(found) == ["background", "edema", "late"]
+
+
+def test_names_become_what_a_config_takes(tmp_path):
+    _touch(tmp_path, "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz")
+    labels = {"background": 0, "left kidney": 1, "left-kidney": 2, "3rd (ventricle)": [2, 3], "é": 4, "ignore": 5}
+    _dataset(tmp_path, channel_names={"0": "T1-w", "1": "T1 w"}, labels=labels)
+    _, channels, found = import_nnunet(tmp_path)
+    assert channels == ["T1_w", "T1_w_1"]
+    assert found == {
+        "background": 0,
+        "left_kidney": 1,
+        "left_kidney_2": 2,
+        "n3rd_ventricle": [2, 3],
+        "n": 4,
+        "ignore": 5,
+    }
+    assert (
+        parse_config({"channels": channels, "labels": found, "targets": {"a": {"method": "onehot"}}}).channels
+        == channels
+    )
 
 
 @pytest.mark.parametrize(

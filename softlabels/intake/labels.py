@@ -43,8 +43,9 @@ def as_labels(values: np.ndarray, what: str, *, is_scaled: bool = False) -> np.n
         if wrong.any():
             index, n_wrong = _first(wrong), int(wrong.sum())
             raise InputError(
-                f"{what}: {n_wrong} of {values.size} voxels are not integers, first {values[index]} at {index} "
-                "(z, y, x); expected integer labels: threshold probabilities, resample labels with nearest neighbour"
+                f"{what}: {n_wrong} of {values.size} voxels are not integers, the first is {values[index]} at "
+                f"(z, y, x) = {index}; expected integer labels: threshold probabilities, resample labels with nearest "
+                "neighbour"
             )
         values = rounded
     low, high = values.min(), values.max()

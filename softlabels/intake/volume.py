@@ -79,6 +79,18 @@ def read_volume(path, *, role: str = "image", max_voxels: int = MAX_VOXELS) -> V
     return Volume(values, grid, digest, tuple(header.notes))
 
 
+def read_header(path) -> Header:
+    """Return what the header of a file says of its samples, which are not read.
+
+    Raises
+    ------
+    InputError
+        With the path and what is wrong with the header.
+    """
+    with Stream(path) as stream:
+        return _read_header(stream)
+
+
 def _read_header(stream: Stream) -> Header:
     """Return the header, of whichever format the first bytes are."""
     start = stream.read(4)
@@ -133,8 +145,8 @@ def _image_values(path, values: np.ndarray, header: Header) -> np.ndarray:
             index = tuple(int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape))
             order = "(z, y, x)" if values.ndim == 3 else "(channel, z, y, x)"
             raise InputError(
-                f"{path}: {int(wrong.sum())} voxels are NaN, infinite or beyond float32, the first at {index} {order}; "
-                "replace them, for example by 0 outside the body"
+                f"{path}: {int(wrong.sum())} voxels are NaN, infinite or beyond float32, the first at {order} = "
+                f"{index}; replace them, for example by 0 outside the body"
             )
     return values
 
