@@ -27,3 +27,11 @@ rule all:
     default_target: True
     input:
         final_outputs(),
+
+
+onsuccess:
+    forget_incomplete(Path(RESULTS))
+
+
+onerror:
+    forget_incomplete(Path(RESULTS))

@@ -7,6 +7,7 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from softlabels.batches import forget_cases
 from softlabels.errors import FormatError
 
 RECEIPT_VERSION = 1
@@ -81,7 +82,8 @@ def link_entry(receipt_path: Path, target: Path) -> None:
 
 def forget_receipts(results: Path, keys: set[str]) -> int:
     """Delete the receipts that name any of the keys, so that snakemake runs those jobs again; return how many."""
-    found = [path for path in results.glob("*/*-*.json") if Receipt.read(path).key in keys]
-    for path in found:
-        path.unlink()
+    found = [receipt for receipt in map(Receipt.read, results.glob("*/*-*.json")) if receipt.key in keys]
+    for receipt in found:
+        (results / receipt.case / f"{receipt.node}.json").unlink()
+    forget_cases(results, {(receipt.case, receipt.node) for receipt in found})
     return len(found)

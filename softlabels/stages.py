@@ -46,9 +46,13 @@ class Job:
         """Where the receipt of this job goes."""
         return self.results / self.case.id / f"{self.node.id}.json"
 
+    def upstream_receipts(self) -> dict[str, Path]:
+        """Return where the receipts of what is read lie, by role."""
+        return {role: self.results / self.case.id / f"{node}.json" for role, node in self.node.inputs.items()}
+
     def upstream(self, role: str):
         """Return the store entry that plays a role, found through its receipt."""
-        receipt = Receipt.read(self.results / self.case.id / f"{self.node.inputs[role]}.json")
+        receipt = Receipt.read(self.upstream_receipts()[role])
         entry = self.store.find(receipt.key)
         if entry is None:
             raise InputError(
@@ -220,7 +224,7 @@ class _Seeds(_Stage):
             threads=self.job.threads or 1,
             **options,
         )
-        flags = [f"class {r['class']}: seeds by {r['used']}, not {r['strategy']}" for r in reports if r["fallback"]]
+        flags = [f"class {r['class']}: {r['used']}, where {r['strategy']} left none" for r in reports if r["fallback"]]
         layer = Layer("seeds", seeds, channels=names, encoding=Exact())
         return Result([layer], prepared.grid, {"classes": reports, "flags": flags})
 

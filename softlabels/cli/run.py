@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -16,28 +17,36 @@ from softlabels.cli.project import DEFAULT_CONFIG, ConfigJson, ConfigPath, Proje
 @app.command(hidden=True)
 def stage(
     node: Annotated[str, typer.Option(help="the node as JSON")],
-    case: Annotated[str, typer.Option(help="the case as JSON")],
+    cases: Annotated[str, typer.Option(help="the cases as JSON")],
+    receipt: Annotated[Path, typer.Option(help="the file to leave behind: of the case, or of the batch")],
     store: Annotated[Path, typer.Option()],
     results: Annotated[Path, typer.Option()],
     device: Annotated[str, typer.Option()] = "cpu",
     threads: Annotated[int | None, typer.Option()] = None,
 ) -> None:
-    """Run one job: one case x one node. The rules call this."""
-    from softlabels.cases import Case
+    """Run one job: one node for a case or a batch of cases. The rules call this."""
+    from softlabels.batches import run_batch
     from softlabels.node import Node
     from softlabels.stages import Job, run_job
     from softlabels.store import Store
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    job = Job(
-        Case(**{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(case).items()}),
-        Node.from_json(node),
-        Store(store),
-        results,
-        device,
-        threads,
-    )
-    run_job(job)
+    if threads:
+        # ITK would take every core of the machine, also those of other jobs.
+        os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(threads))
+    what, where = Node.from_json(node), Store(store, threads)
+    jobs = [Job(_case(case), what, where, results, device, threads) for case in json.loads(cases)]
+    if [job.receipt_path for job in jobs] == [receipt]:
+        run_job(jobs[0])
+    else:
+        run_batch(jobs, receipt, run_job)
+
+
+def _case(content: dict):
+    """Return the case that JSON describes."""
+    from softlabels.cases import Case
+
+    return Case(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
 
 
 @app.command(rich_help_panel="Run")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
+from softlabels.batches import DEFAULT_SIZES
 from softlabels.config.labels import LabelSet, grammar_faults
 from softlabels.config.stages import Engine, Prepare, Section
 from softlabels.config.targets import AnyTarget, GeodesicTarget, Target
@@ -21,7 +22,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 class Config(Section):
     """Everything a run needs besides the images."""
 
-    cases: str = Field("cases.tsv", description="the case sheet (TSV or CSV), relative to config.yaml's folder")
+    cases: str = Field(
+        "cases.tsv", description="the case sheet (TSV or CSV); paths count from where snakemake runs"
+    )
     store: str = Field("store", description="folder of the content-addressed store; share it between projects")
     results: str = Field("results", description="folder of receipts, links, pictures and index.json")
     channels: list[Name] = Field(min_length=1, description="names of the image channels, in the sheet's order")
@@ -30,6 +33,9 @@ class Config(Section):
     targets: dict[Name, AnyTarget] = Field(min_length=1, description="the soft labels to compute, by your own names")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where distances run; the result is the same")
     engine: Engine = Field("softlabels", description="ours (exact), or a peer for parity with published results")
+    cases_per_job: int | None = Field(
+        None, ge=1, le=64, description="cases that share a process: default 1, and 16 with device cuda"
+    )
     pictures: bool = Field(True, description="draw a montage of every case into the report")
 
     def label_set(self, target: Target) -> LabelSet:
@@ -39,6 +45,11 @@ class Config(Section):
         """
         label_set = LabelSet.parse(target.labels or self.labels)
         return label_set.foreground() if METHODS[target.method].kind == "signed" else label_set
+
+    @property
+    def batch_size(self) -> int:
+        """Cases of one job."""
+        return self.cases_per_job or DEFAULT_SIZES[self.device]
 
     def engine_of(self, target: GeodesicTarget) -> str:
         """Return the engine of a target: its own, else the top level's."""

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from snakemake.utils import validate
 
+from softlabels.batches import forget_incomplete, make_units
 from softlabels.cases import read_sheet
 from softlabels.config import load_config, parse_config
+from softlabels.estimate import estimate_job, time_limit_min
 from softlabels.node import canonical_json
 from softlabels.plan import make_plan
 
@@ -26,8 +28,14 @@ CASES = {case.id: case for case in read_sheet(CONFIG.cases, CONFIG.channels)}
 RESULTS, STORE = CONFIG.results, CONFIG.store
 
 
+# What Snakemake schedules: a case, or a batch of cases that share a process.
+UNITS = make_units(list(CASES), CONFIG.batch_size)
+UNIT_OF = {case: unit for unit, cases in UNITS.items() for case in cases}
+
+
 wildcard_constraints:
     case=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
+    unit=r"(batches/)?[A-Za-z0-9][A-Za-z0-9_.-]*",
     node=r"(prepare|seeds|distance|target)-[0-9a-f]{8}",
 
 
@@ -37,24 +45,24 @@ def final_outputs():
     return [f"{RESULTS}/index.json", f"{RESULTS}/report/index.html", *pictures]
 
 
-def case_files(wildcards):
-    """Return the files of a case: images, label and further raters."""
-    return [path for _, path in CASES[wildcards.case].files()]
+def unit_files(wildcards):
+    """Return the files of a unit's cases: images, label and further raters."""
+    return [path for case in UNITS[wildcards.unit] for _, path in CASES[case].files()]
 
 
 def upstream_receipts(wildcards):
     """Return the receipts of the nodes that a node reads."""
-    return [f"{RESULTS}/{wildcards.case}/{node}.json" for node in PLAN.nodes[wildcards.node].inputs.values()]
+    return [f"{RESULTS}/{wildcards.unit}/{node}.json" for node in PLAN.nodes[wildcards.node].inputs.values()]
 
 
 def case_receipts(wildcards):
-    """Return the receipts of every node of one case."""
-    return [f"{RESULTS}/{wildcards.case}/{node}.json" for node in PLAN.nodes]
+    """Return the receipts of every node of the unit that a case is in."""
+    return [f"{RESULTS}/{UNIT_OF[wildcards.case]}/{node}.json" for node in PLAN.nodes]
 
 
 def all_receipts(wildcards):
-    """Return the receipts of every node of every case."""
-    return [f"{RESULTS}/{case}/{node}.json" for case in CASES for node in PLAN.nodes]
+    """Return the receipts of every node of every unit."""
+    return [f"{RESULTS}/{unit}/{node}.json" for unit in UNITS for node in PLAN.nodes]
 
 
 def node_json(wildcards):
@@ -62,11 +70,26 @@ def node_json(wildcards):
     return PLAN.nodes[wildcards.node].to_json()
 
 
-def case_json(wildcards):
-    """Return the case that a job works on."""
-    return canonical_json(asdict(CASES[wildcards.case]))
+def cases_json(wildcards):
+    """Return the cases that a job works on."""
+    return canonical_json([asdict(CASES[case]) for case in UNITS[wildcards.unit]])
 
 
 def config_json(wildcards):
     """Return the whole configuration, command-line overrides included."""
     return canonical_json(CONFIG.model_dump(mode="json", exclude_defaults=True))
+
+
+def unit_costs(wildcards):
+    """Return what each case of a unit was estimated to take."""
+    return [estimate_job(PLAN, wildcards.node, CASES[case]) for case in UNITS[wildcards.unit]]
+
+
+def memory_mb(wildcards, attempt):
+    """Return the memory of a job: what its largest case was measured to need, more with each attempt."""
+    return attempt * max(cost.memory_mb for cost in unit_costs(wildcards))
+
+
+def runtime_min(wildcards, attempt):
+    """Return the time limit of a job in minutes: several times what its cases were measured to take."""
+    return attempt * time_limit_min(sum(cost.seconds for cost in unit_costs(wildcards)))

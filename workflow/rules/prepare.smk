@@ -1,23 +1,26 @@
 rule prepare:
     """Verify the files of a case, resample, scale and crop them."""
     input:
-        case_files,
+        unit_files,
     output:
-        f"{RESULTS}/{{case}}/{{node}}.json",
+        f"{RESULTS}/{{unit}}/{{node}}.json",
     log:
-        "logs/{case}/{node}.log",
+        "logs/{unit}/{node}.log",
     benchmark:
-        "logs/{case}/{node}.benchmark.tsv"
+        "logs/{unit}/{node}.benchmark.tsv"
     wildcard_constraints:
         node="prepare-[0-9a-f]{8}",
     params:
-        case=case_json,
+        cases=cases_json,
         node=node_json,
         store=STORE,
         results=RESULTS,
     threads: 2
+    resources:
+        mem_mb=memory_mb,
+        runtime=runtime_min,
     conda:
         "../../envs/pipeline.yaml"
     shell:
-        "python -m softlabels stage --case {params.case:q} --node {params.node:q} "
-        "--store {params.store:q} --results {params.results:q} --threads {threads} 2> {log:q}"
+        "python -m softlabels stage --cases {params.cases:q} --node {params.node:q} "
+        "--receipt {output:q} --store {params.store:q} --results {params.results:q} --threads {threads} 2> {log:q}"

@@ -1,0 +1,161 @@
+"""Several cases in one job: one process and one CUDA context for all of them; a bad case fails alone.
+
+Snakemake knows units: a unit is one case, or a batch of cases. The receipt of a batch is the file that Snakemake waits
+for; beside it every case leaves its own receipt, as it does when it runs alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from softlabels.errors import DeviceError, FormatError, InputError, SoftLabelsError, StoreError
+
+log = logging.getLogger(__name__)
+
+#: Folder of the batches in the results folder.
+FOLDER = "batches"
+
+#: Unless the configuration says otherwise: starting CUDA takes longer than a case's distances.
+DEFAULT_SIZES = {"cpu": 1, "cuda": 16}
+
+
+def make_units(case_ids: Sequence[str], cases_per_job: int) -> dict[str, list[str]]:
+    """Return the units of a cohort: unit name to its case ids, in the sheet's order.
+
+    Examples
+    --------
+    >>> make_units(["a", "b", "c"], 1)
+    {'a': ['a'], 'b': ['b'], 'c': ['c']}
+    >>> make_units(["a", "b", "c"], 2)
+    {'batches/00000': ['a', 'b'], 'batches/00001': ['c']}
+    """
+    if cases_per_job == 1:
+        return {case_id: [case_id] for case_id in case_ids}
+    starts = range(0, len(case_ids), cases_per_job)
+    return {f"{FOLDER}/{n:05d}": list(case_ids[start : start + cases_per_job]) for n, start in enumerate(starts)}
+
+
+@dataclass(frozen=True)
+class BatchReceipt:
+    """What became of one batch x one node.
+
+    Parameters
+    ----------
+    node : str
+        Which node.
+    cases : list of str
+        All cases of the batch.
+    failed : dict
+        Case id to the one line that says why.
+    waiting : list of str
+        Cases that could not begin, because an earlier stage failed.
+    """
+
+    node: str
+    cases: list[str]
+    failed: dict[str, str] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every case has its result."""
+        return not self.failed and not self.waiting
+
+    def write(self, path: Path) -> None:
+        """Write the receipt in one step: a reader sees the whole file or none."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        os.replace(temporary, path)
+
+    @classmethod
+    def read(cls, path: Path) -> BatchReceipt:
+        """Return the receipt in a file, or raise FormatError with the remedy."""
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (ValueError, TypeError) as error:
+            raise FormatError(f"receipt {path}: damaged ({error}). Delete it and run snakemake again") from None
+
+
+def run_batch(jobs: Sequence, receipt_path: Path, run: Callable) -> BatchReceipt:
+    """Run the jobs of one node one after another, and write the batch's receipt.
+
+    Parameters
+    ----------
+    jobs : sequence of softlabels.stages.Job
+        Of one node, one for each case.
+    receipt_path : Path
+        The file that Snakemake waits for.
+    run : callable
+        Runs one job: `softlabels.stages.run_job`.
+
+    Raises
+    ------
+    InputError
+        If no case of the batch has a result: then Snakemake sees a failed job, as with a single case.
+    MemoryError, DeviceError, StoreError
+        At once, as these are no fault of the case: another attempt of the whole job, perhaps with more memory or on
+        another node, finds finished cases in the store.
+    """
+    failed, waiting = {}, []
+    for job in jobs:
+        # A receipt of an earlier run must not stand for a result that this run could not make.
+        job.receipt_path.unlink(missing_ok=True)
+        if not all(path.exists() for path in job.upstream_receipts().values()):
+            waiting.append(job.case.id)
+            continue
+        try:
+            run(job)
+        except Exception as error:
+            if not _is_of_the_case(error):
+                raise
+            failed[job.case.id] = " ".join(f"{type(error).__name__}: {error}".split())
+            is_known = isinstance(error, SoftLabelsError)
+            log.error("%s %s failed: %s", job.case.id, job.node.id, failed[job.case.id], exc_info=not is_known)
+    receipt = BatchReceipt(jobs[0].node.id, [job.case.id for job in jobs], failed, waiting)
+    if len(failed) + len(waiting) == len(jobs):
+        raise InputError(
+            f"all {len(jobs)} cases of this batch failed, {len(waiting)} of them earlier. {_first(failed)}"
+        )
+    receipt.write(receipt_path)
+    return receipt
+
+
+def _is_of_the_case(error: Exception) -> bool:
+    """Return False for faults of the machine or the file system: the next case would meet them too."""
+    if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
+        return False
+    return isinstance(error, FormatError) or not isinstance(error, (DeviceError, StoreError))
+
+
+def _first(failed: dict[str, str]) -> str:
+    """Return the first failure in words."""
+    return "".join(f"The first, {case_id}: {why}" for case_id, why in list(failed.items())[:1])
+
+
+def read_batch_receipts(results: Path) -> dict[Path, BatchReceipt]:
+    """Return all receipts of batches in a results folder, by their paths."""
+    return {path: BatchReceipt.read(path) for path in sorted(results.glob(f"{FOLDER}/*/*.json"))}
+
+
+def forget_incomplete(results: Path) -> int:
+    """Delete the receipts of batches in which a case failed, so that the next run tries those again; return how many.
+
+    The workflow calls this when it ends: until then the good cases of the batch go on.
+    """
+    incomplete = [path for path, receipt in read_batch_receipts(results).items() if not receipt.is_complete]
+    for path in incomplete:
+        path.unlink()
+    return len(incomplete)
+
+
+def forget_cases(results: Path, jobs: set[tuple[str, str]]) -> None:
+    """Delete the receipts of batches that hold any of these (case id, node id)."""
+    for path, receipt in read_batch_receipts(results).items():
+        if any((case_id, receipt.node) in jobs for case_id in receipt.cases):
+            path.unlink()
