@@ -151,7 +151,7 @@ class CohortCase:
         return _lazy(self._entry(self._case["targets"][target], f"target {target!r}"), "target")
 
     def soft_label(self, target: str, **overrides):
-        """Return what the loader trains on, with alpha, delta or epsilon replaced: dask array (C, D, H, W) of float32."""
+        """Return what the loader trains on, with alpha, delta or epsilon replaced: dask (C, D, H, W), float32."""
         described = self._described(target)
         rule = resolved_blend(described["blend"], **overrides)
         mixed = partial(blend, is_overlapping=described["is_overlapping"], **rule)
