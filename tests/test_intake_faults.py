@@ -79,6 +79,38 @@ def test_200_of_200_bit_flips_in_compressed_data_are_refused(folder, name):
             read_volume(_written(folder, bytes(flipped), "flip" + name))
 
 
+def test_real_label_cut_or_flipped_200_times_is_refused_or_bitwise_the_same(shared_data, tmp_path):
+    # In periodic data a flip may turn one repetition into an equal one: the packed bytes differ, what they unpack to
+    # does not, and no checksum of the content can or need tell. Every cut file is refused.
+    original = shared_data / "ct_organs_small" / "label.nii.gz"
+    content, reference = original.read_bytes(), read_volume(original, role="label")
+    rng, path = np.random.default_rng(11), tmp_path / "label.nii.gz"
+    refused = 0
+    for length, bit in zip(rng.integers(0, len(content), 200), rng.integers(80, 8 * len(content), 200), strict=True):
+        path.write_bytes(content[:length])
+        with pytest.raises(InputError, match="label.nii.gz"):
+            read_volume(path, role="label")
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(flipped)
+        try:
+            volume = read_volume(path, role="label")
+        except InputError:
+            refused += 1
+        else:
+            assert volume.digest == reference.digest and np.array_equal(volume.values, reference.values)
+    assert refused >= 180
+
+
+def test_failing_file_system_is_our_error(folder, monkeypatch):
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("softlabels.intake.stream.Stream.read_into", fail)
+    with pytest.raises(InputError, match=r"a\.nii: Input/output error"):
+        read_volume(folder / "a.nii")
+
+
 def test_a_flip_that_is_not_refused_changes_neither_values_nor_digest(folder):
     # Ten bytes of a gzip file (time, operating system, ...) are under no checksum, and mean nothing for the image.
     content = (folder / "a.nii.gz").read_bytes()

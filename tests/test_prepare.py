@@ -6,10 +6,12 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from softlabels.cases import Case
 from softlabels.errors import InputError
 from softlabels.grid import Grid
 from softlabels.prepare import prepare
 from softlabels.resample import resample, resampled_grid
+from softlabels.volumes import read_case
 
 SPACINGS = st.floats(0.3, 8.0, allow_nan=False)
 RNG = np.random.default_rng(5)
@@ -311,3 +313,38 @@ def test_thin_volumes_are_resampled(shape, interpolation):
 def test_senseless_arguments_are_refused(changes):
     with pytest.raises(InputError):
         prepare(**({"image": IMAGE, "labels": LABELS, "grid": _grid()} | changes))
+
+
+@settings(max_examples=25, derandomize=True, deadline=None)
+@given(spacing=st.tuples(SPACINGS, SPACINGS, SPACINGS), crop=st.sampled_from(["none", "labels"]))
+def test_preparing_a_mask_equals_the_mask_of_the_prepared_labels(spacing, crop):
+    labels = LABELS.copy()
+    labels[:2] = 0
+    whole = prepare(IMAGE, labels, _grid(), spacing=spacing, crop=crop)
+    for value in (1, 3):
+        mask = np.where(labels == value, 1, 0).astype(np.uint8)
+        raters = np.stack([labels])
+        alone = prepare(IMAGE, mask, _grid(), spacing=spacing, crop=crop, raters=raters)
+        assert np.array_equal(alone.labels == 1, whole.labels == value) and alone.grid == whole.grid
+
+
+@pytest.mark.parametrize(
+    ("image", "label"), [("t2", "t2_seg-manual"), ("t2s", "t2s_label_wm1_gm2"), ("t1w", "t1w_seg-manual")]
+)
+def test_real_volumes_of_any_orientation_are_resampled_as_simpleitk_does(shared_data, image, label):
+    folder = shared_data / "spinal_cord"
+    case = Case(image, (str(folder / f"{image}.nii.gz"),), str(folder / f"{label}.nii.gz"))
+    volumes = read_case(case, ["mr"], (0, 1, 2))
+    done = prepare(volumes.image, volumes.labels, volumes.grid, spacing=(1.2, 1.3, 0.9))
+    theirs = sitk.ReadImage(case.images[0], sitk.sitkFloat64)
+    resampler = sitk.ResampleImageFilter()
+    to = done.grid.to_sitk()
+    resampler.SetSize(done.grid.shape[::-1])
+    resampler.SetOutputOrigin(to["origin"]), resampler.SetOutputSpacing(to["spacing"])
+    resampler.SetOutputDirection(to["direction"])
+    resampler.UseNearestNeighborExtrapolatorOn()
+    expected = sitk.GetArrayFromImage(resampler.Execute(theirs))
+    assert np.allclose(done.image[0], expected, atol=1e-2 * np.abs(expected).max())
+    before, after = (np.argwhere(labels == 1) for labels in (volumes.labels, done.labels))
+    centres = [grid.position(voxels.mean(axis=0)) for grid, voxels in ((volumes.grid, before), (done.grid, after))]
+    assert np.linalg.norm(np.subtract(*centres)) < 0.7

@@ -73,6 +73,8 @@ def read_volume(path, *, role: str = "image", max_voxels: int = MAX_VOXELS) -> V
         values = (_label_values if role == "label" else _image_values)(path, samples, header)
     except MemoryError as error:
         raise InputError(f"{path}: not enough memory for its voxels; give the job more memory") from error
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; the file system could not read it") from error
     except InputError as error:
         text = str(error)
         raise error if text.startswith(str(path)) else InputError(f"{path}: {text}") from error
