@@ -141,8 +141,7 @@ def as_probability(values: np.ndarray, kind: str) -> np.ndarray:
     if kind == "probability":
         return values
     if kind != "signed":
-        raise InputError(f"rank: got a target of kind {kind!r}, expected 'probability' or 'signed'; mm are no
-        probability")
+        raise InputError(f"rank: got a target of kind {kind!r}, expected 'probability' or 'signed'; mm are neither")
     return (np.asarray(values, np.float32) + np.float32(1)) * np.float32(0.5)
 
 
