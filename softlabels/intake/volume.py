@@ -76,8 +76,9 @@ def read_volume(path, *, role: str = "image", max_voxels: int = MAX_VOXELS) -> V
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}; the file system could not read it") from error
     except InputError as error:
-        text = str(error)
-        raise error if text.startswith(str(path)) else InputError(f"{path}: {text}") from error
+        if str(error).startswith(str(path)):
+            raise
+        raise InputError(f"{path}: {error}") from error
     return Volume(values, grid, digest, tuple(header.notes))
 
 
