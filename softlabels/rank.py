@@ -90,8 +90,9 @@ def rank(candidates: Mapping[str, np.ndarray], reference: np.ndarray, *, include
     Returns
     -------
     list of Candidate
-        Sorted by the Brier score over ambiguous voxels (any class between 5 and 95 % in the reference), or over all if
-        there are none.
+        Sorted by the Brier score over all voxels, which only the truth minimises. Scores over the ambiguous voxels (any
+        class between 5 and 95 % in the reference) say where the differences come from; alone they would reward a label
+        that is vague everywhere.
 
     Raises
     ------
@@ -120,7 +121,7 @@ def rank(candidates: Mapping[str, np.ndarray], reference: np.ndarray, *, include
         soft = np.asarray(soft)
         _check(soft, reference.shape, f"candidate {name}")
         found.append(_scored(name, soft, reference, included, doubtful))
-    return sorted(found, key=lambda c: (c.ambiguous if c.ambiguous.n_voxels else c.everywhere).brier)
+    return sorted(found, key=lambda candidate: candidate.everywhere.brier)
 
 
 def as_probability(values: np.ndarray, kind: str) -> np.ndarray:

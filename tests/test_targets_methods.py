@@ -206,7 +206,7 @@ def test_an_unknown_variant_or_a_method_that_stores_nothing_is_refused():
 
 
 def test_the_registry_is_imported_without_any_implementation():
-    heavy = ('scipy', 'skimage', 'SimpleITK', 'numba', 'zarr')
+    heavy = ("scipy", "skimage", "SimpleITK", "numba", "zarr")
     code = f"import sys, softlabels.targets; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
