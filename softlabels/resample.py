@@ -1,8 +1,8 @@
-"""Resampling between grids whose axes run the same way: pure, separable, and the same on every machine.
+"""Resampling between grids whose axes run the same way, by SimpleITK; pure, and the same for any number of threads.
 
-A target voxel's value along one axis is a weighted sum of a few source voxels ("taps"), so a volume is resampled axis
-by axis with the same three lines for every kernel. There are no threads and no order of summation to choose, hence no
-difference between runs. Beyond the first and last source voxel the outermost value is repeated.
+SimpleITK is given voxel indices, not millimetres: source voxels lie at 0, 1, 2, ..., so that the noise of an affine
+cannot decide which of two voxels is nearest. Within half a voxel of the border, nearest and linear repeat the outermost
+value and the spline mirrors the volume.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import SimpleITK as sitk
 
 from softlabels.errors import InputError
 from softlabels.grid import Grid
@@ -17,6 +18,7 @@ from softlabels.grid import Grid
 Kernel = Literal["nearest", "linear", "bspline"]
 #: Coordinates are rounded to this many digits of a voxel, so that noise in an affine cannot decide a tie.
 _DIGITS = 6
+_INTERPOLATORS = {"nearest": sitk.sitkNearestNeighbor, "linear": sitk.sitkLinear, "bspline": sitk.sitkBSpline}
 #: FWHM of a Gaussian in standard deviations.
 _FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
@@ -88,26 +90,14 @@ def resample(values: np.ndarray, source: Grid, target: Grid, kernel: Kernel, *, 
         raise InputError(f"resample: got values of shape {values.shape}, expected {source.shape} as in the source grid")
     scales, offsets = _axis_maps(source, target)
     if kernel == "nearest":
-        for axis, (scale, offset) in enumerate(zip(scales, offsets, strict=True)):
-            index = np.floor(_positions(target.shape[axis], scale, offset) + 0.5).astype(int)
-            values = values.take(index.clip(0, source.shape[axis] - 1), axis=axis)
-        return values
+        return _resampled(values, scales, offsets, target.shape, kernel)
     out = values.astype(np.float64)
     if antialias:
         from scipy.ndimage import gaussian_filter
 
         sigma = np.sqrt(np.maximum(scales**2 - 1.0, 0.0)) / _FWHM
         out = gaussian_filter(out, sigma, mode="nearest", truncate=6.0)
-    for axis, (scale, offset) in enumerate(zip(scales, offsets, strict=True)):
-        if scale == 1.0 and offset == 0.0 and target.shape[axis] == source.shape[axis]:
-            continue
-        if kernel == "bspline" and source.shape[axis] > 1:
-            from scipy.ndimage import spline_filter1d
-
-            out = spline_filter1d(out, order=3, axis=axis, mode="mirror")
-        positions = _positions(target.shape[axis], scale, offset)
-        out = _weighted_taps(out, axis, *_taps(kernel, positions, source.shape[axis]))
-    return out
+    return _resampled(out, scales, offsets, target.shape, kernel)
 
 
 def _axis_maps(source: Grid, target: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -123,26 +113,15 @@ def _axis_maps(source: Grid, target: Grid) -> tuple[np.ndarray, np.ndarray]:
     return np.round(np.diag(linear), 9), np.round(to_source[:3, 3], _DIGITS)
 
 
-def _positions(n: int, scale: float, offset: float) -> np.ndarray:
-    """Return the source coordinates of n target voxels."""
-    return np.round(np.arange(n) * scale + offset, _DIGITS)
-
-
-def _taps(kernel: Kernel, positions: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return source indices and weights, each (taps, len(positions))."""
-    positions = positions.clip(0, n - 1)
-    first = np.floor(positions).astype(int)
-    far = positions - first
-    if kernel == "linear":
-        return np.stack([first, np.minimum(first + 1, n - 1)]), np.stack([1.0 - far, far])
-    weights = [(1 - far) ** 3, 3 * far**3 - 6 * far**2 + 4, -3 * far**3 + 3 * far**2 + 3 * far + 1, far**3]
-    period = max(2 * n - 2, 1)
-    index = np.abs(np.stack([first - 1, first, first + 1, first + 2])) % period
-    return np.minimum(index, period - index), np.stack(weights) / 6.0
-
-
-def _weighted_taps(values: np.ndarray, axis: int, index: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return the sum over taps of weight * value along one axis."""
-    shape = [1, 1, 1]
-    shape[axis] = -1
-    return sum(values.take(i, axis=axis) * w.reshape(shape) for i, w in zip(index, weights, strict=True))
+def _resampled(values: np.ndarray, scales, offsets, shape, kernel: Kernel) -> np.ndarray:
+    """Return the voxels at ``scale * index + offset`` of an array, by SimpleITK; the type is kept."""
+    is_bool = values.dtype == bool
+    image = sitk.GetImageFromArray(values.astype(np.uint8) if is_bool else values)
+    resampler = sitk.ResampleImageFilter()
+    resampler.SetInterpolator(_INTERPOLATORS[kernel])
+    resampler.SetUseNearestNeighborExtrapolator(True)
+    resampler.SetSize([int(n) for n in shape[::-1]])
+    resampler.SetOutputSpacing([float(s) for s in scales[::-1]])
+    resampler.SetOutputOrigin([float(o) for o in offsets[::-1]])
+    out = sitk.GetArrayFromImage(resampler.Execute(image))
+    return out.astype(bool) if is_bool else out
