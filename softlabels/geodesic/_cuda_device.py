@@ -41,7 +41,7 @@ def compiled(macros: dict[str, int], architecture: str, kind: str = "cubin") -> 
     key = hashlib.sha256(repr((sources, flags, version, kind)).encode()).hexdigest()
     cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "softlabels" / "cuda" / f"{key}.{kind}"
     with contextlib.suppress(OSError):
-        digest, code = cached.read_bytes().split(b"\n", 1)
+        digest, _, code = cached.read_bytes().partition(b"\n")
         if digest == hashlib.sha256(code).hexdigest().encode():
             return code
     code = _compile(nvrtc, sources, flags, kind)
