@@ -14,6 +14,7 @@ import numpy as np
 from numba.extending import overload
 
 from softlabels.geodesic import metric
+from softlabels.geodesic._cpu_layout import OneChannelLayout
 from softlabels.geodesic._simd import LANES, any_lane, lane_or, load, minimum, no_lane, store
 
 #: The lengths of steps to the plane before (straight, diagonal; the same for its rows on either side), then keep, lamb.
@@ -80,6 +81,18 @@ def _compile_step(cost, length, gap):
     }[cost.instance_class]
 
 
+def _further_channels(layout):
+    """Return the range of the channels after the first."""
+    raise NotImplementedError("only compiled code calls this")
+
+
+@overload(_further_channels, jit_options={"forceinline": True})
+def _compile_further_channels(layout):
+    if layout.instance_class is OneChannelLayout:
+        return lambda layout: range(1, 1)
+    return lambda layout: range(1, layout.n_channels)
+
+
 @_inlined
 def _gaps(cost, image, here, there, layout):
     """Return the gaps between a vector and its three neighbours in the row at `there`."""
@@ -87,7 +100,7 @@ def _gaps(cost, image, here, there, layout):
     before = _part(cost, centre - load(image, there - 1))
     straight = _part(cost, centre - load(image, there))
     after = _part(cost, centre - load(image, there + 1))
-    for channel in range(1, layout.n_channels):
+    for channel in _further_channels(layout):
         shift = channel * layout.volume
         centre = load(image, here + shift)
         before = before + _part(cost, centre - load(image, there + shift - 1))
@@ -112,9 +125,9 @@ def _least(distance, there, steps, value):
 
 @_inlined
 def relax_from_plane(distance, image, start, length, back, layout, cost):
-    """Relax `length` voxels at flat index `start` from the three rows around `start + back`, in the plane before or after.
+    """Relax `length` voxels at flat index `start` from the three rows around `start + back` in another plane.
 
-    Returns whether any came down.
+    Returns whether any came down; so do the other two.
     """
     straight, diagonal, side_straight, side_diagonal = cost.along_z
     changed = no_lane()
@@ -123,7 +136,7 @@ def relax_from_plane(distance, image, start, length, back, layout, cost):
         low = _steps(cost, side_straight, side_diagonal, _gaps(cost, image, here, there - layout.pitch, layout))
         middle = _steps(cost, straight, diagonal, _gaps(cost, image, here, there, layout))
         high = _steps(cost, side_straight, side_diagonal, _gaps(cost, image, here, there + layout.pitch, layout))
-        for label in range(layout.n_classes):
+        for label in range(len(layout.classes)):
             shift = label * layout.volume
             old = load(distance, here + shift)
             new = _least(distance, there + shift - layout.pitch, low, old)
@@ -141,7 +154,7 @@ def relax_from_row(distance, image, start, length, back, layout, cost):
     changed = no_lane()
     for here in range(start, start + length, LANES):
         steps = _steps(cost, straight, diagonal, _gaps(cost, image, here, here + back, layout))
-        for label in range(layout.n_classes):
+        for label in range(len(layout.classes)):
             shift = label * layout.volume
             old = load(distance, here + shift)
             new = _least(distance, here + shift + back, steps, old)
@@ -154,17 +167,17 @@ def relax_from_row(distance, image, start, length, back, layout, cost):
 def relax_along_row(distance, image, start, length, steps, layout, cost):
     """Relax `length` voxels at flat index `start` along their own row, to and fro; `steps` is scratch.
 
-    The check comes first and is cheap; the two scans are one addition and one minimum behind the other.
+    A vectorised check comes first, since most rows are settled.
     """
     for k in range(0, length + LANES, LANES):
         here = start + k
         gap = _part(cost, load(image, here) - load(image, here - 1))
-        for channel in range(1, layout.n_channels):
+        for channel in _further_channels(layout):
             shift = channel * layout.volume
             gap = gap + _part(cost, load(image, here + shift) - load(image, here + shift - 1))
         store(steps, k, _step(cost, cost.along_x, gap))
     is_any = False
-    for label in range(layout.n_classes):
+    for label in range(len(layout.classes)):
         base = start + label * layout.volume
         changed = no_lane()
         for k in range(0, length, LANES):
@@ -180,16 +193,18 @@ def relax_along_row(distance, image, start, length, steps, layout, cost):
 
 @_inlined
 def _scan(distance, base, length, steps):
-    """Carry the distance from voxel to voxel along a row, first forwards, then backwards."""
-    carry = distance[base - 1]
+    """Carry the distance along a row from both ends at once.
+
+    What one direction brings never improves on going back the other way, so neither has to wait for the other.
+    """
+    first, last = base, base + length - 1
+    forwards, backwards = distance[first - 1], distance[last + 1]
     for k in range(length):
-        carry = carry + steps[k]
-        here = distance[base + k]
-        carry = carry if carry < here else here
-        distance[base + k] = carry
-    carry = distance[base + length]
-    for k in range(length - 1, -1, -1):
-        carry = carry + steps[k + 1]
-        here = distance[base + k]
-        carry = carry if carry < here else here
-        distance[base + k] = carry
+        forwards = forwards + steps[k]
+        here = distance[first + k]
+        forwards = forwards if forwards < here else here
+        distance[first + k] = forwards
+        backwards = backwards + steps[length - k]
+        here = distance[last - k]
+        backwards = backwards if backwards < here else here
+        distance[last - k] = backwards

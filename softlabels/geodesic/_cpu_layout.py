@@ -19,11 +19,13 @@ from softlabels.geodesic._simd import LANES
 _SEGMENT = 64
 
 #: Sizes n_*, the row pitch, plane pitch and size of a volume's buffer (floats), the flat index `origin` of voxel
-#: (0, 0, 0), the padded row length `width`, and the segments of a row.
-Layout = namedtuple("Layout", "n_z n_y n_x pitch plane volume origin width n_segments segment n_channels n_classes")
+#: (0, 0, 0), the padded row length `width`, the segments of a row, and the indices of the `classes` solved at once.
+#: The number of classes, and whether there is one channel, are thereby part of the type and known to the compiler.
+Layout = namedtuple("Layout", "n_z n_y n_x pitch plane volume origin width n_segments segment n_channels classes")
+OneChannelLayout = namedtuple("OneChannelLayout", Layout._fields)
 
 
-def layout_of(shape, n_channels: int, n_classes: int) -> Layout:
+def layout_of(shape, n_channels: int, n_classes: int) -> Layout | OneChannelLayout:
     """Return the layout for volumes of `shape` (D, H, W)."""
     n_z, n_y, n_x = shape
     width = -(-n_x // LANES) * LANES
@@ -35,7 +37,9 @@ def layout_of(shape, n_channels: int, n_classes: int) -> Layout:
     segment = -(-n_vectors // n_segments) * LANES
     n_segments = -(-width // segment)
     origin = pitch + plane + LANES
-    return Layout(n_z, n_y, n_x, pitch, plane, volume, origin, width, n_segments, segment, n_channels, n_classes)
+    kind = OneChannelLayout if n_channels == 1 else Layout
+    classes = tuple(range(n_classes))
+    return kind(n_z, n_y, n_x, pitch, plane, volume, origin, width, n_segments, segment, n_channels, classes)
 
 
 def voxels(buffer: np.ndarray, layout: Layout) -> np.ndarray:
@@ -61,7 +65,7 @@ def pack_image(problem: Problem, layout: Layout) -> np.ndarray:
 
 def pack_seeds(problem: Problem, layout: Layout, bound: np.float32) -> np.ndarray:
     """Return the buffer of the maps before the first sweep: 0 at seeds, `bound` elsewhere."""
-    buffer = np.full(layout.n_classes * layout.volume, bound, np.float32)
+    buffer = np.full(len(layout.classes) * layout.volume, bound, np.float32)
     maps = voxels(buffer, layout)
     np.copyto(maps, np.float32(0), where=problem.seeds)
     if problem.domain is not None:
@@ -76,7 +80,7 @@ def unpack(buffer: np.ndarray, layout: Layout, bound: np.float32) -> np.ndarray:
     """
     padded = voxels(buffer, layout)
     maps = buffer[: padded.size].reshape(padded.shape)
-    for label in range(layout.n_classes):
+    for label in layout.classes:
         for z in range(layout.n_z):
             maps[label, z] = padded[label, z]
             if np.isfinite(bound):

@@ -31,7 +31,7 @@ _inlined = numba.njit(forceinline=True, error_model="numpy")
 @numba.njit(nogil=True, cache=True)
 def mark_seeds(distance, stamps, rows, layout, lo, hi):
     """Stamp the segments of planes lo..hi-1 that hold a seed."""
-    for label in range(layout.n_classes):
+    for label in range(len(layout.classes)):
         for z in range(lo, hi):
             for y in range(layout.n_y):
                 start = label * layout.volume + layout.origin + z * layout.plane + y * layout.pitch
@@ -72,7 +72,7 @@ def _from_plane(distance, image, stamps, rows, layout, cost, z, y, back, left_si
     return n_visits, n_changed
 
 
-@_inlined
+@numba.njit(error_model="numpy")
 def _from_row(distance, image, stamps, rows, layout, cost, z, y, back, since, now):
     """Relax row (z, y) from the row before (back = -1) or after it (1); return segments visited and changed."""
     n_visits, n_changed = 0, 0
@@ -97,8 +97,9 @@ def _along(distance, image, stamps, rows, steps, layout, cost, z, y, since, now)
         return n_visits, n_changed
     row = stamps[z + 1, y + 1]
     for i in range(2 * layout.n_segments):
-        s = i if i < layout.n_segments else 2 * layout.n_segments - 1 - i
-        if _latest(row, s) > since:
+        is_back = i >= layout.n_segments
+        s = 2 * layout.n_segments - 1 - i if is_back else i
+        if row[s + 2] == now if is_back else _latest(row, s) > since:
             start, length = _segment(layout, z, y, s)
             n_visits += 1
             if relax_along_row(distance, image, start, length, steps, layout, cost):
