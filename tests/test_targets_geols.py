@@ -105,6 +105,12 @@ def test_where_every_class_is_at_its_maximum_the_softmax_of_minus_d_decides():
     np.testing.assert_allclose(found[:, 0, 0, 1], [1 / (1 + E(-1)), 1 / (1 + E(1))], rtol=1e-6)
 
 
+def test_a_class_at_its_maximum_has_weight_0_even_where_it_is_by_far_the_nearest():
+    # Class 0 never gets farther than 200, class 1 is at 500 there: exp(500 - 200) is inf in float32.
+    found = paper_map(row([0, 200], [900, 500]), np.ones((2, 1, 1, 2), bool))
+    np.testing.assert_array_equal(found[:, 0, 0], [[1, 0], [0, 1]])
+
+
 def test_a_class_that_is_seeded_everywhere_keeps_one():
     found = paper_map(row([0, 0], [0, 1]), np.ones((2, 1, 1, 2), bool))
     np.testing.assert_allclose(found[:, 0, 0], [[0.5, 1.0], [0.5, 0.0]])

@@ -174,7 +174,8 @@ def _paper_slab(distance: np.ndarray, largest: np.ndarray, hard: np.ndarray) -> 
         weight[:, is_lost] = 1
         # The nearest class that counts, so that its exponential is 1 and the sum cannot vanish.
         nearest = np.where(weight > 0, distance, np.inf).min(axis=0)
-        weight *= np.exp(nearest - distance)
+        # At most 0: a class that does not count may be nearer than all that do, and 0 times inf is no weight.
+        weight *= np.exp(np.minimum(nearest - distance, 0))
         weight /= weight.sum(axis=0)
     weight[:, ~is_reached] = hard[:, ~is_reached]
     return weight
