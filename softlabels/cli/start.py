@@ -20,13 +20,19 @@ def init(
     brats: Annotated[Path | None, typer.Option(help="a folder of BraTS cases")] = None,
     brats_labels: Annotated[str | None, typer.Option(help="what its label values mean: 2012-2022 or 2023")] = None,
     profile: Annotated[str | None, typer.Option(help="install a Snakemake profile for your user: slurm")] = None,
+    account: Annotated[str | None, typer.Option(help="with --profile slurm: your Slurm account")] = None,
+    partition: Annotated[str | None, typer.Option(help="with --profile slurm: where CPU jobs run")] = None,
+    gpu_partition: Annotated[str | None, typer.Option(help="with --profile slurm: where GPU jobs run")] = None,
 ) -> None:
     """Begin a project: write config.yaml and cases.tsv, from a data set if one is named."""
     from softlabels.cases import write_sheet
     from softlabels.config.template import config_template
 
     if profile:
-        print(f"profile: {_install_profile(profile)}")
+        from softlabels.profiles import install_profile
+
+        where = install_profile(profile, account, partition, gpu_partition)
+        print(f"{where}: profile installed. Next: snakemake --profile {profile}, in a project's folder")
         return
     sources = {"import_nnunet": nnunet, "import_msd": msd, "import_brats": brats}
     chosen = [(name, path) for name, path in sources.items() if path]
@@ -46,21 +52,6 @@ def init(
     (folder / "config.yaml").write_text(config_template(list(channels), labels))
     write_sheet(cases, folder / "cases.tsv", channels)
     print(f"{folder}: config.yaml and cases.tsv written, {len(cases)} cases. Next: softlabels check, then snakemake")
-
-
-def _install_profile(name: str) -> Path:
-    """Copy a profile of the checkout to where `snakemake --profile NAME` looks; return the folder."""
-    import shutil
-
-    source = Path(__file__).resolve().parents[2] / "workflow" / "profiles" / name
-    if not (source / "config.yaml").exists():
-        known = sorted(path.name for path in source.parent.glob("*") if path.is_dir())
-        raise InputError(f"profile {name!r}: not among {known}. Run this from an editable install of a checkout")
-    target = Path.home() / ".config" / "snakemake" / name
-    if target.exists():
-        raise InputError(f"{target}: exists already and is yours. Delete it first to get the shipped one")
-    shutil.copytree(source, target)
-    return target
 
 
 @app.command(rich_help_panel="Begin")

@@ -6,10 +6,10 @@ rule index:
         f"{RESULTS}/index.json",
     log:
         "logs/index.log",
-    params:
-        config=config_json,
     conda:
         "../../envs/pipeline.yaml"
+    params:
+        config=config_json,
     shell:
         "python -m softlabels index --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"
 
@@ -27,10 +27,10 @@ rule montage:
         ),
     log:
         "logs/{case}/montage.log",
-    params:
-        config=config_json,
     conda:
         "../../envs/pipeline.yaml"
+    params:
+        config=config_json,
     shell:
         "python -m softlabels show {wildcards.case:q} --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"
 
@@ -43,9 +43,9 @@ rule cohort_report:
         f"{RESULTS}/report/index.html",
     log:
         "logs/report.log",
-    params:
-        config=config_json,
     conda:
         "../../envs/pipeline.yaml"
+    params:
+        config=config_json,
     shell:
         "python -m softlabels report --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"

@@ -15,8 +15,10 @@ from softlabels.plan import make_plan
 
 # Jobs call `python`: the one that runs snakemake, unless a software environment puts its own in front.
 # They find the package of this checkout, also in an environment where only its dependencies are installed.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")]))
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    PYTHONPATH=os.pathsep.join(filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")])),
+)
 
 # Snakemake's YAML reader drops duplicate keys in silence; ours refuses them.
 for path in workflow.configfiles:
@@ -73,6 +75,11 @@ def node_json(wildcards):
 def cases_json(wildcards):
     """Return the cases that a job works on."""
     return canonical_json([asdict(CASES[case]) for case in UNITS[wildcards.unit]])
+
+
+def results_folder(wildcards):
+    """Return the folder of all receipts."""
+    return RESULTS
 
 
 def config_json(wildcards):

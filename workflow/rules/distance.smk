@@ -1,5 +1,11 @@
-rule distance:
+# The rule has a name of its own on GPUs, so that a profile can send it to their nodes.
+ON_GPU = CONFIG.device == "cuda"
+
+
+rule:
     """Compute certified geodesic distances of every modality and class."""
+    name:
+        "distance_cuda" if ON_GPU else "distance"
     input:
         upstream_receipts,
     output:
@@ -10,19 +16,19 @@ rule distance:
         "logs/{unit}/{node}.benchmark.tsv"
     wildcard_constraints:
         node="distance-[0-9a-f]{8}",
-    params:
-        cases=cases_json,
-        node=node_json,
-        store=STORE,
-        results=RESULTS,
-        device=CONFIG.device,
+    conda:
+        "../../envs/cuda.yaml" if ON_GPU else "../../envs/pipeline.yaml"
     threads: 2
     resources:
         mem_mb=memory_mb,
         runtime=runtime_min,
-        gpu=int(CONFIG.device == "cuda"),
-    conda:
-        "../../envs/cuda.yaml" if CONFIG.device == "cuda" else "../../envs/pipeline.yaml"
+        gpu=int(ON_GPU),
+    params:
+        cases=cases_json,
+        node=node_json,
+        store=STORE,
+        results=results_folder,
+        device=CONFIG.device,
     shell:
         "python -m softlabels stage --cases {params.cases:q} --node {params.node:q} "
         "--receipt {output:q} --store {params.store:q} --results {params.results:q} --device {params.device} "

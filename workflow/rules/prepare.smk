@@ -10,17 +10,17 @@ rule prepare:
         "logs/{unit}/{node}.benchmark.tsv"
     wildcard_constraints:
         node="prepare-[0-9a-f]{8}",
-    params:
-        cases=cases_json,
-        node=node_json,
-        store=STORE,
-        results=RESULTS,
+    conda:
+        "../../envs/pipeline.yaml"
     threads: 2
     resources:
         mem_mb=memory_mb,
         runtime=runtime_min,
-    conda:
-        "../../envs/pipeline.yaml"
+    params:
+        cases=cases_json,
+        node=node_json,
+        store=STORE,
+        results=results_folder,
     shell:
         "python -m softlabels stage --cases {params.cases:q} --node {params.node:q} "
         "--receipt {output:q} --store {params.store:q} --results {params.results:q} --threads {threads} 2> {log:q}"
