@@ -92,6 +92,23 @@ def test_both_agree_with_the_formulas_in_double_precision(seed, scale):
     np.testing.assert_allclose(official_map(distance, background=0)[0], official_in_float64(distance), atol=2e-6)
 
 
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(seed=st.integers(0, 10**6), scale=st.sampled_from([100.0, 5000.0]), n_classes=st.integers(2, 4))
+def test_raw_intensities_that_underflow_the_exponential_keep_the_ratio(seed, scale, n_classes):
+    distance, masks, _ = a_case(seed=seed, scale=scale, n_classes=n_classes, n_modalities=1)
+    wide = distance[0].astype(np.float64)
+    largest = wide.max(axis=(1, 2, 3), keepdims=True)
+    with np.errstate(divide="ignore"):
+        logs = -wide + np.log(-np.expm1(wide - largest)) - np.log(-np.expm1(-largest))
+    is_lost = np.isinf(logs).all(axis=0)
+    logs = np.where(is_lost, -wide, logs)
+    logs -= logs.max(axis=0)
+    expected = np.exp(logs) / np.exp(logs).sum(axis=0)
+    found = paper_map(distance, masks)
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+    np.testing.assert_allclose(found.sum(axis=0), 1, atol=1e-6)
+
+
 def test_far_from_all_seeds_the_paper_map_is_the_ratio_not_0_over_0():
     # exp(-500) is 0 in float32 and the plain formula 0/0; the exact ratio is 1 / (1 + e^-1).
     distance = row([0, 500, 900], [900, 501, 0])
