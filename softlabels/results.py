@@ -1,16 +1,24 @@
-"""From a case's receipts to its store entries: what pictures, exports and reports look at."""
+"""From a case's receipts to its store entries: what pictures, exports and rankings look at."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from softlabels.blend import RULES, blend, class_masks
 from softlabels.config import Config
 from softlabels.errors import InputError
+from softlabels.grid import Grid
 from softlabels.index import describe_target
 from softlabels.inspect import TargetEntries
 from softlabels.plan import Plan
+from softlabels.rank import as_probability
 from softlabels.receipts import Receipt
+from softlabels.resample import resample
 from softlabels.store import Store
+from softlabels.volumes import read_volume
 
 
 def entry_of(config: Config, case_id: str, node_id: str):
@@ -57,3 +65,66 @@ def describe_node(config: Config, plan: Plan, case_id: str, node_id: str) -> tup
     users = (name for name, target in plan.targets.items() if target and node_id in plan.upstream(target))
     described = describe_target(config, plan, next(users)) if node_id != plan.prepare else None
     return entry_of(config, case_id, node_id), plan.nodes[node_id].stage, described
+
+
+def read_reference(paths: Sequence[Path], grid: Grid) -> np.ndarray:
+    """Return a true soft label on a grid, from one map per class or one file with a channel per class.
+
+    Maps are resampled linearly. If they do not sum to one everywhere, what is missing is the background, put first.
+
+    Parameters
+    ----------
+    paths : sequence of paths
+        In the order of the classes; the background may be left out.
+    grid : Grid
+        Of the prepared case; its axes must run as those of the maps.
+
+    Returns
+    -------
+    (C, D, H, W) float32 array
+        In [0, 1], summing to one.
+
+    Raises
+    ------
+    InputError
+        If a map has values outside [0, 1], or their sum exceeds one.
+    """
+    maps = []
+    for path in paths:
+        volume = read_volume(path)
+        channels = volume.values if volume.values.ndim == 4 else volume.values[None]
+        maps += [resample(channel, volume.grid, grid, "linear").astype(np.float32) for channel in channels]
+    reference = np.stack(maps)
+    total = reference.sum(axis=0)
+    if reference.min() < 0 or total.max() > 1.01:
+        found = f"values from {reference.min():.3g} and sums up to {total.max():.3g}"
+        raise InputError(
+            f"reference {', '.join(map(str, paths))}: got {found}, expected probabilities of one distribution"
+        )
+    if np.abs(total - 1).max() > 0.01:
+        reference = np.concatenate([np.maximum(1 - total, 0)[None], reference])
+    return reference
+
+
+def rank_candidates(prepare, targets: dict[str, TargetEntries], n_classes: int) -> tuple[dict, dict[str, str]]:
+    """Return the blended targets of a case that a reference of n classes can judge, and why others are left out.
+
+    The hard label and plain label smoothing are always among the candidates.
+    """
+    labels = prepare.read("labels")
+    candidates, left_out = {}, {}
+    for name, target in targets.items():
+        described = target.described
+        if len(described["classes"]) != n_classes or described["is_overlapping"]:
+            left_out[name] = f"{len(described['classes'])} classes, the reference has {n_classes} exclusive ones"
+        elif described["kind"] == "distance":
+            left_out[name] = "a distance is no probability"
+        else:
+            masks = class_masks(labels, described["classes"])
+            candidates.setdefault("one-hot", blend(masks, rule="onehot"))
+            candidates.setdefault("label smoothing 0.1", blend(masks, rule="label_smoothing", epsilon=0.1))
+            stored = target.entry.read("target") if RULES[described["blend"]["rule"]][1] else None
+            candidates[name] = as_probability(blend(masks, stored, **described["blend"]), described["kind"])
+    if not candidates:
+        raise InputError(f"rank: no target can be judged: {left_out}. Give a map per class of a target")
+    return candidates, left_out

@@ -132,3 +132,10 @@ def test_missing_file_says_what_to_do(tmp_path):
 @pytest.mark.parametrize("name", reference_files())
 def test_generated_file_is_up_to_date(name):
     assert (ROOT / name).read_text() == reference_files()[name], "run 'python -m softlabels reference'"
+
+
+def test_what_the_rules_pass_on_is_the_same_configuration():
+    seeds = {"strategy": "skeleton"}
+    for raw in (MINIMAL, MINIMAL | {"targets": {"g": {"method": "geols", "seeds": seeds}, "s": {"method": "sing"}}}):
+        config = parse_config(raw)
+        assert parse_config(config.model_dump(mode="json", exclude_defaults=True)) == config

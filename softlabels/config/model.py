@@ -22,9 +22,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 class Config(Section):
     """Everything a run needs besides the images."""
 
-    cases: str = Field(
-        "cases.tsv", description="the case sheet (TSV or CSV); paths count from where snakemake runs"
-    )
+    cases: str = Field("cases.tsv", description="the case sheet (TSV or CSV); paths count from where snakemake runs")
     store: str = Field("store", description="folder of the content-addressed store; share it between projects")
     results: str = Field("results", description="folder of receipts, links, pictures and index.json")
     channels: list[Name] = Field(min_length=1, description="names of the image channels, in the sheet's order")

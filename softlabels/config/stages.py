@@ -53,7 +53,7 @@ class SeedStrategy(Section):
 class SkeletonSeeds(SeedStrategy):
     """The medial skeleton of each class (GeoLS)."""
 
-    strategy: Literal["skeleton"] = "skeleton"
+    strategy: Literal["skeleton"]
 
 
 class ErosionSeeds(SeedStrategy):

@@ -87,7 +87,10 @@ class GeoLS(GeodesicTarget):
         "paper": {"metric": "pythagorean", "gamma": 1.0},
         "official": {"metric": "harmonic", "lamb": 1.0},
     }
-    seed_defaults = {"paper": SkeletonSeeds(), "official": SkeletonSeeds(fallback=False, per_component=False)}
+    seed_defaults = {
+        "paper": SkeletonSeeds(strategy="skeleton"),
+        "official": SkeletonSeeds(strategy="skeleton", fallback=False, per_component=False),
+    }
 
     method: Literal["geols"]
     variant: Literal["paper", "official"] = Field("paper", description="Eqs. 3-6, or what the authors' script does")
