@@ -7,17 +7,14 @@ and for any order. The entries of a case are opened at its first sample, by the 
 from __future__ import annotations
 
 import itertools
-import json
 import operator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from softlabels.blend import RULES, blend, class_masks, resolved_blend
-from softlabels.errors import FormatError, InputError, StoreError
+from softlabels.errors import InputError
 from softlabels.patches import (
-    ForegroundTable,
     checked_sizes,
     grid_origins,
     padded,
@@ -26,7 +23,7 @@ from softlabels.patches import (
     sample_rng,
     stitch,
 )
-from softlabels.store.read import open_entry
+from softlabels.reader import OpenCase, read_index
 
 try:
     import torch
@@ -34,8 +31,9 @@ try:
 except ImportError as error:
     raise ImportError("softlabels.loader needs PyTorch: pip install 'softlabels[loader]'") from error
 
-INDEX_FORMAT, INDEX_VERSION = "softlabels-index", 1
 MODES = ("random", "grid", "whole")
+#: Cases that a process keeps open; an open case takes about 30 kB, opening one again a few milliseconds.
+MAX_OPEN = 1000
 
 
 class SoftLabelDataset(Dataset):
@@ -128,7 +126,7 @@ class SoftLabelDataset(Dataset):
         if patches_per_case < 1:
             raise InputError(f"patches_per_case: got {patches_per_case}, expected an integer >= 1")
         sample_rng(seed, 0, 0)  # refuses a wrong seed here, not in a worker
-        content = _read_index(Path(index))
+        content = read_index(Path(index))
         described = _chosen(content["targets"], target, "target", index)
         self.mode, self.seed, self.dtype, self.image_pad = mode, seed, dtype, image_pad
         self.target, self.kind, self.classes = target, described["kind"], described["classes"]
@@ -143,7 +141,7 @@ class SoftLabelDataset(Dataset):
         self._store_path = Path(index).parent / content["store"]
         self._cases = _cases_of_split(content["cases"], split, index)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
-        self._open = {}
+        self._open, self._tables = {}, {}
         if mode == "grid":
             self._grid_case, self._grid_origin = self._grid(overlap)
 
@@ -177,14 +175,18 @@ class SoftLabelDataset(Dataset):
         return sample if self.transform is None else self.transform(sample, rng)
 
     def __getstate__(self):
-        return {**self.__dict__, "_open": {}}
+        return {**self.__dict__, "_open": {}, "_tables": {}}
 
-    def _case(self, position: int) -> _OpenCase:
+    def _case(self, position: int) -> OpenCase:
         """Return an open case. Entries hold no open file, so a forked worker may go on with those of its parent."""
-        if position not in self._open:
+        case = self._open.pop(position, None)
+        if case is None:
             is_stored = RULES[self.blend["rule"]][1]
-            self._open[position] = _OpenCase(self._cases[position], self.target, is_stored, self._store_path)
-        return self._open[position]
+            case = OpenCase(self._cases[position], self.target, is_stored, self._store_path)
+        self._open[position] = case
+        if len(self._open) > MAX_OPEN:
+            self._open.pop(next(iter(self._open)))  # the one that was used longest ago
+        return case
 
     def _grid(self, overlap):
         """Return the case position and the origin of every patch of the grid."""
@@ -199,9 +201,12 @@ class SoftLabelDataset(Dataset):
             return self._case(self._grid_case[number]), tuple(int(o) for o in self._grid_origin[number])
         if self.mode == "whole":
             return self._case(number), (0, 0, 0)
-        case, centre = self._case(number // self.patches_per_case), None
+        position = number // self.patches_per_case
+        case, centre = self._case(position), None
         if rng.random() < self.foreground_fraction:
-            centre = case.foreground_voxel(self.foreground, rng)
+            if position not in self._tables:
+                self._tables[position] = case.foreground_table(self.foreground)
+            centre = case.foreground_voxel(self._tables[position], rng)
         return case, random_origin(case.shape, self.patch_size, rng, centre)
 
     def _sample(self, case, origin, size) -> dict:
@@ -220,53 +225,6 @@ class SoftLabelDataset(Dataset):
         if self.is_2d:
             sample = {name: volume.squeeze(-3) for name, volume in sample.items()}
         return {**sample, "case_id": case.id, "origin": torch.tensor(origin)}
-
-
-class _OpenCase:
-    """The entries of one case, opened in this process."""
-
-    def __init__(self, case: dict, target: str, is_stored: bool, store_path: Path):
-        self.id = case["id"]
-        self._prepare = self._entry(store_path, case["prepare"], "prepare")
-        self._target_name, self._target = target, None
-        if is_stored:
-            if target not in case["targets"]:
-                raise FormatError(f"case {self.id}: the index has no entry of target {target!r}. Run snakemake again")
-            self._target = self._entry(store_path, case["targets"][target], f"target {target!r}")
-        self.shape = tuple(self._prepare.grid.shape)
-        self._table = None
-
-    def read(self, window):
-        """Return image, labels and stored target (None if the target has none) in a window."""
-        with _named(self.id, "prepare", self._prepare.key):
-            image = np.asarray(self._prepare.read("image", window=window), np.float32)
-            labels = self._labels(window)
-        if self._target is None:
-            return image, labels, None
-        with _named(self.id, f"target {self._target_name!r}", self._target.key):
-            return image, labels, np.asarray(self._target.read("target", window=window), np.float32)
-
-    def foreground_voxel(self, class_values, rng):
-        """Return a random voxel of the given classes, or None if there is none."""
-        with _named(self.id, "prepare", self._prepare.key):
-            if self._table is None:
-                block = self._prepare.chunks("labels")
-                self._table = ForegroundTable.build(self.shape, class_values, self._labels, block)
-            return self._table.draw(rng, self._labels)
-
-    def _labels(self, window) -> np.ndarray:
-        return np.asarray(self._prepare.read("labels", window=window))
-
-    def _entry(self, store_path: Path, address: dict, role: str):
-        """Return the entry at an address of the index, which must hold what the index was written for."""
-        key = address["key"]
-        with _named(self.id, role, key):
-            entry = open_entry(store_path, key, address["manifest"])
-            if entry is None:
-                raise FormatError(
-                    f"it is not in store {store_path}. Run snakemake again, or point the index at its store"
-                )
-        return entry
 
 
 class RandomFlip:
@@ -319,32 +277,6 @@ def stitch_cases(dataset: SoftLabelDataset, predictions, weight=None):
     for case_id, group in itertools.groupby(predictions, key=operator.itemgetter(0)):
         _, origins, patches = zip(*group, strict=True)
         yield case_id, stitch(patches, [tuple(map(int, o)) for o in origins], dataset.shape_of(case_id), weight)
-
-
-@contextmanager
-def _named(case_id: str, role: str, key: str):
-    """Add case and entry to the message of what goes wrong with the store."""
-    try:
-        yield
-    except StoreError as error:
-        raise type(error)(f"case {case_id}, {role}, entry {key[:12]}: {error}") from error
-
-
-def _read_index(path: Path) -> dict:
-    """Return the content of index.json, or raise with the remedy."""
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise FormatError(f"index {path}: no such file. Run snakemake, which writes it last") from None
-    except ValueError as error:
-        raise FormatError(f"index {path}: not JSON ({error}). Delete it and run snakemake again") from None
-    found = (content.get("format"), content.get("version")) if isinstance(content, dict) else None
-    if found != (INDEX_FORMAT, INDEX_VERSION):
-        raise FormatError(
-            f"index {path}: got {found}, expected {(INDEX_FORMAT, INDEX_VERSION)}. "
-            "Write it again with this version of softlabels"
-        )
-    return content
 
 
 def _chosen(known: dict, name: str, what: str, where):
