@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
 from made_cohort import SHAPES, make_cohort
 
 TRAINER = Path(__file__).parents[1] / "examples" / "train_unet.py"
@@ -19,7 +20,9 @@ def trainer():
 
 @pytest.fixture
 def train(trainer, tmp_path_factory, monkeypatch, capsys):
-    """Return a function that runs the trainer on a small cohort and gives its last line."""
+    """Give a function that runs the trainer on a small cohort and gives its last line."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # two threads on tiny patches wait for each other on a busy machine
     index = make_cohort(tmp_path_factory.mktemp("cohort"), {"large": SHAPES["large"], "small": SHAPES["small"]})
 
     def run(*options):
@@ -28,7 +31,8 @@ def train(trainer, tmp_path_factory, monkeypatch, capsys):
         trainer.main()
         return capsys.readouterr().out.splitlines()[-1]
 
-    return run
+    yield run
+    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("target", ["geols", "sing"])
