@@ -8,9 +8,19 @@
 #include "block.cuh"
 #include "step_cost.cuh"
 
-constexpr int PITCH = TILE + 2;  // a tile with a halo of one voxel on every side
-constexpr int CELLS = PITCH * PITCH * PITCH;
 constexpr int THREADS = TILE * TILE;
+
+// A tile in shared memory: TILE + 2 planes of TILE + 2 rows of TILE + 2 cells, with a halo of one voxel on every side.
+// A warp works on 32 / TILE rows at a time. For TILE 16 that are two rows which lie 8 apart, and two more cells a plane
+// then put these rows, and those of two planes 8 apart, into different halves of the 32 banks.
+constexpr int ROW = TILE + 2;
+constexpr int PLANE = ROW * ROW + (TILE == 16 ? 2 : 0);
+constexpr int CELLS = ROW * PLANE;
+constexpr int ROWS_OF_WARP = 32 / TILE < TILE ? 32 / TILE : TILE;
+
+// The row, 1..TILE, and the cell in it, 1..TILE, that thread t works on in a plane of any orientation.
+__device__ inline int row_of_thread(int t) { return t / 32 + t / TILE % ROWS_OF_WARP * (TILE / ROWS_OF_WARP) + 1; }
+__device__ inline int column_of_thread(int t) { return t % TILE + 1; }
 
 // Place of a tile in the volume: the first voxel, and how many voxels along each axis (z, y, x) lie inside.
 struct Tile {
@@ -34,9 +44,9 @@ __device__ inline Tile tile_of_block(Shape shape)
 // The voxel under a cell of the tile with its halo, or -1 outside of the volume.
 __device__ inline Voxel voxel_of_cell(int cell, Tile tile, Shape shape)
 {
-    const int z = tile.first[0] + cell / (PITCH * PITCH) - 1;
-    const int y = tile.first[1] + cell / PITCH % PITCH - 1;
-    const int x = tile.first[2] + cell % PITCH - 1;
+    const int z = tile.first[0] + cell / PLANE - 1;
+    const int y = tile.first[1] + cell % PLANE / ROW - 1;
+    const int x = tile.first[2] + cell % PLANE % ROW - 1;
     const bool inside = z >= 0 && z < shape.depth && y >= 0 && y < shape.height && x >= 0 && x < shape.width;
     return inside ? ((Voxel)z * shape.height + y) * shape.width + x : -1;
 }
@@ -61,7 +71,7 @@ __device__ inline int relax_from_plane(
 // changes nothing, one that did change something counts as the first of the six.
 __device__ inline void relax_tile(float* d, const float* scaled, Tile tile, const float* lengths, Weights weights)
 {
-    const int stride[3] = {PITCH * PITCH, PITCH, 1}, bit[3] = {4, 2, 1};  // bit: of the index [|dz|][|dy|][|dx|]
+    const int stride[3] = {PLANE, ROW, 1}, bit[3] = {4, 2, 1};  // bit: of the index [|dz|][|dy|][|dx|]
     for (int sweep = 0, n_quiet = 0; n_quiet < 6; sweep = (sweep + 1) % 6) {
         const int axis = sweep / 2, a = axis == 0, b = axis == 2 ? 1 : 2;
         const bool is_forward = sweep % 2 == 0;
@@ -72,7 +82,7 @@ __device__ inline void relax_tile(float* d, const float* scaled, Tile tile, cons
             const int plane = is_forward ? step : tile.extent[axis] + 1 - step;
             EACH_THREAD(t)
             {
-                const int u = t / TILE + 1, v = t % TILE + 1;
+                const int u = row_of_thread(t), v = column_of_thread(t);
                 if (u <= tile.extent[a] && v <= tile.extent[b]) {
                     const int p = plane * stride[axis] + u * stride[a] + v * stride[b];
                     const int behind = is_forward ? -stride[axis] : stride[axis];
@@ -87,7 +97,7 @@ __device__ inline void relax_tile(float* d, const float* scaled, Tile tile, cons
 // Which of the 27 tiles around see a cell, as bits 9 z + 3 y + x with z, y, x in 0..2 and 13 the tile itself.
 __device__ inline int tiles_that_see(int cell, Tile tile)
 {
-    const int place[3] = {cell / (PITCH * PITCH), cell / PITCH % PITCH, cell % PITCH};
+    const int place[3] = {cell / PLANE, cell % PLANE / ROW, cell % PLANE % ROW};
     int seen = 1;
     for (int axis = 2, shift = 1; axis >= 0; --axis, shift *= 3) {
         const int below = place[axis] == 1 ? seen : 0, above = place[axis] == tile.extent[axis] ? seen : 0;
@@ -138,9 +148,9 @@ extern "C" __global__ void relax(const float* scaled, float* distance, const flo
     {
         if (t == 0) awake[flags + blockIdx.x] = 0;
         if (t == 0 && is_reached) atomicAdd(n_visits + round, 1u);
-        const int u = t / TILE + 1, v = t % TILE + 1;
+        const int u = row_of_thread(t), v = column_of_thread(t);
         for (int z = 1; is_reached && z <= tile.extent[0] && u <= tile.extent[1] && v <= tile.extent[2]; ++z) {
-            const int cell = (z * PITCH + u) * PITCH + v;
+            const int cell = z * PLANE + u * ROW + v;
             const Voxel voxel = voxel_of_cell(cell, tile, shape);
             if (d[cell] < own[voxel]) {
                 own[voxel] = d[cell];
