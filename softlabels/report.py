@@ -16,7 +16,7 @@ import numpy as np
 from softlabels.plots import QUALITY, data_uri, quality_plot, seconds_plot, value_histogram, values_plot
 
 #: Distributions over voxels are taken from at most so many cases, spread evenly over the cohort.
-MAX_HISTOGRAM_CASES = 40
+MAX_HISTOGRAM_CASES = 20
 _RANGES = {"probability": (0.0, 1.0), "signed": (-1.0, 1.0)}
 
 
