@@ -52,14 +52,27 @@ def open_entry(store: Path, key: str, manifest_digest: str | None = None) -> Ent
         that of another key or of another format version.
     """
     folder = entry_folder(store, key)
-    try:
-        with _explained(folder):
-            return _opened(folder, key, manifest_digest)
-    except FormatError:
-        # Discarding renames the folder first: if it is gone now, the reader has met an absent entry, not a damaged one.
-        if folder.exists():
-            raise
-        return None
+    while True:
+        before = _identity(folder)
+        if before is None:
+            return None
+        try:
+            with _explained(folder):
+                return _opened(folder, key, manifest_digest)
+        except FormatError:
+            # If the entry was discarded, or discarded and published again, in the meantime, this was no damage.
+            if _identity(folder) == before:
+                raise
+
+
+def _identity(folder):
+    """Return what changes when a folder is renamed or replaced; None if there is none."""
+    with _explained(folder):
+        try:
+            found = folder.stat()
+        except FileNotFoundError:
+            return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 @contextmanager

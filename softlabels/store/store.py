@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -46,7 +47,13 @@ class Store:
     def __init__(self, path: str | os.PathLike, n_threads: int | None = None):
         self.path = Path(path).absolute()
         self.n_threads = n_threads or len(os.sched_getaffinity(0))
-        if self.path.exists() and not self.path.is_dir():
+        try:
+            is_folder = stat.S_ISDIR(self.path.stat().st_mode)
+        except FileNotFoundError:
+            is_folder = True
+        except OSError as error:
+            raise StoreError(f"{self.path}: cannot be reached ({error.strerror}); name another path") from error
+        if not is_folder:
             raise StoreError(f"{self.path}: got a file, expected the store's folder; name another path")
 
     def __repr__(self):

@@ -1,0 +1,138 @@
+"""What the failure tests run in processes of their own: writers and readers that may be killed, starved or raced."""
+
+import hashlib
+import os
+import resource
+import signal
+import sys
+
+import numpy as np
+
+from softlabels.errors import FormatError
+from softlabels.grid import Grid
+from softlabels.store import Integer, Layer, Rounded, Store, entry_key
+
+GRID = Grid((30, 100, 90), (3.0, 1.0, 1.0))
+
+
+def key_of(number):
+    """Return the key of the example entry of a number."""
+    return entry_key(stage="fault", algorithm="1", params={"number": number}, inputs={})
+
+
+def example_layers(number, grid=GRID):
+    """Return layers of every encoding and role; their values depend on the number."""
+    values = np.random.default_rng(number).random((3, *grid.shape), np.float32)
+    return [
+        Layer("target", values, list("abc"), Integer("uint8", 0, 1)),
+        Layer("distance", values[0] * 100, encoding=Rounded(12)),
+        Layer("labels", (values[0] > 0.7).astype(np.uint8), role="labels"),
+    ]
+
+
+def publish(store, number=0, grid=GRID):
+    """Publish the example entry of a number."""
+    records = {"attributes": {}, "quality": {"number": number}, "provenance": {"pid": os.getpid()}}
+    return Store(store, n_threads=2).publish(key_of(number), example_layers(number, grid), grid=grid, **records)
+
+
+def digest_of(entry):
+    """Read everything in an entry and return the digest of it."""
+    digest = hashlib.sha256()
+    for name in entry.layers:
+        digest.update(entry.read(name).tobytes())
+    return digest.hexdigest()
+
+
+def publish_when_told(store, number, ready, go, results):
+    """Publish once `go` is set; put the outcome and the manifest's digest into `results`."""
+    ready.release()
+    go.wait()
+    entry, outcome = publish(store, number)
+    results.put((outcome, entry.manifest_digest))
+
+
+def publish_until(store, number, fatal_step):
+    """Publish, killing this process at its n-th step that touches the file system."""
+    steps = 0
+
+    def count(event, args):
+        nonlocal steps
+        if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.utime", "os.listdir"):
+            steps += 1
+            if steps == fatal_step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    publish(store, number)
+
+
+def publish_under_limits(store, number, connection, limits):
+    """Publish with resource limits set; send the error as (type names, message), or None."""
+    for name, value in limits.items():
+        if name == "RLIMIT_AS":
+            publish(store + "-warm", number)
+            with open("/proc/self/statm") as file:
+                value += int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(getattr(resource, name), (value, value))
+    try:
+        publish(store, number)
+    except BaseException as error:
+        connection.send(([kind.__name__ for kind in type(error).__mro__], str(error)))
+    else:
+        connection.send(None)
+
+
+def publish_as(store, number, connection, uid, umask):
+    """Publish as another user; send the error as (type names, message), or None; then what reading gives."""
+    os.umask(umask)
+    if uid is not None:
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
+    try:
+        publish(store, number)
+        connection.send(None)
+    except OSError as error:
+        connection.send(([kind.__name__ for kind in type(error).__mro__], str(error)))
+    entry = Store(store).find(key_of(0))
+    connection.send(None if entry is None else digest_of(entry))
+
+
+def publish_many(store, numbers, n_rounds):
+    """Publish and discard entries over and over."""
+    for i in range(n_rounds):
+        for number in numbers:
+            if i:
+                Store(store).discard(key_of(number))
+            publish(store, number)
+
+
+def watch(store, numbers, done, results):
+    """Look for entries until told to stop; put how often each was absent, whole, gone while read, or wrong."""
+    seen = {"absent": 0, "whole": 0, "gone": 0, "damaged": []}
+    expected = dict.fromkeys(numbers)
+    while not done.is_set():
+        for number in numbers:
+            try:
+                entry = Store(store).find(key_of(number))
+            except FormatError as error:
+                seen["damaged"].append(f"find: {error}")
+                continue
+            if entry is None:
+                seen["absent"] += 1
+                continue
+            try:
+                digest = digest_of(entry)
+            except FormatError as error:
+                is_gone = "missing" in str(error)
+                seen["gone"] += is_gone
+                if not is_gone:
+                    seen["damaged"].append(f"read: {error}")
+                continue
+            expected[number] = expected[number] or digest
+            if digest == expected[number]:
+                seen["whole"] += 1
+            else:
+                seen["damaged"].append(f"read {digest}, before {expected[number]}")
+    results.put((seen, expected))
