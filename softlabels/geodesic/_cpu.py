@@ -9,12 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from softlabels.geodesic._cpu_kernels import kernel_cost
-from softlabels.geodesic._cpu_layout import layout_of, pack_image, pack_seeds, unpack
+from softlabels.geodesic._cpu_layout import layout_of, pack, unpack
 from softlabels.geodesic._cpu_sweeps import FIRST, N_DIRECTIONS, TICKS_PER_PLANE, mark_seeds, sweep_unit
 from softlabels.geodesic._simd import LANES
 
-#: Rows of a unit: few enough to share the work out, many enough that borders between units are rare.
-_UNIT_ROWS = 32
+#: Units per thread, and rows of a unit: few units, since what crosses a border waits for the next round, but enough to
+#: share the work out when a thread is held up.
+_UNITS_PER_THREAD, _MIN_ROWS = 2, 16
+#: Classes solved at once; beyond this the costs of the steps no longer fit in registers beside the classes.
+_MAX_CLASSES = 3
 
 
 def usable_threads() -> int:
@@ -26,23 +29,40 @@ def usable_threads() -> int:
 
 def solve(problem, n_threads=None):
     """Return the maps (C, D, H, W), the rounds of sweeps made and the row segments visited."""
+    n_threads = n_threads or usable_threads()
     layout = layout_of(problem.shape, len(problem.image), len(problem.seeds))
     bound = np.float32(np.inf) if problem.cap == np.inf else np.nextafter(problem.cap, np.float32(np.inf))
-    image = pack_image(problem, layout)
-    distance = pack_seeds(problem, layout, bound)
-    n_rounds, n_visits = _iterate(distance, image, layout, kernel_cost(problem.cost, layout.n_channels), n_threads)
+    n_rounds = n_visits = 0
+    with ThreadPoolExecutor(n_threads) as pool:
+        image, distance = _packed(problem, layout, bound, pool, n_threads)
+        cost = kernel_cost(problem.cost, layout.n_channels)
+        for classes in _batches(len(layout.classes)):
+            maps = distance[classes.start * layout.volume : classes.stop * layout.volume]
+            batch = layout._replace(classes=tuple(range(len(classes))))
+            rounds, visits = _iterate(maps, image, batch, cost, pool, n_threads)
+            n_rounds, n_visits = max(n_rounds, rounds), n_visits + visits
     del image
     return unpack(distance, layout, bound), n_rounds, n_visits
 
 
-def _iterate(distance, image, layout, cost, n_threads):
-    """Sweep the packed maps in place to their fixpoint; return the rounds made and the segments visited."""
+def _packed(problem, layout, bound, pool, n_threads):
+    """Return the buffers of the scaled image and of the maps before the first sweep."""
+    image = np.empty(layout.n_channels * layout.volume, np.float32)
+    distance = np.empty(len(layout.classes) * layout.volume, np.float32)
+    slabs = slabs_of(layout.n_z, 2 * n_threads)
+    list(pool.map(lambda slab: pack(problem, layout, bound, image, distance, *slab), slabs))
+    return image, distance
+
+
+def _iterate(distance, image, layout, cost, pool, n_threads):
+    """Sweep packed maps in place to their fixpoint; return the rounds made and the segments visited."""
     stamps = np.zeros((layout.n_z + 2, layout.n_y + 2, layout.n_segments + 2), np.int32)
     rows = np.zeros((layout.n_z + 2, layout.n_y + 2), np.int32)
-    units = _units(layout.n_y)
+    units = slabs_of(layout.n_y, min(_UNITS_PER_THREAD * n_threads, layout.n_y // _MIN_ROWS) if n_threads > 1 else 1)
     seen = np.zeros((len(units), N_DIRECTIONS, layout.n_z), np.int32)
-    mark_seeds(distance, stamps, rows, layout, 0, layout.n_z)
-    now, outside, n_rounds, total_visits = FIRST + 1, 0, 0, 0
+    slabs = slabs_of(layout.n_z, n_threads)
+    list(pool.map(lambda slab: mark_seeds(distance, stamps, rows, layout, *slab), slabs))
+    now, outside, total_visits = FIRST + 1, 0, 0
 
     def work(queue):
         steps = np.empty(layout.segment + 2 * LANES, np.float32)
@@ -54,20 +74,21 @@ def _iterate(distance, image, layout, cost, n_threads):
             n_visits, n_changed = n_visits + visits, n_changed + changed
         return n_visits, n_changed
 
-    n_threads = min(n_threads or usable_threads(), len(units))
-    with ThreadPoolExecutor(n_threads) as pool:
-        while True:
-            queue = iter(range(len(units)))
-            results = [future.result() for future in [pool.submit(work, queue) for _ in range(n_threads)]]
-            total_visits += sum(visits for visits, _ in results)
-            n_rounds += 1
-            if not any(changed for _, changed in results):
-                return n_rounds, total_visits
-            now, outside = now + TICKS_PER_PLANE * layout.n_z, now - 1
+    for n_rounds in itertools.count(1):
+        queue = iter(range(len(units)))
+        results = list(pool.map(work, [queue] * n_threads))
+        total_visits += sum(visits for visits, _ in results)
+        if not any(changed for _, changed in results):
+            return n_rounds, total_visits
+        now, outside = now + TICKS_PER_PLANE * layout.n_z, now - 1
 
 
-def _units(n_y: int) -> list[tuple[int, int]]:
-    """Return the bounds (lo, hi) of slabs of rows."""
-    n_units = max(1, round(n_y / _UNIT_ROWS))
-    edges = [n_y * k // n_units for k in range(n_units + 1)]
-    return list(itertools.pairwise(edges))
+def _batches(n_classes: int) -> list[range]:
+    """Return the classes in groups of near equal size, none above _MAX_CLASSES."""
+    return [range(*slab) for slab in slabs_of(n_classes, -(-n_classes // _MAX_CLASSES))]
+
+
+def slabs_of(n: int, n_slabs: int) -> list[tuple[int, int]]:
+    """Return the bounds (lo, hi) of up to `n_slabs` slabs of near equal size, none of them empty."""
+    n_slabs = max(1, min(n_slabs, n))
+    return list(itertools.pairwise(n * k // n_slabs for k in range(n_slabs + 1)))

@@ -53,24 +53,23 @@ def voxels(buffer: np.ndarray, layout: Layout) -> np.ndarray:
     )
 
 
-def pack_image(problem: Problem, layout: Layout) -> np.ndarray:
-    """Return the buffer of the scaled image, NaN in the padding and, in channel 0, at walls."""
-    buffer = np.full(layout.n_channels * layout.volume, np.nan, np.float32)
-    scaled = voxels(buffer, layout)
-    np.multiply(problem.image, problem.cost.scale, out=scaled)
-    if problem.domain is not None:
-        np.copyto(scaled[0], np.float32(np.nan), where=~problem.domain)
-    return buffer
+def pack(problem: Problem, layout: Layout, bound: np.float32, image, distance, lo: int, hi: int) -> None:
+    """Fill planes lo..hi-1 of both buffers, and the planes of padding beside the first and the last.
 
-
-def pack_seeds(problem: Problem, layout: Layout, bound: np.float32) -> np.ndarray:
-    """Return the buffer of the maps before the first sweep: 0 at seeds, `bound` elsewhere."""
-    buffer = np.full(len(layout.classes) * layout.volume, bound, np.float32)
-    maps = voxels(buffer, layout)
-    np.copyto(maps, np.float32(0), where=problem.seeds)
+    The image is scaled, and NaN in the padding and, in channel 0, at walls; the maps are 0 at seeds, else `bound`.
+    """
+    first = 0 if lo == 0 else layout.origin - LANES + lo * layout.plane
+    last = layout.volume if hi == layout.n_z else layout.origin - LANES + hi * layout.plane
+    image.reshape(-1, layout.volume)[:, first:last] = np.nan
+    distance.reshape(-1, layout.volume)[:, first:last] = bound
+    planes = slice(lo, hi)
+    scaled, maps = voxels(image, layout)[:, planes], voxels(distance, layout)[:, planes]
+    np.multiply(problem.image[:, planes], problem.cost.scale, out=scaled)
+    np.copyto(maps, np.float32(0), where=problem.seeds[:, planes])
     if problem.domain is not None:
-        np.copyto(maps, bound, where=~problem.domain)
-    return buffer
+        walls = ~problem.domain[planes]
+        np.copyto(scaled[0], np.float32(np.nan), where=walls)
+        np.copyto(maps, bound, where=walls)
 
 
 def unpack(buffer: np.ndarray, layout: Layout, bound: np.float32) -> np.ndarray:

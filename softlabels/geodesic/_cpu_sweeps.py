@@ -13,8 +13,10 @@ last ran began (`outside`) counts as unseen.
 from __future__ import annotations
 
 import numba
+import numpy as np
 
 from softlabels.geodesic._cpu_kernels import relax_along_row, relax_from_plane, relax_from_row
+from softlabels.geodesic._simd import LANES, any_lane, lane_or, load, no_lane
 
 #: The time of the seeds, later than that of directions that never ran.
 FIRST = 1
@@ -28,19 +30,6 @@ N_DIRECTIONS = 5
 _inlined = numba.njit(forceinline=True, error_model="numpy")
 
 
-@numba.njit(nogil=True, cache=True)
-def mark_seeds(distance, stamps, rows, layout, lo, hi):
-    """Stamp the segments of planes lo..hi-1 that hold a seed."""
-    for label in range(len(layout.classes)):
-        for z in range(lo, hi):
-            for y in range(layout.n_y):
-                start = label * layout.volume + layout.origin + z * layout.plane + y * layout.pitch
-                for x in range(layout.n_x):
-                    if distance[start + x] == 0:
-                        stamps[z + 1, y + 1, x // layout.segment + 1] = FIRST
-                        rows[z + 1, y + 1] = FIRST
-
-
 @_inlined
 def _latest(row, s):
     """Return the latest change in or beside segment s of a row."""
@@ -52,6 +41,22 @@ def _segment(layout, z, y, s):
     """Return where segment s of row (z, y) starts in the buffer, and its length."""
     x = s * layout.segment
     return layout.origin + z * layout.plane + y * layout.pitch + x, min(layout.segment, layout.width - x)
+
+
+@numba.njit(nogil=True, cache=True)
+def mark_seeds(distance, stamps, rows, layout, lo, hi):
+    """Stamp the segments of planes lo..hi-1 that hold a seed."""
+    zero = np.float32(0)
+    for label in range(len(layout.classes)):
+        for z in range(lo, hi):
+            for y in range(layout.n_y):
+                for s in range(layout.n_segments):
+                    start, length = _segment(layout, z, y, s)
+                    is_seed = no_lane()
+                    for here in range(start, start + length, LANES):
+                        is_seed = lane_or(is_seed, load(distance, label * layout.volume + here) <= zero)
+                    if any_lane(is_seed):
+                        stamps[z + 1, y + 1, s + 1] = rows[z + 1, y + 1] = FIRST
 
 
 @_inlined

@@ -130,6 +130,8 @@ _define(operator.truediv, VECTOR, ir.IRBuilder.fdiv, 2)
 _define(abs, VECTOR, _call_unary("fabs"), 1)
 _define(np.sqrt, VECTOR, _call_unary("sqrt"), 1)
 _define(operator.lt, MASK, lambda builder, a, b: builder.fcmp_ordered("<", a, b), 2)
+_define(operator.le, MASK, lambda builder, a, b: builder.fcmp_ordered("<=", a, b), 2)
+_define(operator.eq, MASK, lambda builder, a, b: builder.fcmp_ordered("==", a, b), 2)
 _define(minimum, VECTOR, lambda builder, a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b), 2)
 
 
