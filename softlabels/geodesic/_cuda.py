@@ -49,62 +49,67 @@ def macros(problem: Problem) -> dict[str, int]:
 
 def _solve(problem: Problem, gpu: CudaDevice) -> tuple[np.ndarray, int, int]:
     """Return `solve`'s answer from a device that is open."""
-    n_classes, n_voxels = len(problem.seeds), int(np.prod(problem.shape))
-    side = macros(problem)["TILE"]
-    n_tiles = int(np.prod([-(-size // side) for size in problem.shape]))
     # Nothing longer than the cap can ever be below the float next above it, so that value serves as "no path yet".
     far = np.nextafter(problem.cap, np.float32(np.inf))
-    scaled, geometry = _scaled(problem, gpu), [np.int32(size) for size in problem.shape]
-    lengths, weights = gpu.upload(problem.cost.lengths), (problem.cost.keep, problem.cost.lamb)
+    distance, arguments = _start(problem, far, gpu)
+    n_rounds, n_visits = _relax(problem, arguments, gpu)
+    maps = gpu.download(distance, problem.seeds.shape, np.float32)
+    maps[maps == far] = np.inf
+    return maps, n_rounds, n_visits
+
+
+def _start(problem: Problem, far: np.float32, gpu: CudaDevice) -> tuple:
+    """Return the maps on the device, 0 at seeds and `far` elsewhere, and the first arguments of kernel `relax`."""
+    n_classes, n_voxels = len(problem.seeds), int(np.prod(problem.shape))
+    scaled, lengths = _scaled(problem, gpu), gpu.upload(problem.cost.lengths)
     seeds, distance = gpu.upload(problem.seeds), gpu.empty(4 * n_classes * n_voxels)
     gpu.launch("start", _blocks(n_voxels, n_classes), _BLOCK, scaled, seeds, far, np.int64(n_voxels), distance)
     gpu.free(seeds)
+    return distance, (scaled, distance, lengths, problem.cost.keep, problem.cost.lamb, far, *_sizes(problem))
+
+
+def _relax(problem: Problem, arguments: tuple, gpu: CudaDevice) -> tuple[int, int]:
+    """Relax the maps on the device to their fixpoint; return the rounds made and the tiles relaxed."""
+    side = macros(problem)["TILE"]
+    n_classes, n_voxels = len(problem.seeds), int(np.prod(problem.shape))
+    n_tiles = int(np.prod([-(-size // side) for size in problem.shape]))
     awake, wake = (gpu.upload(np.full((n_classes, n_tiles), flag, np.uint8)) for flag in (1, 0))
     n_rounds = n_visits = 0
     while True:
         counters = gpu.upload(np.zeros(_ROUNDS_PER_LOOK, np.uint32))
         for index in range(_ROUNDS_PER_LOOK):
-            gpu.launch(
-                "relax", (n_tiles, n_classes), side * side,
-                scaled, distance, lengths, *weights, far, *geometry, awake, wake, counters, np.int32(index),
-            )  # fmt: skip
+            gpu.launch("relax", (n_tiles, n_classes), side**2, *arguments, awake, wake, counters, np.int32(index))
             awake, wake = wake, awake
         visits = gpu.download(counters, _ROUNDS_PER_LOOK, np.uint32)
         gpu.free(counters)
         n_rounds += int(np.count_nonzero(visits))
         n_visits += int(visits.sum())
         if visits[-1] == 0:
-            break
+            return n_rounds, n_visits
         # After k rounds every path is done that crosses k tile borders, and no shortest path visits a voxel twice.
         if n_rounds > n_voxels + _ROUNDS_PER_LOOK:
             raise CertificateError(
                 f"CUDA engine: got tiles that still change after {n_rounds} rounds over {n_voxels} voxels, expected an "
                 "end by then; this is a fault of the kernels or the device: please report it, and use device 'cpu'"
             )
-    maps = gpu.download(distance, problem.seeds.shape, np.float32)
-    maps[maps == far] = np.inf
-    return maps, n_rounds, n_visits
 
 
 def _count_faults(problem: Problem, distance: np.ndarray, gpu: CudaDevice) -> np.ndarray:
     """Return the numbers (C, 3) of violated, unattained and unreachable voxels."""
     n_classes, n_voxels = len(problem.seeds), int(np.prod(problem.shape))
-    grid, geometry = _blocks(n_voxels, n_classes), [np.int32(size) for size in problem.shape]
-    scaled = _scaled(problem, gpu)
+    grid, sizes, scaled = _blocks(n_voxels, n_classes), _sizes(problem), _scaled(problem, gpu)
     lengths, weights = gpu.upload(problem.cost.lengths), (problem.cost.keep, problem.cost.lamb)
     maps, seeds, attained = gpu.upload(distance), gpu.upload(problem.seeds), gpu.empty(n_classes * n_voxels)
     counters = gpu.upload(np.zeros((n_classes, 3), np.uint64))
-    gpu.launch(
-        "judge", grid, _BLOCK, scaled, maps, seeds, lengths, *weights, problem.cap, *geometry, attained, counters
-    )
+    gpu.launch("judge", grid, _BLOCK, scaled, maps, seeds, lengths, *weights, problem.cap, *sizes, attained, counters)
     n_grown = 1
     while n_grown:
         grown = gpu.upload(np.zeros(1, np.uint32))
         for _ in range(_ROUNDS_PER_LOOK):
-            gpu.launch("flood", grid, _BLOCK, scaled, maps, lengths, *weights, *geometry, attained, grown)
+            gpu.launch("flood", grid, _BLOCK, scaled, maps, lengths, *weights, *sizes, attained, grown)
         (n_grown,) = gpu.download(grown, 1, np.uint32)
         gpu.free(grown)
-    gpu.launch("count_unattained", grid, _BLOCK, scaled, maps, attained, *geometry, counters)
+    gpu.launch("count_unattained", grid, _BLOCK, scaled, maps, attained, *sizes, counters)
     return gpu.download(counters, (n_classes, 3), np.uint64)
 
 
@@ -118,6 +123,11 @@ def _scaled(problem: Problem, gpu: CudaDevice):
     if domain is not None:
         gpu.free(domain)
     return image
+
+
+def _sizes(problem: Problem) -> list[np.int32]:
+    """Return D, H and W as the kernels take them."""
+    return [np.int32(size) for size in problem.shape]
 
 
 def _blocks(n_voxels: int, n_maps: int) -> tuple[int, int]:
