@@ -138,10 +138,10 @@ def main() -> None:
     parser.add_argument("--crop", type=int, help="side of a cube from the middle of the image, for a quick run")
     arguments = parser.parse_args()
     image, seeds = icbm152(arguments.crop)
-    print(
-        f"{device_name()}; ICBM152 T1 {' x '.join(map(str, image.shape))}; times in ms, median of {arguments.repeats}"
-    )
-    print()
+    shape = " x ".join(map(str, image.shape))
+    print(f"{device_name()}; ICBM152 T1 {shape}; times in ms, median of {arguments.repeats}")
+    missing = why_no_fastgeodis(image, seeds[:1])
+    print(f"{missing}\n" if missing else "")
     head = ["cost", "classes", "relax", "call", "certificate", "rounds", "visits per tile", "bits of the CPU",
             "FastGeodis, 4 iterations", "its max relative error"]  # fmt: skip
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
