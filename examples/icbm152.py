@@ -86,7 +86,7 @@ def stage_table(receipts: list[Receipt], fresh: set[str]) -> Table:
         entry = Store(receipt.store).find(receipt.key)
         maps = receipt.quality.get("maps", [])
         exact = f"{sum(m['certified'] for m in maps)}/{len(maps)} exact" if maps else ""
-        outcome = receipt.outcome if receipt.node in fresh else "nothing to do"
+        outcome = receipt.outcome if receipt.node in fresh else "unchanged"
         size = f"{entry.nbytes / 1e6:.2f}"
         table.add_row(receipt.node, f"{receipt.seconds:.2f}", outcome, exact, str(entry.n_files), size)
     return table
@@ -123,10 +123,10 @@ def main() -> None:
     console.print(stage_table(receipts, fresh))
     console.print(truth_table(config, plan))
     computed = sum(receipt.outcome == "computed" for receipt in receipts if receipt.node in fresh)
-    rest = "nothing was computed twice" if computed else "nothing was computed: all results were there already"
+    rest = "what was there already is unchanged" if computed else "all results were there already"
     console.print(f"{computed} of {len(receipts)} results computed in {seconds:.1f} s; {rest}.")
     console.print(f"Picture: demo/results/{CASE}/montage.png\nReport:  demo/results/report/index.html")
-    console.print("Train:   SoftLabelDataset('demo/results/index.json', target='geols'), see README.md")
+    console.print("Train:   SoftLabelDataset('demo/results/index.json', target='geols') (README)")
 
 
 if __name__ == "__main__":
