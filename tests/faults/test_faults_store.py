@@ -1,12 +1,12 @@
 """The store's failure tests: whatever happens to writers, disks and bits, an entry is whole, absent or an error."""
 
 import os
-import queue
 import shutil
 import signal
 import stat
 import subprocess
 import time
+from functools import partial
 
 import pytest
 import victims
@@ -26,6 +26,22 @@ def path(tmp_path):
 def undisturbed(tmp_path_factory):
     """Return the entry that a run without faults publishes."""
     return publish(tmp_path_factory.mktemp("undisturbed"))[0]
+
+
+def started(processes, target, *arguments):
+    """Start a process and return it with this end of the pipe that it got as its last argument."""
+    here, there = processes.Pipe()
+    process = processes.Process(target=target, args=(*arguments, there))
+    process.start()
+    there.close()
+    return process, here
+
+
+def answer(connection):
+    """Return what a process sends within a minute."""
+    if not connection.poll(60):
+        pytest.fail("a process never answered")
+    return connection.recv()
 
 
 def is_whole_or_absent(path, undisturbed):
@@ -57,17 +73,15 @@ def sweep(path, monkeypatch):
 
 
 def test_killed_at_random_moments_an_entry_is_absent_or_whole(path, undisturbed, processes, rounds, rng, monkeypatch):
-    started = time.perf_counter()
+    begun = time.perf_counter()
     publish(path + "-timing", 0)
-    duration = time.perf_counter() - started
+    duration = time.perf_counter() - begun
     n_rounds, n_published, n_interrupted = rounds(10, 50), 0, 0
     for _ in range(n_rounds):
-        ready, go, results = processes.Semaphore(0), processes.Event(), processes.SimpleQueue()
-        writer = processes.Process(target=victims.publish_when_told, args=(path, 0, ready, go, results))
-        writer.start()
-        ready.acquire()
-        go.set()
-        time.sleep(rng.uniform(0, 1.2 * duration))
+        writer, connection = started(processes, victims.publish_when_told, path, 0)
+        answer(connection)
+        connection.send("go")
+        time.sleep(rng.uniform(0, 2 * duration))
         os.kill(writer.pid, signal.SIGKILL)
         writer.join()
         is_there = is_whole_or_absent(path, undisturbed)
@@ -108,10 +122,8 @@ def test_killed_at_every_step_an_entry_is_absent_or_whole(path, undisturbed, pro
 
 def limited(processes, path, **limits):
     """Publish in a process under resource limits; return the error as (type names, message), or None."""
-    here, there = processes.Pipe()
-    writer = processes.Process(target=victims.publish_under_limits, args=(path, 0, there, limits))
-    writer.start()
-    error = here.recv() if here.poll(60) else pytest.fail("the writer never answered")
+    writer, connection = started(processes, partial(victims.publish_under_limits, limits), path, 0)
+    error = answer(connection)
     writer.join()
     return error
 
@@ -236,16 +248,13 @@ def test_a_deleted_file_is_always_noticed(path):
 def test_racing_writers_publish_one_entry_and_all_succeed(path, undisturbed, processes, rounds):
     n_writers = 4
     for _ in range(rounds(4, 25)):
-        ready, go, results = processes.Semaphore(0), processes.Event(), processes.Queue()
-        arguments = (path, 0, ready, go, results)
-        writers = [processes.Process(target=victims.publish_when_told, args=arguments) for _ in range(n_writers)]
-        for writer in writers:
-            writer.start()
-        for _ in writers:
-            ready.acquire()
-        go.set()
-        found = [results.get(timeout=60) for _ in writers]
-        for writer in writers:
+        writers = [started(processes, victims.publish_when_told, path, 0) for _ in range(n_writers)]
+        for _, connection in writers:
+            answer(connection)
+        for _, connection in writers:
+            connection.send("go")
+        found = [answer(connection) for _, connection in writers]
+        for writer, _ in writers:
             writer.join()
             assert writer.exitcode == 0
         assert sorted(outcome for outcome, _ in found) == ["computed", *["reused"] * (n_writers - 1)]
@@ -256,19 +265,15 @@ def test_racing_writers_publish_one_entry_and_all_succeed(path, undisturbed, pro
 
 def test_a_reader_beside_writers_and_removers_sees_whole_or_absent(path, processes, rounds):
     numbers = [0, 1]
-    done, results = processes.Event(), processes.Queue()
-    readers = [processes.Process(target=victims.watch, args=(path, numbers, done, results)) for _ in range(2)]
+    readers = [started(processes, victims.watch, path, numbers) for _ in range(2)]
     writer = processes.Process(target=victims.publish_many, args=(path, numbers, rounds(8, 60)))
-    for process in (*readers, writer):
-        process.start()
+    writer.start()
     writer.join()
     assert writer.exitcode == 0
     time.sleep(0.2)
-    done.set()
-    try:
-        seen = [results.get(timeout=60) for _ in readers]
-    except queue.Empty:
-        pytest.fail("a reader died")
+    for _, connection in readers:
+        connection.send("stop")
+    seen = [answer(connection) for _, connection in readers]
     for counts, digests in seen:
         print(counts)
         assert counts["damaged"] == []
@@ -279,19 +284,17 @@ def test_a_reader_beside_writers_and_removers_sees_whole_or_absent(path, process
 
 
 def asked(processes, path, number, uid=None, umask=0o022):
-    """Publish as another user; return the error, and what reading entry 0 gives."""
-    here, there = processes.Pipe()
-    writer = processes.Process(target=victims.publish_as, args=(path, number, there, uid, umask))
-    writer.start()
-    answers = [here.recv() if here.poll(60) else pytest.fail("the writer never answered") for _ in range(2)]
+    """Publish as another user; return what that gives, and what reading entry 0 gives."""
+    writer, connection = started(processes, partial(victims.publish_as, uid, umask), path, number)
+    answers = [answer(connection) for _ in range(2)]
     writer.join()
+    assert writer.exitcode == 0
     return answers
 
 
 @pytest.mark.parametrize("umask", [0o022, 0o002, 0o027, 0o077])
 def test_modes_follow_the_umask_and_files_are_read_only(path, processes, umask):
-    error, _ = asked(processes, path, 0, umask=umask)
-    assert error is None
+    assert asked(processes, path, 0, umask=umask)[0] == "computed"
     for file in Store(path).path.rglob("*"):
         mode = stat.S_IMODE(file.stat().st_mode)
         assert mode == (0o777 if file.is_dir() else 0o444) & ~umask, file
@@ -331,17 +334,11 @@ def assert_refused_by_permission(error, path):
 
 @needs_root
 def test_a_private_store_says_why_it_cannot_be_read(shared, processes):
-    error, _ = asked(processes, shared, 0, umask=0o077)
-    assert error is None
-    connection, there = processes.Pipe()
-    reader = processes.Process(target=victims.publish_as, args=(shared, 0, there, NOBODY, 0o022))
-    reader.start()
-    kinds, message = connection.recv()
-    reader.join()
-    assert "StoreError" in kinds
-    assert "FormatError" not in kinds
-    assert "read permission" in message
-    assert reader.exitcode == 1
+    assert asked(processes, shared, 0, umask=0o077)[0] == "computed"
+    for kinds, message in asked(processes, shared, 0, uid=NOBODY):
+        assert "StoreError" in kinds
+        assert "FormatError" not in kinds
+        assert "ask the store's owner for read permission" in message
 
 
 @needs_root
@@ -349,10 +346,8 @@ def test_a_group_shares_a_store_by_set_group_id_and_umask_002(shared, undisturbe
     os.mkdir(shared)
     os.chown(shared, -1, NOBODY)
     os.chmod(shared, 0o2775)
-    assert asked(processes, shared, 0, umask=0o002)[0] is None
-    error, digest = asked(processes, shared, 1, uid=NOBODY, umask=0o002)
-    assert error is None
-    assert digest == digest_of(undisturbed)
+    assert asked(processes, shared, 0, umask=0o002)[0] == "computed"
+    assert asked(processes, shared, 1, uid=NOBODY, umask=0o002) == ["computed", digest_of(undisturbed)]
     assert {file.stat().st_gid for file in Store(shared).path.rglob("*")} == {NOBODY}
     assert_clean(shared, n_entries=2)
 

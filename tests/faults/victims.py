@@ -44,12 +44,12 @@ def digest_of(entry):
     return digest.hexdigest()
 
 
-def publish_when_told(store, number, ready, go, results):
-    """Publish once `go` is set; put the outcome and the manifest's digest into `results`."""
-    ready.release()
-    go.wait()
+def publish_when_told(store, number, connection):
+    """Say ready, wait for a word, publish, and send the outcome and the manifest's digest."""
+    connection.send("ready")
+    connection.recv()
     entry, outcome = publish(store, number)
-    results.put((outcome, entry.manifest_digest))
+    connection.send((outcome, entry.manifest_digest))
 
 
 def publish_until(store, number, fatal_step):
@@ -67,7 +67,12 @@ def publish_until(store, number, fatal_step):
     publish(store, number)
 
 
-def publish_under_limits(store, number, connection, limits):
+def described(error):
+    """Return an error as (type names, message), which any process can read."""
+    return [kind.__name__ for kind in type(error).__mro__], str(error)
+
+
+def publish_under_limits(limits, store, number, connection):
     """Publish with resource limits set; send the error as (type names, message), or None."""
     for name, value in limits.items():
         if name == "RLIMIT_AS":
@@ -78,25 +83,23 @@ def publish_under_limits(store, number, connection, limits):
     try:
         publish(store, number)
     except BaseException as error:
-        connection.send(([kind.__name__ for kind in type(error).__mro__], str(error)))
+        connection.send(described(error))
     else:
         connection.send(None)
 
 
-def publish_as(store, number, connection, uid, umask):
-    """Publish as another user; send the error as (type names, message), or None; then what reading gives."""
+def publish_as(uid, umask, store, number, connection):
+    """Publish as another user, then read entry 0; send for each the error as (type names, message), or what it gave."""
     os.umask(umask)
     if uid is not None:
         os.setgroups([])
         os.setgid(uid)
         os.setuid(uid)
-    try:
-        publish(store, number)
-        connection.send(None)
-    except OSError as error:
-        connection.send(([kind.__name__ for kind in type(error).__mro__], str(error)))
-    entry = Store(store).find(key_of(0))
-    connection.send(None if entry is None else digest_of(entry))
+    for attempt in (lambda: publish(store, number)[1], lambda: digest_of(Store(store).find(key_of(0)))):
+        try:
+            connection.send(attempt())
+        except OSError as error:
+            connection.send(described(error))
 
 
 def publish_many(store, numbers, n_rounds):
@@ -108,11 +111,11 @@ def publish_many(store, numbers, n_rounds):
             publish(store, number)
 
 
-def watch(store, numbers, done, results):
-    """Look for entries until told to stop; put how often each was absent, whole, gone while read, or wrong."""
+def watch(store, numbers, connection):
+    """Look for entries until told to stop; send how often they were absent, whole, gone while read, or wrong."""
     seen = {"absent": 0, "whole": 0, "gone": 0, "damaged": []}
     expected = dict.fromkeys(numbers)
-    while not done.is_set():
+    while not connection.poll():
         for number in numbers:
             try:
                 entry = Store(store).find(key_of(number))
@@ -135,4 +138,4 @@ def watch(store, numbers, done, results):
                 seen["whole"] += 1
             else:
                 seen["damaged"].append(f"read {digest}, before {expected[number]}")
-    results.put((seen, expected))
+    connection.send((seen, expected))
