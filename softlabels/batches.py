@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 #: Folder of the batches in the results folder.
 FOLDER = "batches"
 
+#: The last line of a batch's log, unless the batch was killed.
+SUMMARY = "batch is through: %d cases done, %d failed, %d failed at an earlier stage"
+
 #: Unless the configuration says otherwise: starting CUDA takes longer than a case's distances.
 DEFAULT_SIZES = {"cpu": 1, "cuda": 16}
 
@@ -117,8 +120,10 @@ def run_batch(jobs: Sequence, receipt_path: Path, run: Callable) -> BatchReceipt
             failed[job.case.id] = " ".join(f"{type(error).__name__}: {error}".split())
             is_known = isinstance(error, SoftLabelsError)
             log.error("%s %s failed: %s", job.case.id, job.node.id, failed[job.case.id], exc_info=not is_known)
+    n_done = len(jobs) - len(failed) - len(waiting)
+    log.info(SUMMARY, n_done, len(failed), len(waiting))
     receipt = BatchReceipt(jobs[0].node.id, [job.case.id for job in jobs], failed, waiting)
-    if len(failed) + len(waiting) == len(jobs):
+    if n_done == 0:
         raise InputError(
             f"all {len(jobs)} cases of this batch failed, {len(waiting)} of them earlier. {_first(failed)}"
         )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from softlabels.cases import Case
 from softlabels.errors import InputError
@@ -59,8 +61,12 @@ RATES = {
 }
 #: A measured time may be so many times longer or shorter than estimated.
 SPREAD = 2.0
+#: CPUs of a job, as the rules ask.
+THREADS = 2
 #: Two Snakemakes and one Python with its compiled code, whatever the case.
 BASE_MEMORY_MB = 900
+#: Of them, the one Python: what Snakemake's benchmark files see of an empty job.
+PROCESS_MB = 250
 #: Of a case whose header cannot be read; its job will say what is wrong with it.
 UNKNOWN_VOXELS = 20_000_000
 
@@ -89,6 +95,54 @@ def shipped_rate(plan: Plan, node_id: str) -> Rate:
     """Return the shipped rate of a node: its method's own if there is one, else its stage's."""
     node = plan.nodes[node_id]
     return RATES.get(node.params.get("method"), RATES[node.stage])
+
+
+def measured_rates(
+    plan: Plan, case_of: dict[str, Case], receipts: dict, benchmarks: Path | None = None
+) -> dict[str, Rate]:
+    """Return rates by node id from what is done already: times of receipts, memory of Snakemake's benchmark files.
+
+    Parameters
+    ----------
+    plan : Plan
+        Whose nodes.
+    case_of : dict
+        Case id to case.
+    receipts : dict
+        (case id, node id) to receipt; those that computed something tell a time.
+    benchmarks : Path, optional
+        The workflow's folder of logs, where Snakemake's benchmark files are.
+    """
+    seconds, voxel_maps = defaultdict(float), defaultdict(float)
+    for (case_id, node_id), receipt in receipts.items():
+        if receipt.outcome == "computed":
+            seconds[node_id] += receipt.seconds
+            voxel_maps[node_id] += prepared_voxels(plan, case_of[case_id]) * n_maps(plan, node_id)
+    peak = peak_memory(plan, case_of, benchmarks) if benchmarks else {}
+    rates = {}
+    for node_id in seconds:
+        shipped = shipped_rate(plan, node_id)
+        rates[node_id] = Rate(
+            us=1e6 * seconds[node_id] / voxel_maps[node_id],
+            memory_bytes=peak.get(node_id, shipped.memory_bytes),
+            disk_bytes=shipped.disk_bytes,
+        )
+    return rates
+
+
+def peak_memory(plan: Plan, case_of: dict[str, Case], logs: Path) -> dict[str, float]:
+    """Return bytes per voxel and map by node id, the most that Snakemake's benchmark files of single cases show."""
+    found = defaultdict(float)
+    for path in logs.glob("*/*.benchmark.tsv"):
+        node_id, case = path.name.removesuffix(".benchmark.tsv"), case_of.get(path.parent.name)
+        if node_id not in plan.nodes or case is None:
+            continue
+        header, row = (line.split("\t") for line in path.read_text().splitlines()[:2])
+        peak_mb = dict(zip(header, row, strict=True))["max_rss"]
+        if peak_mb != "NA":
+            voxel_maps = prepared_voxels(plan, case) * n_maps(plan, node_id)
+            found[node_id] = max(found[node_id], (float(peak_mb) - PROCESS_MB) * 1e6 / voxel_maps)
+    return dict(found)
 
 
 def n_maps(plan: Plan, node_id: str) -> int:
@@ -123,6 +177,45 @@ def _prepared_voxels(path: str, spacing) -> int:
     return math.ceil(voxels * math.prod(header.spacing_xyz) / math.prod(spacing))
 
 
+def plan_rows(
+    plan: Plan,
+    cases: list[Case],
+    *,
+    done: set[tuple[str, str]],
+    hits: set[tuple[str, str]],
+    rates: dict[str, Rate] | None = None,
+) -> list[dict]:
+    """Return one row per node: how much is done, in the store and to do, and what that takes.
+
+    Parameters
+    ----------
+    plan, cases
+        What is asked for.
+    done, hits : set of (case id, node id)
+        What has a receipt, and what the store holds besides.
+    rates : dict, optional
+        As in `estimate_job`.
+    """
+    rows = []
+    for node_id, node in plan.nodes.items():
+        open_cases = [case for case in cases if (case.id, node_id) not in done]
+        to_do = [case for case in open_cases if (case.id, node_id) not in hits]
+        cost = total(estimate_job(plan, node_id, case, rates) for case in to_do)
+        rows.append(
+            {
+                "node": node_id,
+                "stage": node.stage,
+                "done": len(cases) - len(open_cases),
+                "hits": len(open_cases) - len(to_do),
+                "to_do": len(to_do),
+                "seconds": cost.seconds,
+                "memory_mb": cost.memory_mb,
+                "disk_mb": cost.disk_mb,
+            }
+        )
+    return rows
+
+
 def time_limit_min(seconds: float) -> int:
     """Return the time limit to ask for, in minutes: four times the estimate and ten for a slow file system.
 
@@ -132,6 +225,30 @@ def time_limit_min(seconds: float) -> int:
     (12, 250)
     """
     return 10 + math.ceil(4 * seconds / 60)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person says it.
+
+    Examples
+    --------
+    >>> duration(3.21), duration(250), duration(9000)
+    ('3.2 s', '4.2 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def between(seconds: float) -> str:
+    """Return an estimate with its uncertainty.
+
+    Examples
+    --------
+    >>> between(100)
+    '1.7 min (50.0 s to 3.3 min)'
+    """
+    return f"{duration(seconds)} ({duration(seconds / SPREAD)} to {duration(seconds * SPREAD)})"
 
 
 def total(costs: Iterable[Cost]) -> Cost:

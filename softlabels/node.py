@@ -41,6 +41,13 @@ class Node:
         content = [self.stage, self.algorithm, self.params, self.inputs]
         return f"{self.stage}-{hashlib.sha256(canonical_json(content).encode()).hexdigest()[:8]}"
 
+    def key_params(self, case_id: str) -> dict:
+        """Return the parameters that are part of an entry's key.
+
+        A random draw depends on the case's name, so there the name is among them.
+        """
+        return {**self.params, "case": case_id} if self.params.get("strategy") == "random" else self.params
+
     def to_json(self) -> str:
         """Return the node as canonical JSON: what a job is told to do."""
         return canonical_json(asdict(self))

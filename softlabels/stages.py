@@ -154,7 +154,7 @@ class _Stage:
 
     def __init__(self, job: Job):
         self.job = job
-        self.params = job.node.params
+        self.params = job.node.key_params(job.case.id)
         self.entries = {role: job.upstream(role) for role in job.node.inputs}
         self.inputs = {role: entry.key for role, entry in self.entries.items()}
 
@@ -201,12 +201,6 @@ class _Prepare(_Stage):
 
 class _Seeds(_Stage):
     """Start voxels of every class."""
-
-    def __init__(self, job: Job):
-        super().__init__(job)
-        if self.params["strategy"] == "random":
-            # The draw depends on the case's name, so the name is part of what the result depends on.
-            self.params = {**self.params, "case": job.case.id}
 
     def compute(self) -> Result:
         """Return the seeds with a report of the fallback used for each class."""

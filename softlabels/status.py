@@ -1,39 +1,79 @@
-"""What is done, from where and why: read from receipts, so it works while jobs run and afterwards."""
+"""What is done, from where and why, and when the rest will be: read from receipts, so it works while jobs run."""
 
 from __future__ import annotations
 
+import re
+import time
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
+from softlabels.batches import FOLDER, SUMMARY
 from softlabels.cases import Case
 from softlabels.errors import FormatError, InputError
 from softlabels.plan import Plan
 from softlabels.receipts import Receipt
 from softlabels.store import Store
 
+#: Files are read by so many threads: on a shared file system nearly all of the time is waiting.
+_READERS = 16
+BATCH_IS_THROUGH = SUMMARY.split(":")[0]
+_FAULT = re.compile(r"^(softlabels: |\w*(Error|Exception|Interrupt)\b)")
+_FAULT_IN_BATCH = re.compile(r"(?P<case>\S+) (?P<node>\w+-[0-9a-f]{8}) failed: (?P<why>.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that ended without a result.
+
+    Parameters
+    ----------
+    case, node : str
+        Which job; the case is a batch if the whole batch ended.
+    why : str
+        The line that says so, or what is known if the job was killed before it could.
+    log : str
+        Path of its log.
+    """
+
+    case: str
+    node: str
+    why: str
+    log: str
+
 
 def read_receipts(plan: Plan, cases: list[Case], results: Path) -> dict[tuple[str, str], Receipt]:
     """Return the receipts that exist, by (case id, node id)."""
-    found = {}
-    for case in cases:
+
+    def of_case(case: Case) -> list[tuple[tuple[str, str], Receipt]]:
+        found = []
         for node in plan.nodes:
             path = results / case.id / f"{node}.json"
-            if path.exists():
-                found[case.id, node] = Receipt.read(path)
-    return found
+            try:
+                found.append(((case.id, node), Receipt.read(path)))
+            except FormatError:
+                if path.exists():
+                    raise
+        return found
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return dict(item for items in pool.map(of_case, cases) for item in items)
 
 
-def summarise(plan: Plan, cases: list[Case], results: Path) -> list[dict]:
+def summarise(plan: Plan, cases: list[Case], receipts: dict[tuple[str, str], Receipt]) -> list[dict]:
     """Return one row per node: how many cases are done, computed or reused, and their seconds."""
-    receipts = read_receipts(plan, cases, results)
+    of_node = {node: [] for node in plan.nodes}
+    for (_, node), receipt in receipts.items():
+        of_node[node].append(receipt)
     rows = []
-    for node_id, node in plan.nodes.items():
-        done = [receipt for (_, found), receipt in receipts.items() if found == node_id]
+    for node_id, done in of_node.items():
         outcomes = Counter(receipt.outcome for receipt in done)
         rows.append(
             {
                 "node": node_id,
-                "stage": node.stage,
+                "stage": plan.nodes[node_id].stage,
                 "targets": [
                     name for name, target in plan.targets.items() if target and node_id in plan.upstream(target)
                 ],
@@ -48,16 +88,102 @@ def summarise(plan: Plan, cases: list[Case], results: Path) -> list[dict]:
     return rows
 
 
-def failures(plan: Plan, cases: list[Case], results: Path, logs: Path) -> list[dict]:
-    """Return the jobs that left a log but no receipt: they failed, or are running now."""
+def failures(
+    plan: Plan, done: set[tuple[str, str]], logs: Path, is_active: Callable[[str, str], bool] = lambda unit, node: False
+) -> list[Failure]:
+    """Return the jobs that left a log but no result and are not active now.
+
+    Parameters
+    ----------
+    plan : Plan
+        Logs of other nodes are ignored.
+    done : set of (case id, node id)
+        The jobs with a receipt.
+    logs : Path
+        Where the workflow's logs lie.
+    is_active : callable
+        Whether a (unit, node id) waits or runs now.
+    """
+    units = [path for path in sorted(logs.glob("*")) if path.is_dir() and path.name not in (FOLDER, "slurm")]
+    units += sorted((logs / FOLDER).glob("*"))
     found = []
-    for case in cases:
-        for node in plan.nodes:
-            log = logs / case.id / f"{node}.log"
-            if log.exists() and not (results / case.id / f"{node}.json").exists():
-                lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-                found.append({"case": case.id, "node": node, "log": str(log), "last_line": lines[-1] if lines else ""})
+    for folder in units:
+        unit = str(folder.relative_to(logs))
+        for log in sorted(folder.glob("*.log")):
+            node = log.stem
+            if node not in plan.nodes or (unit, node) in done or is_active(unit, node):
+                continue
+            text = log.read_text(errors="replace")
+            if unit.startswith(FOLDER):
+                of_cases = [m for m in _FAULT_IN_BATCH.finditer(text) if (m["case"], m["node"]) not in done]
+                found += [Failure(m["case"], m["node"], m["why"], str(log)) for m in of_cases]
+                if BATCH_IS_THROUGH in text:
+                    continue
+            found.append(Failure(unit, node, _why(text), str(log)))
     return found
+
+
+def _why(text: str) -> str:
+    """Return the line of a log that says why a job ended."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    said = [line for line in lines if _FAULT.match(line)]
+    if said:
+        return said[-1].removeprefix("softlabels: ")
+    return f"still running here, or killed (memory, time limit, node); last said: {lines[-1] if lines else 'nothing'}"
+
+
+def seconds_left(plan: Plan, cases: list[Case], done_at: dict[tuple[str, str], float], weights: dict[str, float]):
+    """Return how long the rest will take at the pace of the last results, or None if nothing tells.
+
+    Parameters
+    ----------
+    plan, cases
+        What is to be done.
+    done_at : dict
+        (case id, node id) to the time when its receipt was written, in seconds since the epoch.
+    weights : dict
+        Node id to what one job of it takes, in any unit: the pace is weight per second of the clock, so that starts,
+        queues and the number of jobs at once are all in it.
+
+    Examples
+    --------
+    >>> from softlabels.config import parse_config
+    >>> from softlabels.plan import make_plan
+    >>> labels = {"background": 0, "gm": 1}
+    >>> plan = make_plan(parse_config({"channels": ["a"], "labels": labels, "targets": {"s": {"method": "svls"}}}))
+    >>> cases = [Case(name, (name,), name) for name in "abcd"]
+    >>> prepare, target = plan.nodes
+    >>> done_at = {("a", prepare): 0.0, ("b", prepare): 10.0, ("c", prepare): 20.0}
+    >>> seconds_left(plan, cases, done_at, {prepare: 1.0, target: 2.0})     # 2 in 20 s; 1 + 4 * 2 are left
+    90.0
+    """
+    if len(done_at) < 2:
+        return None
+    last = max(done_at.values())
+    window = {job: at for job, at in done_at.items() if at >= last - 1800}
+    first = min(window.values())
+    # What ended at `first` was made before the window began.
+    made = sum(weights[node] for (_, node), at in window.items() if at > first)
+    if made == 0:
+        return None
+    left = sum(weights[node] for node in plan.nodes for case in cases if (case.id, node) not in done_at)
+    return left * (last - first) / made
+
+
+def receipt_times(done: set[tuple[str, str]], results: Path) -> dict[tuple[str, str], float]:
+    """Return when each receipt was written, in seconds since the epoch."""
+
+    def at(job: tuple[str, str]) -> tuple[tuple[str, str], float]:
+        return job, (results / job[0] / f"{job[1]}.json").stat().st_mtime
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return dict(pool.map(at, done))
+
+
+def finished_at(seconds: float) -> str:
+    """Return a time so many seconds from now, as a person says it."""
+    form = "%H:%M" if seconds < 12 * 3600 else "%a %d %b %H:%M"
+    return time.strftime(form, time.localtime(time.time() + seconds))
 
 
 def explain_case(case_id: str, plan: Plan, results: Path) -> list[dict]:

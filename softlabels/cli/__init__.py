@@ -4,7 +4,7 @@ import sys
 
 # Importing a module registers its commands; this is their order on the help page.
 # isort: off
-from softlabels.cli import start, run, look, judge, keep  # noqa: F401
+from softlabels.cli import start, plan, run, look, judge, keep  # noqa: F401
 
 # isort: on
 from softlabels.cli.project import app

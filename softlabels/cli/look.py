@@ -12,23 +12,74 @@ from softlabels.cli.project import DEFAULT_CONFIG, CaseId, ConfigJson, ConfigPat
 
 
 @app.command(rich_help_panel="Look")
-def status(config: ConfigPath = DEFAULT_CONFIG, logs: Path = Path("logs")) -> None:
-    """Show what is done, computed or reused, and what failed; works while jobs run."""
+def status(
+    config: ConfigPath = DEFAULT_CONFIG,
+    logs: Annotated[Path, typer.Option(help="the workflow's folder of logs")] = Path("logs"),
+    limit: Annotated[int, typer.Option(help="failures to list")] = 20,
+) -> None:
+    """Show what is done, computed or reused, what runs and what failed, and when it will end; works while jobs run."""
     from rich.console import Console
-    from rich.table import Table
 
-    from softlabels.status import failures, summarise
+    from softlabels.queue import queued_jobs
+    from softlabels.status import failures, read_receipts
 
     project = Project.load(config)
+    receipts = read_receipts(project.plan, project.cases, project.results)
+    queued = queued_jobs(Path.cwd())
+    Console().print(_status_table(project, receipts, queued))
+    failed = failures(project.plan, set(receipts), logs, lambda unit, node: (unit, node) in queued)
+    for one in failed[:limit]:
+        print(f"failed: {one.case} {one.node}: {one.why} (log: {one.log})")
+    if len(failed) > limit:
+        print(f"... and {len(failed) - limit} more failures; --limit {len(failed)} lists them all")
+    for line in _pace(project, receipts):
+        print(line)
+
+
+def _status_table(project: Project, receipts: dict, queued: dict):
+    """Return the table of nodes with their counts."""
+    from rich.table import Table
+
+    from softlabels.estimate import duration
+    from softlabels.status import summarise
+
+    columns = ["node", "for", "done", "running", "waiting", "computed", "reused", "flagged", "work"]
+    shown = [name for name in columns if queued or name not in ("running", "waiting")]
     table = Table(
-        "node", "for", "done", "computed", "reused", "flagged", "seconds", title=f"{len(project.cases)} cases"
+        *shown, title=f"{len(project.cases)} cases", caption="running and waiting: Slurm jobs" if queued else None
     )
-    for row in summarise(project.plan, project.cases, project.results):
-        cells = [row["node"], ", ".join(row["targets"]), f"{row['done']}/{row['of']}"]
-        table.add_row(*cells, *(str(row[k]) for k in ("computed", "reused", "flagged")), f"{row['seconds']:.1f}")
-    Console().print(table)
-    for failed in failures(project.plan, project.cases, project.results, logs):
-        print(f"failed or running: {failed['case']} {failed['node']}: {failed['last_line']} (log: {failed['log']})")
+    for row in summarise(project.plan, project.cases, receipts):
+        states = [state for (_, node), state in queued.items() if node == row["node"]]
+        cells = row | {
+            "for": ", ".join(row["targets"]),
+            "done": f"{row['done']}/{row['of']}",
+            "running": states.count("RUNNING"),
+            "waiting": len(states) - states.count("RUNNING"),
+            "work": duration(row["seconds"]),
+        }
+        table.add_row(*(str(cells[name]) for name in shown))
+    return table
+
+
+def _pace(project: Project, receipts: dict) -> list[str]:
+    """Return lines on the time that the done jobs took, beside the plan's, and on when the rest will be done."""
+    from softlabels.estimate import between, duration, estimate_job, measured_rates, total
+    from softlabels.status import finished_at, receipt_times, seconds_left
+
+    plan, case_of = project.plan, {case.id: case for case in project.cases}
+    computed = [(job, receipt.seconds) for job, receipt in receipts.items() if receipt.outcome == "computed"]
+    planned = total(estimate_job(plan, node, case_of[case]) for (case, node), _ in computed).seconds
+    took = sum(seconds for _, seconds in computed)
+    lines = []
+    if computed:
+        lines.append(f"{len(computed)} computed results took {duration(took)} of work; planned: {between(planned)}")
+    rates = measured_rates(plan, case_of, receipts)
+    # A second for each job stands for its start.
+    weights = {node: estimate_job(plan, node, project.cases[0], rates).seconds + 1 for node in plan.nodes}
+    left = seconds_left(plan, project.cases, receipt_times(set(receipts), project.results), weights)
+    if left:
+        lines.append(f"at the pace of the last half hour the rest would be done at {finished_at(left)}")
+    return lines
 
 
 @app.command(rich_help_panel="Look")

@@ -49,6 +49,28 @@ def _case(content: dict):
     return Case(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
 
 
+@app.command(hidden=True)
+def pictures(
+    cases: Annotated[list[str], typer.Argument(help="case ids")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    config_json: ConfigJson = None,
+) -> None:
+    """Write the pictures of several cases; one without results is named and left out. The rules call this."""
+    from softlabels.errors import SoftLabelsError
+    from softlabels.inspect import case_picture
+    from softlabels.panels import save_png
+    from softlabels.results import case_entries
+
+    project = Project.load(config, config_json)
+    for case_id in cases:
+        try:
+            figure = case_picture(case_id, *case_entries(project.config, project.plan, case_id))
+        except SoftLabelsError as error:
+            print(f"no picture of case {case_id}: {error}")
+        else:
+            save_png(figure, project.results / case_id / "montage.png")
+
+
 @app.command(rich_help_panel="Run")
 def index(
     config: ConfigPath = DEFAULT_CONFIG,

@@ -35,6 +35,27 @@ rule montage:
         "python -m softlabels show {wildcards.case:q} --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"
 
 
+rule batch_montages:
+    """Draw the pictures of a batch's cases in one process."""
+    input:
+        unit_receipts,
+    output:
+        touch(f"{RESULTS}/{{unit}}/montages.done"),
+    log:
+        "logs/{unit}/montages.log",
+    wildcard_constraints:
+        unit="batches/[0-9]{5}",
+    conda:
+        "../../envs/pipeline.yaml"
+    resources:
+        runtime=picture_min,
+    params:
+        config=config_json,
+        cases=unit_cases,
+    shell:
+        "python -m softlabels pictures {params.cases:q} --config-json {params.config:q} > {log:q} 2>&1"
+
+
 rule cohort_report:
     """Gather figures and flags of the whole cohort in one page."""
     input:

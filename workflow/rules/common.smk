@@ -9,6 +9,7 @@ from snakemake.utils import validate
 from softlabels.batches import forget_incomplete, make_units
 from softlabels.cases import read_sheet
 from softlabels.config import load_config, parse_config
+from softlabels.controller import release_stale_lock
 from softlabels.estimate import estimate_job, time_limit_min
 from softlabels.node import canonical_json
 from softlabels.plan import make_plan
@@ -23,6 +24,8 @@ os.environ.update(
 # Snakemake's YAML reader drops duplicate keys in silence; ours refuses them.
 for path in workflow.configfiles:
     load_config(path)
+if workflow.is_main_process and release_stale_lock(Path(".snakemake")):
+    print("The last run here was killed: its lock is removed, its finished work is kept.", file=sys.stderr)
 CONFIG = parse_config(config)
 validate(config, workflow.source_path("../schemas/config.schema.json"), set_default=False)
 PLAN = make_plan(CONFIG)
@@ -43,7 +46,8 @@ wildcard_constraints:
 
 def final_outputs():
     """Return the files that `snakemake` makes when no target is named."""
-    pictures = [f"{RESULTS}/{case}/montage.png" for case in CASES] if CONFIG.pictures else []
+    picture = "montages.done" if CONFIG.batch_size > 1 else "montage.png"
+    pictures = [f"{RESULTS}/{unit}/{picture}" for unit in UNITS] if CONFIG.pictures else []
     return [f"{RESULTS}/index.json", f"{RESULTS}/report/index.html", *pictures]
 
 
@@ -55,6 +59,11 @@ def unit_files(wildcards):
 def upstream_receipts(wildcards):
     """Return the receipts of the nodes that a node reads."""
     return [f"{RESULTS}/{wildcards.unit}/{node}.json" for node in PLAN.nodes[wildcards.node].inputs.values()]
+
+
+def unit_receipts(wildcards):
+    """Return the receipts of every node of one unit."""
+    return [f"{RESULTS}/{wildcards.unit}/{node}.json" for node in PLAN.nodes]
 
 
 def case_receipts(wildcards):
@@ -70,6 +79,11 @@ def all_receipts(wildcards):
 def node_json(wildcards):
     """Return what a job must do: stage, parameters and algorithm version."""
     return PLAN.nodes[wildcards.node].to_json()
+
+
+def unit_cases(wildcards):
+    """Return the ids of a unit's cases."""
+    return UNITS[wildcards.unit]
 
 
 def cases_json(wildcards):
@@ -100,3 +114,8 @@ def memory_mb(wildcards, attempt):
 def runtime_min(wildcards, attempt):
     """Return the time limit of a job in minutes: several times what its cases were measured to take."""
     return attempt * time_limit_min(sum(cost.seconds for cost in unit_costs(wildcards)))
+
+
+def picture_min(wildcards, attempt):
+    """Return the time limit, in minutes, for the pictures of a unit."""
+    return attempt * (10 + len(UNITS[wildcards.unit]))

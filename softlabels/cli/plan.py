@@ -1,0 +1,90 @@
+"""The command that says what a run would cost."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from softlabels.cli.project import DEFAULT_CONFIG, ConfigPath, Project, app
+
+
+@app.command(rich_help_panel="Begin")
+def plan(
+    config: ConfigPath = DEFAULT_CONFIG,
+    find_hits: Annotated[
+        bool, typer.Option("--hash", help="read every file and look in the store for what it holds already")
+    ] = False,
+    logs: Annotated[Path, typer.Option(help="the workflow's folder of logs: earlier runs make it surer")] = Path(
+        "logs"
+    ),
+) -> None:
+    """Say what a run would take before it runs: jobs, hours, memory, disk."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from softlabels.batches import make_units
+    from softlabels.estimate import duration, measured_rates, plan_rows
+    from softlabels.status import read_receipts
+
+    project = Project.load(config)
+    case_of = {case.id: case for case in project.cases}
+    receipts = read_receipts(project.plan, project.cases, project.results)
+    hits = _hits(project) if find_hits else set()
+    rates = measured_rates(project.plan, case_of, receipts, logs)
+    rows = plan_rows(project.plan, project.cases, done=set(receipts), hits=hits, rates=rates)
+    table = Table("node", "done", "in store" if find_hits else "in store?", "to do", "work", "GB memory", "GB disk")
+    for row in rows:
+        found = str(row["hits"]) if find_hits else "--hash"
+        numbers = (duration(row["seconds"]), f"{row['memory_mb'] / 1e3:.1f}", f"{row['disk_mb'] / 1e3:.2f}")
+        table.add_row(row["node"], str(row["done"]), found, str(row["to_do"]), *numbers)
+    Console().print(table)
+    units = make_units(list(case_of), project.config.batch_size)
+    for line in _summary(project, rows, len(units), set(rates)):
+        print(line)
+
+
+def _hits(project: Project) -> set[tuple[str, str]]:
+    """Return (case id, node id) of everything that is in the store; cases with faults have nothing."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from rich.progress import track
+
+    from softlabels.errors import InputError
+    from softlabels.hits import find_hits
+    from softlabels.store import Store
+
+    store = Store(project.config.store)
+
+    def of_case(case):
+        try:
+            return {(case.id, node) for node in find_hits(project.plan, case, store)}
+        except InputError:
+            return set()
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        found = track(pool.map(of_case, project.cases), "Reading", len(project.cases), transient=True)
+        return set().union(*found)
+
+
+def _summary(project: Project, rows: list[dict], n_units: int, measured: set[str]) -> list[str]:
+    """Return the lines under the table: totals, their uncertainty and where the rates are from."""
+    from softlabels.estimate import MEASURED_ON, THREADS, between
+
+    on_gpu = project.config.device == "cuda"
+    gpu = sum(row["seconds"] for row in rows if on_gpu and row["stage"] == "distance")
+    cpu = THREADS * (sum(row["seconds"] for row in rows) - gpu)
+    largest = max(rows, key=lambda row: row["memory_mb"])
+    unknown = [row["node"] for row in rows if row["to_do"] and row["node"] not in measured]
+    lines = [
+        f"{len(project.cases)} cases x {len(rows)} nodes in {n_units * len(rows)} jobs of up to "
+        f"{project.config.batch_size} cases; {sum(row['done'] for row in rows)} results are there",
+        f"CPU time {between(cpu)}" + (f", GPU time {between(gpu)}" if on_gpu else ""),
+        f"largest job {largest['memory_mb'] / 1e3:.1f} GB ({largest['node']}), "
+        f"store grows by about {sum(row['disk_mb'] for row in rows) / 1e3:.2f} GB",
+    ]
+    if unknown:
+        lines.append(f"not measured here yet: {', '.join(unknown)}; rates from {MEASURED_ON}")
+    return lines
