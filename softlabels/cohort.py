@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from softlabels.blend import RULES, blend, class_masks, resolved_blend
 from softlabels.errors import FormatError, InputError
 from softlabels.grid import Grid
+from softlabels.reader import read_index
 from softlabels.store.read import Entry, open_entry
 
 #: Chunks of the store that make one dask block along each axis: a few MB, so that dask's own cost per block is small.
@@ -43,14 +43,7 @@ def open_cohort(index) -> Cohort:
         cohort.voxels(lambda case: case.soft_label("geols")).mean(axis=1).compute()
     """
     path = Path(index)
-    try:
-        content = json.loads(path.read_bytes())
-        if (content["format"], content["version"]) != ("softlabels-index", 1):
-            raise ValueError("another format or version")
-    except FileNotFoundError:
-        raise FormatError(f"index {path}: no such file. Run snakemake, which writes it last") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise FormatError(f"index {path}: not an index of softlabels ({error!r}). Run snakemake again") from None
+    content = read_index(path)
     return Cohort(path.parent / content["store"], content)
 
 

@@ -52,8 +52,8 @@ def case_entries(config: Config, plan: Plan, case_id: str) -> tuple[object, dict
     return entry_of(config, case_id, plan.prepare), targets
 
 
-def describe_node(config: Config, plan: Plan, case_id: str, node_id: str) -> tuple[object, str, dict | None]:
-    """Return a node's entry, its stage, and the description of the first target that uses it.
+def describe_node(config: Config, plan: Plan, case_id: str, node_id: str) -> tuple[object, str, dict]:
+    """Return a node's entry, its stage, and the description of the first target that uses it (for its class names).
 
     Raises
     ------
@@ -62,8 +62,8 @@ def describe_node(config: Config, plan: Plan, case_id: str, node_id: str) -> tup
     """
     if node_id not in plan.nodes:
         raise InputError(f"node {node_id!r}: not in the plan, which has {', '.join(plan.nodes)}")
-    users = (name for name, target in plan.targets.items() if target and node_id in plan.upstream(target))
-    described = describe_target(config, plan, next(users)) if node_id != plan.prepare else None
+    users = [name for name, target in plan.targets.items() if target and node_id in plan.upstream(target)]
+    described = describe_target(config, plan, (users or list(plan.targets))[0])
     return entry_of(config, case_id, node_id), plan.nodes[node_id].stage, described
 
 
