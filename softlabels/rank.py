@@ -20,6 +20,8 @@ _AMBIGUOUS = (0.05, 0.95)
 #: Probabilities below this count as this in the cross-entropy, which is infinite for a hard label that is wrong.
 _FLOOR = 1e-3
 _N_BINS = 20
+#: In the plot: reliability curves that can be told apart, and where a score of 0 is drawn on the logarithmic axis.
+_N_CURVES, _LEAST = 6, 1e-6
 #: Voxels handled at a time.
 _SLAB = 1 << 17
 
@@ -158,23 +160,29 @@ def write_table(candidates: list[Candidate], path: str | Path) -> None:
 
 
 def write_plot(candidates: list[Candidate], path: str | Path) -> None:
-    """Draw scores over ambiguous voxels as bars and the reliability of each candidate; the suffix says the format."""
+    """Draw the Brier scores of all candidates and the reliability of the first few; the suffix says the format."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
 
-    figure = Figure(figsize=(12, 1.6 + 0.3 * len(candidates) + 2), layout="constrained")
+    figure = Figure(figsize=(11, max(4.5, 0.9 + 0.24 * len(candidates))), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 3)
-    names = [one.name for one in candidates][::-1]
-    for axis, score, label in ((axes[0], "brier", "Brier score"), (axes[1], "calibration", "calibration error")):
-        axis.barh(names, [getattr(one.ambiguous, score) for one in candidates][::-1], color="0.45")
-        axis.set_xlabel(f"{label}, ambiguous voxels (0 is best)")
-    axes[1].set_yticklabels([])
-    axes[2].plot([0, 1], [0, 1], color="0.8", linewidth=1)
-    for one in candidates:
-        axes[2].plot(one.forecast, one.observed, marker=".", linewidth=1, label=one.name)
-    axes[2].set(xlabel="probability in the soft label", ylabel="mean of the reference", xlim=(0, 1), ylim=(0, 1))
-    axes[2].legend(fontsize="x-small")
+    left, right = figure.subplots(1, 2)
+    names = [one.name for one in candidates]
+    for where, style in (("everywhere", {"color": "black"}), ("ambiguous", {"color": "black", "mfc": "white"})):
+        scores = [max(getattr(one, where).brier, _LEAST) for one in candidates]
+        left.plot(scores, names, "o", label=f"{where} ({getattr(candidates[0], where).n_voxels} voxels)", **style)
+    left.set(xscale="log", xlabel="Brier score against the reference (left is better)")
+    left.invert_yaxis()
+    left.grid(axis="y", color="0.9")
+    left.xaxis.set_minor_formatter(NullFormatter())
+    left.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    right.plot([0, 1], [0, 1], color="0.8", linewidth=1)
+    for one in candidates[:_N_CURVES]:
+        right.plot(one.forecast, one.observed, marker=".", linewidth=1, label=one.name)
+    right.set(xlabel="probability in the soft label", ylabel="mean of the reference, ambiguous voxels")
+    right.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    right.legend(fontsize="small", title=f"first {min(_N_CURVES, len(candidates))}")
     figure.savefig(path)
 
 
