@@ -118,6 +118,16 @@ def _call_unary(name):
     return build
 
 
+@intrinsic
+def broadcast(typingctx, scalar):
+    """Return a vector with a float32 in all lanes."""
+
+    def build(context, builder, signature, args):
+        return _as_vector(builder, types.float32, args[0])
+
+    return VECTOR(types.float32), build
+
+
 def minimum(candidate, value):
     """Return candidate where it is below value, else value; a NaN candidate never wins."""
     raise NotImplementedError("only compiled code calls this")
@@ -145,6 +155,32 @@ def no_lane(typingctx):
 def lane_or(typingctx, left, right):
     """Return the lanes where either mask is true."""
     return MASK(MASK, MASK), lambda context, builder, signature, args: builder.or_(*args)
+
+
+@intrinsic
+def lane_and(typingctx, left, right):
+    """Return the lanes where both masks are true."""
+    return MASK(MASK, MASK), lambda context, builder, signature, args: builder.and_(*args)
+
+
+@intrinsic
+def lane_bits(typingctx, mask):
+    """Return a mask as an integer, lane 0 in its lowest bit."""
+
+    def build(context, builder, signature, args):
+        return builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), ir.IntType(64))
+
+    return types.int64(MASK), build
+
+
+@intrinsic
+def count_lanes(typingctx, mask):
+    """Return the number of lanes where a mask is true."""
+
+    def build(context, builder, signature, args):
+        return builder.zext(builder.ctpop(builder.bitcast(args[0], ir.IntType(LANES))), ir.IntType(64))
+
+    return types.int64(MASK), build
 
 
 @intrinsic
