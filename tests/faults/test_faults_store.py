@@ -82,7 +82,7 @@ def test_killed_at_random_moments_an_entry_is_absent_or_whole(path, undisturbed,
         answer(connection)
         connection.send("go")
         time.sleep(rng.uniform(0, 2 * duration))
-        os.kill(writer.pid, signal.SIGKILL)
+        writer.kill()
         writer.join()
         is_there = is_whole_or_absent(path, undisturbed)
         n_published += is_there
