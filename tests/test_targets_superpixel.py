@@ -89,6 +89,13 @@ def test_the_same_case_gives_the_same_superpixels_every_time():
         np.testing.assert_array_equal(METHODS["superpixel"].compute(inputs, n_superpixels=30).values, first.values)
 
 
+def test_an_image_with_nan_is_refused():
+    inputs = a_case()
+    inputs.image[0, 3, 9, 8] = np.nan
+    with pytest.raises(InputError, match="got 1 NaN or Inf"):
+        METHODS["superpixel"].compute(inputs)
+
+
 def test_wrong_parameters_are_refused():
     inputs = a_case()
     with pytest.raises(InputError, match="unit got 'inch'"):

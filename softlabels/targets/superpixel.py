@@ -160,6 +160,8 @@ def _grid_step(domain, shape, spacing, n_superpixels) -> tuple[int, int, int]:
 def _scaled(image, domain, box) -> np.ndarray:
     """Return the box of each channel with its percentiles at 0 and 1."""
     part = image[(slice(None), *box)].astype(np.float32)
+    if not np.isfinite(part).all():
+        raise InputError(f"superpixel: got {np.sum(~np.isfinite(part))} NaN or Inf intensities; repair the image")
     for channel, whole in zip(part, image, strict=True):
         low, high = np.percentile(whole if domain is None else whole[domain], (_LOW, _HIGH))
         channel -= np.float32(low)
