@@ -42,11 +42,14 @@ def compile_for_cpu(macros: dict, *_):
     library = Path(EMULATED, "kernels-" + "-".join(str(value) for _, value in names) + ".so")
     if not library.exists():
         kernels = Path(_cuda_device.__file__).with_name("kernels")
-        flags = ["-shared", "-fPIC", "-O1", "-std=c++17", "-ffp-contract=off", "-pthread", f"-I{kernels}"]
+        flags = ["-shared", "-fPIC", "-O1", "-std=c++17", "-ffp-contract=off", f"-I{kernels}"]
         command = ["g++", *flags, *(f"-D{n}={v}" for n, v in names), str(HERE / "cuda_on_cpu" / "kernels.cpp")]
         subprocess.run([*command, "-o", f"{library}.part"], check=True)
         os.replace(f"{library}.part", library)
     return str(library).encode() + b"\0"
+
+
+only_emulated = pytest.mark.skipif(not EMULATED, reason="only the emulated driver can be watched so closely")
 
 
 @pytest.fixture
@@ -330,7 +333,35 @@ def test_real_volumes_have_the_same_bits_on_both_devices(cuda, shared_data):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not EMULATED, reason="only the emulated driver counts what is held")
+@only_emulated
+def test_no_thread_reads_what_another_writes_in_a_phase(cuda, monkeypatch):
+    rng = np.random.default_rng(3)
+    image = rng.normal(size=(20, 21, 40)).astype(np.float32)
+    problem = problem_of(image, rng.random((2, *image.shape)) < 0.001, (2, 1, 1), lamb=1.0)
+    monkeypatch.setenv("CUDA_ON_CPU_THREADS", "1")
+    effort = set()
+    for order in ("", "threads"):
+        monkeypatch.setenv("CUDA_ON_CPU_REVERSE", order)
+        effort.add(_cuda.solve(problem, cuda)[1:])
+    assert len(effort) == 1
+
+
+@pytest.mark.gpu
+@only_emulated
+def test_classes_that_do_not_fit_together_are_solved_in_batches(cuda, monkeypatch):
+    rng = np.random.default_rng(4)
+    problem = problem_of(rng.normal(size=(9, 20, 21)), rng.random((5, 9, 20, 21)) < 0.01)
+    together, n_rounds, _ = _cuda.solve(problem, cuda)
+    proofs = _cuda.certify_problem(problem, together, cuda)
+    room_for_two = together[0].size * (5 + 2.5 * 6) / 0.9
+    monkeypatch.setenv("CUDA_ON_CPU_MEMORY", str(int(room_for_two)))
+    apart, n_rounds_apart, _ = _cuda.solve(problem, cuda)
+    assert np.array_equal(apart, together) and n_rounds_apart > n_rounds
+    assert _cuda.certify_problem(problem, together, cuda) == proofs
+
+
+@pytest.mark.gpu
+@only_emulated
 def test_everything_taken_is_given_back(cuda, monkeypatch):
     import ctypes
 
@@ -339,7 +370,7 @@ def test_everything_taken_is_given_back(cuda, monkeypatch):
     geodesic_distance(*arguments, device=cuda, return_certificate=True)
     assert held() == 0
     monkeypatch.setenv("CUDA_ON_CPU_MEMORY", "4000")
-    with pytest.raises(DeviceError, match="out of memory for 0 MiB more; solve fewer classes"):
+    with pytest.raises(DeviceError, match="out of memory for 0 MiB more; solve a crop"):
         geodesic_distance(*arguments, device=cuda)
     assert held() == 0
 
@@ -355,7 +386,7 @@ def emulated_driver(tmp_path_factory):
         pytest.skip("no g++ to build the emulated driver with")
     folder = tmp_path_factory.mktemp("cuda_on_cpu")
     source, library = HERE / "cuda_on_cpu" / "libcuda.cpp", folder / "libcuda.so.1"
-    flags = ["-shared", "-fPIC", "-O1", "-std=c++17", "-Wl,-soname,libcuda.so.1"]
+    flags = ["-shared", "-fPIC", "-O1", "-std=c++17", "-Wl,-soname,libcuda.so.1", "-pthread"]
     subprocess.run(["g++", *flags, str(source), "-o", str(library), "-ldl"], check=True)
     return folder
 
@@ -363,7 +394,7 @@ def emulated_driver(tmp_path_factory):
 @pytest.mark.skipif(EMULATED is not None, reason="this is the emulated run")
 @pytest.mark.parametrize(
     "schedule",
-    [{}, {"CUDA_ON_CPU_REVERSE": "1", "CUDA_ON_CPU_THREADS": "3"}],
+    [{}, {"CUDA_ON_CPU_REVERSE": "threads blocks", "CUDA_ON_CPU_THREADS": "3"}],
     ids=["in-order", "reversed-and-concurrent"],
 )
 def test_the_gpu_tests_pass_on_the_emulated_driver(emulated_driver, schedule):

@@ -7,6 +7,8 @@ finds no tile awake.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from softlabels.errors import CertificateError, DeviceError
@@ -23,16 +25,35 @@ _TILE_SIDES = {1: 16, 11: 8, 55: 4}
 
 
 def solve(problem: Problem, device: str = "cuda") -> tuple[np.ndarray, int, int]:
-    """Return the maps (C, D, H, W), the rounds made and the tiles relaxed."""
+    """Return the maps (C, D, H, W), the rounds made and the tiles relaxed, over all classes."""
+    maps, n_rounds, n_visits = np.empty(problem.seeds.shape, np.float32), 0, 0
     with CudaDevice(device, macros(problem)) as gpu:
-        return _solve(problem, gpu)
+        for classes in _batches(problem, gpu):
+            part = dataclasses.replace(problem, seeds=problem.seeds[classes])
+            maps[classes], rounds, visits = _solve(part, gpu)
+            n_rounds, n_visits = n_rounds + rounds, n_visits + visits
+            gpu.free()
+    return maps, n_rounds, n_visits
 
 
 def certify_problem(problem, distance, device="cuda", iterations=None, tile_visits=None) -> list[Certificate]:
     """Return one certificate a class for `distance` of shape (C, D, H, W), as `_certify.certify_problem` does."""
+    found, distance = [], np.asarray(distance, np.float32)
     with CudaDevice(device, macros(problem)) as gpu:
-        counts = _count_faults(problem, np.asarray(distance, np.float32), gpu)
-    return [Certificate(*(int(n) for n in row), iterations, tile_visits) for row in counts]
+        for classes in _batches(problem, gpu):
+            part = dataclasses.replace(problem, seeds=problem.seeds[classes])
+            found += _count_faults(part, distance[classes], gpu).tolist()
+            gpu.free()
+    return [Certificate(*counts, iterations, tile_visits) for counts in found]
+
+
+def _batches(problem: Problem, gpu: CudaDevice) -> list[slice]:
+    """Return which classes go together: all, or as many as the device's memory holds."""
+    n_voxels, n_classes = int(np.prod(problem.shape)), len(problem.seeds)
+    # A class takes 4 bytes a voxel for the map and 1 each for seeds and proof; a tenth is left for the driver.
+    room = 0.9 * gpu.free_bytes() - n_voxels * (4 * len(problem.image) + 1)
+    n_together = int(min(max(room // (6 * n_voxels), 1), n_classes))
+    return [slice(first, first + n_together) for first in range(0, n_classes, n_together)]
 
 
 def macros(problem: Problem) -> dict[str, int]:
@@ -75,13 +96,14 @@ def _relax(problem: Problem, arguments: tuple, gpu: CudaDevice) -> tuple[int, in
     n_tiles = int(np.prod([-(-size // side) for size in problem.shape]))
     awake, wake = (gpu.upload(np.full((n_classes, n_tiles), flag, np.uint8)) for flag in (1, 0))
     n_rounds = n_visits = 0
+    none = np.zeros(_ROUNDS_PER_LOOK, np.uint32)
+    counters = gpu.upload(none)
     while True:
-        counters = gpu.upload(np.zeros(_ROUNDS_PER_LOOK, np.uint32))
         for index in range(_ROUNDS_PER_LOOK):
             gpu.launch("relax", (n_tiles, n_classes), side**2, *arguments, awake, wake, counters, np.int32(index))
             awake, wake = wake, awake
         visits = gpu.download(counters, _ROUNDS_PER_LOOK, np.uint32)
-        gpu.free(counters)
+        gpu.write(counters, none)
         n_rounds += int(np.count_nonzero(visits))
         n_visits += int(visits.sum())
         if visits[-1] == 0:
@@ -102,13 +124,13 @@ def _count_faults(problem: Problem, distance: np.ndarray, gpu: CudaDevice) -> np
     maps, seeds, attained = gpu.upload(distance), gpu.upload(problem.seeds), gpu.empty(n_classes * n_voxels)
     counters = gpu.upload(np.zeros((n_classes, 3), np.uint64))
     gpu.launch("judge", grid, _BLOCK, scaled, maps, seeds, lengths, *weights, problem.cap, *sizes, attained, counters)
-    n_grown = 1
+    none, n_grown = np.zeros(1, np.uint32), 1
+    grown = gpu.upload(none)
     while n_grown:
-        grown = gpu.upload(np.zeros(1, np.uint32))
         for _ in range(_ROUNDS_PER_LOOK):
             gpu.launch("flood", grid, _BLOCK, scaled, maps, lengths, *weights, *sizes, attained, grown)
         (n_grown,) = gpu.download(grown, 1, np.uint32)
-        gpu.free(grown)
+        gpu.write(grown, none)
     gpu.launch("count_unattained", grid, _BLOCK, scaled, maps, attained, *sizes, counters)
     return gpu.download(counters, (n_classes, 3), np.uint64)
 

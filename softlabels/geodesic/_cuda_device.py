@@ -165,8 +165,8 @@ class CudaDevice:
         error, pointer = self._driver.cuMemAlloc(n_bytes)
         if error == self._driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
             raise DeviceError(
-                f"device {self._name!r}: out of memory for {n_bytes / 2**20:.0f} MiB more; solve fewer classes or a "
-                "crop at a time, or use device 'cpu'"
+                f"device {self._name!r}: out of memory for {n_bytes / 2**20:.0f} MiB more; solve a crop at a "
+                "time, or use device 'cpu'"
             )
         _checked(self._driver, (error, pointer))
         self._memory.append(pointer)
@@ -174,10 +174,14 @@ class CudaDevice:
 
     def upload(self, array: np.ndarray):
         """Return a pointer to a copy of the array, C-contiguous."""
-        array = np.ascontiguousarray(array)
         pointer = self.empty(array.nbytes)
-        _checked(self._driver, self._driver.cuMemcpyHtoD(pointer, array.ctypes.data, array.nbytes))
+        self.write(pointer, array)
         return pointer
+
+    def write(self, pointer, array: np.ndarray) -> None:
+        """Copy the array, C-contiguous, to where a pointer leads, after all launches before it."""
+        array = np.ascontiguousarray(array)
+        _checked(self._driver, self._driver.cuMemcpyHtoD(pointer, array.ctypes.data, array.nbytes))
 
     def download(self, pointer, shape, dtype) -> np.ndarray:
         """Return a copy of what a pointer leads to, after all launches before it."""
@@ -185,10 +189,15 @@ class CudaDevice:
         _checked(self._driver, self._driver.cuMemcpyDtoH(array.ctypes.data, pointer, array.nbytes))
         return array
 
-    def free(self, pointer) -> None:
-        """Give memory back before the end of the block."""
-        self._memory.remove(pointer)
-        _checked(self._driver, self._driver.cuMemFree(pointer))
+    def free(self, *pointers) -> None:
+        """Give memory back before the end of the block: that of these pointers, or all."""
+        for pointer in pointers or tuple(self._memory):
+            self._memory.remove(pointer)
+            _checked(self._driver, self._driver.cuMemFree(pointer))
+
+    def free_bytes(self) -> int:
+        """Return how much memory the device has left."""
+        return _checked(self._driver, self._driver.cuMemGetInfo())[0]
 
     def launch(self, kernel: str, grid: tuple[int, int], block: int, *arguments) -> None:
         """Start a kernel on `grid` blocks of `block` threads.

@@ -1,28 +1,45 @@
 // A CUDA driver without a device: as much of libcuda.so.1 as the engine calls, with main memory as device memory.
 // A module is not machine code but the path of a library made from kernels.cpp.
+//
+// These variables may change how it works, but no result:
+//   CUDA_ON_CPU_THREADS   blocks of a launch at the same time (1)
+//   CUDA_ON_CPU_REVERSE   "threads", "blocks" or both: from last to first
+//   CUDA_ON_CPU_MEMORY    bytes that the device has (2^40)
 #include <dlfcn.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <thread>
+#include <vector>
 
 typedef int Status;
 enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
-typedef bool (*RunKernel)(const char*, unsigned, unsigned, unsigned, void**);
+enum { CAPABILITY_MAJOR = 75 };  // of CUdevice_attribute
+typedef bool (*RunBlock)(const char*, const unsigned[2], const unsigned[2], unsigned, bool, void**);
 
 struct Function {
-    RunKernel run;
+    RunBlock run_block;
     std::string name;
 };
 
 static int n_contexts = 0, n_allocations = 0;
+
+static std::string option(const char* name, const char* otherwise)
+{
+    const char* value = std::getenv(name);
+    return value ? value : otherwise;
+}
+
+static size_t memory() { return std::stoull(option("CUDA_ON_CPU_MEMORY", "1099511627776")); }
 
 extern "C" {
 Status cuInit(unsigned) { return SUCCESS; }
 Status cuDriverGetVersion(int* version) { return *version = 13000, SUCCESS; }
 Status cuDeviceGetCount(int* count) { return *count = 1, SUCCESS; }
 Status cuDeviceGet(int* device, int index) { return *device = index, SUCCESS; }
-Status cuDeviceGetAttribute(int* value, int attribute, int) { return *value = attribute == 75 ? 9 : 0, SUCCESS; }
+Status cuDeviceGetAttribute(int* value, int name, int) { return *value = name == CAPABILITY_MAJOR ? 9 : 0, SUCCESS; }
 Status cuDevicePrimaryCtxRetain(void** context, int) { return ++n_contexts, *context = &n_contexts, SUCCESS; }
 Status cuDevicePrimaryCtxRelease_v2(int) { return --n_contexts, SUCCESS; }
 Status cuCtxPushCurrent_v2(void*) { return SUCCESS; }
@@ -30,12 +47,12 @@ Status cuCtxPopCurrent_v2(void** context) { return *context = &n_contexts, SUCCE
 
 Status cuMemAlloc_v2(void** pointer, size_t size)
 {
-    const char* most = std::getenv("CUDA_ON_CPU_MEMORY");
-    if (most && size > (size_t)std::atoll(most)) return OUT_OF_MEMORY;
     if (!size) return INVALID_VALUE;
+    if (size > memory()) return OUT_OF_MEMORY;
     return ++n_allocations, *pointer = std::malloc(size), SUCCESS;
 }
 Status cuMemFree_v2(void* pointer) { return --n_allocations, std::free(pointer), SUCCESS; }
+Status cuMemGetInfo_v2(size_t* free, size_t* total) { return *free = *total = memory(), SUCCESS; }
 Status cuMemcpyHtoD_v2(void* to, const void* from, size_t size) { return std::memcpy(to, from, size), SUCCESS; }
 Status cuMemcpyDtoH_v2(void* to, const void* from, size_t size) { return std::memcpy(to, from, size), SUCCESS; }
 
@@ -47,15 +64,33 @@ Status cuModuleLoadData(void** module, const void* image)
 Status cuModuleUnload(void*) { return SUCCESS; }
 Status cuModuleGetFunction(void** function, void* module, const char* name)
 {
-    auto run = reinterpret_cast<RunKernel>(dlsym(module, "run_kernel"));
-    if (!run(name, 0, 0, 0, nullptr)) return NOT_FOUND;
-    return *function = new Function{run, name}, SUCCESS;
+    auto run_block = reinterpret_cast<RunBlock>(dlsym(module, "run_block"));
+    const unsigned none[2] = {0, 0};
+    if (!run_block(name, none, none, 0, false, nullptr)) return NOT_FOUND;
+    return *function = new Function{run_block, name}, SUCCESS;
 }
-Status cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, unsigned, unsigned block, unsigned,
+
+Status cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, unsigned, unsigned n_threads, unsigned,
     unsigned, unsigned, void*, void** addresses, void**)
 {
-    if (!grid_x || !grid_y || grid_y > 65535 || !block || block > 1024) return INVALID_VALUE;
-    function->run(function->name.c_str(), grid_x, grid_y, block, addresses);
+    if (!grid_x || !grid_y || grid_y > 65535 || !n_threads || n_threads > 1024) return INVALID_VALUE;
+    const std::string reverse = option("CUDA_ON_CPU_REVERSE", "");
+    const bool threads_reversed = reverse.find("threads") != std::string::npos;
+    const bool blocks_reversed = reverse.find("blocks") != std::string::npos;
+    const unsigned grid[2] = {grid_x, grid_y};
+    const long n_blocks = (long)grid_x * grid_y;
+    std::atomic<long> next(0);
+    auto work = [&] {
+        for (long k = next++; k < n_blocks; k = next++) {
+            const long nth = blocks_reversed ? n_blocks - 1 - k : k;
+            const unsigned block[2] = {(unsigned)(nth % grid_x), (unsigned)(nth / grid_x)};
+            function->run_block(function->name.c_str(), grid, block, n_threads, threads_reversed, addresses);
+        }
+    };
+    std::vector<std::thread> others(std::stoi(option("CUDA_ON_CPU_THREADS", "1")) - 1);
+    for (auto& other : others) other = std::thread(work);
+    work();
+    for (auto& other : others) other.join();
     return SUCCESS;
 }
 
