@@ -1,10 +1,10 @@
 """A whole case from files to stored GeoLS target, workflow included, beside the steps of the authors' script.
 
-Usage: python benchmarks/whole_case.py [FOLDER]    (default: ../shared/data/glioma_du7294, 155 x 240 x 240, 4 modalities)
+Usage: python benchmarks/whole_case.py [FOLDER], by default the shared glioma (155 x 240 x 240, 4 modalities).
 
-The peer restates what GeoLS' published script does for one BraTS case (docs/methods.md): read, skeleton of each of three
-classes, GeodisTK's raster scan with 4 iterations for each modality and class, exp(-D / mean D), min-max, background, mean
-over modalities, one float32 NIfTI; GeodisTK has one thread. Ours is `snakemake --cores` on an empty store.
+The peer restates what GeoLS' published script does for one BraTS case (docs/methods.md): read, skeleton of three
+classes, GeodisTK's raster scan with 4 iterations for each modality and class, exp(-D / mean D), min-max, background,
+mean over modalities, one float32 NIfTI; GeodisTK has one thread. Ours is `snakemake --cores` on an empty store.
 """
 
 from __future__ import annotations
