@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,8 @@ from typing import Annotated
 import typer
 
 from softlabels.cli.project import DEFAULT_CONFIG, ConfigJson, ConfigPath, Project, app
+
+ENDED = "softlabels: ended by SIGTERM (time limit, scancel or a lost node); nothing was published. Run snakemake again"
 
 
 @app.command(hidden=True)
@@ -31,6 +34,8 @@ def stage(
     from softlabels.store import Store
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    # Ends like an exception does, so that what was being written is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED))
     if threads:
         # ITK would take every core of the machine, also those of other jobs.
         os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(threads))

@@ -1,17 +1,16 @@
 #!/usr/bin/env bash
-# Single-machine REAL Slurm for tests (Debian 12 packages), all state under one private directory.
-#   start-slurm.sh [DIR]          default DIR=/tmp/softlabels-slurm
-# Env:
-#   SLURM_TEST_ACCOUNTING=1|0     1 (default): mariadb + slurmdbd, so sacct works; 0: none, squeue only
-#   SLURM_TEST_PORT=26800         base of the 127.0.0.1 ports used
-#   SLURM_TEST_OVERMEM=1|0        1 (default): kill jobs over --mem (polling, no cgroups)
-#   SLURM_TEST_PROCTRACK=proctrack/linuxproc   or proctrack/cgroup (needs a writable cgroup v1 freezer hierarchy)
-# Afterwards:  . DIR/env.sh   (sets SLURM_CONF);   stop with stop-slurm.sh DIR
+# start-slurm.sh [DIR]: a real Slurm on one Debian or Ubuntu machine, all its state under DIR (/tmp/softlabels-slurm).
+# Three virtual nodes: cpu1 (partition cpu), gpu1 with two fake GPUs (partition gpu), and cpu2 (partition spare), which a
+# test may take away. Nodes claim more CPUs and memory than there are, because test jobs mostly wait.
+# Environment:
+#   SLURM_TEST_ACCOUNTING=0|1     1: with MariaDB and slurmdbd, so that sacct works; 0 (default): squeue only
+#   SLURM_TEST_PORT=26800         base of the ports used on 127.0.0.1
+#   SLURM_TEST_PROCTRACK=...      proctrack/linuxproc (default) or proctrack/cgroup
+# Afterwards `. DIR/env.sh` sets SLURM_CONF; stop with stop-slurm.sh DIR.
 set -euo pipefail
 DIR=$(realpath -m "${1:-/tmp/softlabels-slurm}")
 ACC=${SLURM_TEST_ACCOUNTING:-0}
 P=${SLURM_TEST_PORT:-26800}
-OVERMEM=${SLURM_TEST_OVERMEM:-1}
 HERE=$(cd "$(dirname "$0")" && pwd)
 exec </dev/null
 log() { printf '[start-slurm %5.1fs] %s\n' "$(awk -v a="$T0" -v b="$(date +%s.%N)" 'BEGIN{print b-a}')" "$*"; }
@@ -43,7 +42,7 @@ rm -rf "$DIR/etc" "$DIR/pid" "$DIR/log" "$DIR/spool" "$DIR/state" "$DIR/munge" "
 mkdir -p "$DIR"/{etc,pid,log,spool,state,munge,db,dev}
 chmod 755 "$DIR" "$DIR"/*/           # munged: no group/world-writable parents
 HOST=$(hostname -s)
-CPUS=${SLURM_TEST_CPUS:-4}; MEM=${SLURM_TEST_MEM:-4000}
+CPUS=${SLURM_TEST_CPUS:-16}; MEM=${SLURM_TEST_MEM:-24000}
 # fake GPU devices: slurmd wants character devices whose names end in a number (clones of /dev/null)
 GRES_FILE=" File=$DIR/dev/nvidia[0-1]"
 for i in 0 1; do mknod "$DIR/dev/nvidia$i" c 1 3 2>/dev/null || GRES_FILE=" Count=2"; done   # count-only: schedules, but sets no CUDA_VISIBLE_DEVICES
@@ -82,7 +81,7 @@ SchedulerParameters=bf_interval=2,sched_interval=2,sched_min_interval=100000
 # quick limits for tests
 KillWait=2
 OverTimeLimit=0
-MinJobAge=${SLURM_TEST_MINJOBAGE:-300}
+MinJobAge=1200
 InactiveLimit=0
 Waittime=0
 MaxArraySize=1001
@@ -94,7 +93,7 @@ JobCompType=jobcomp/none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=1
 CONF
-[ "$OVERMEM" = 1 ] && echo "JobAcctGatherParams=OverMemoryKill" >>"$DIR/etc/slurm.conf"
+echo "JobAcctGatherParams=OverMemoryKill" >>"$DIR/etc/slurm.conf"   # jobs over --mem are killed; by polling, no cgroups
 if [ "$ACC" = 1 ]; then cat >>"$DIR/etc/slurm.conf" <<CONF
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
@@ -106,8 +105,10 @@ CONF
 else echo "AccountingStorageType=accounting_storage/none" >>"$DIR/etc/slurm.conf"; fi
 cat >>"$DIR/etc/slurm.conf" <<CONF
 NodeName=cpu1 NodeHostname=$HOST NodeAddr=127.0.0.1 Port=$((P+21)) CPUs=$CPUS RealMemory=$MEM State=UNKNOWN
+NodeName=cpu2 NodeHostname=$HOST NodeAddr=127.0.0.1 Port=$((P+23)) CPUs=$CPUS RealMemory=$MEM State=UNKNOWN
 NodeName=gpu1 NodeHostname=$HOST NodeAddr=127.0.0.1 Port=$((P+22)) CPUs=$CPUS RealMemory=$MEM Gres=gpu:fake:2 State=UNKNOWN
 PartitionName=cpu Nodes=cpu1 Default=YES MaxTime=60 DefaultTime=10 State=UP
+PartitionName=spare Nodes=cpu2 MaxTime=60 DefaultTime=10 State=UP
 PartitionName=gpu Nodes=gpu1 MaxTime=60 DefaultTime=10 State=UP
 CONF
 cat >"$DIR/etc/gres.conf" <<CONF
@@ -175,8 +176,8 @@ fi
 slurmctld -c >"$DIR/log/slurmctld.out" 2>&1 || { cat "$DIR/log/slurmctld.out"; die slurmctld; }
 wait_for 30 slurmctld scontrol ping
 log "slurmctld up"
-for n in cpu1 gpu1; do mkdir -p "$DIR/spool/$n"; slurmd -N "$n" >"$DIR/log/slurmd-$n.out" 2>&1 || { cat "$DIR/log/slurmd-$n.out"; die "slurmd $n"; }; done
-idle() { [ "$(sinfo -h -N -o %T | sort | uniq -c | awk '$2=="idle"{print $1}')" = 2 ]; }
+for n in cpu1 cpu2 gpu1; do mkdir -p "$DIR/spool/$n"; slurmd -N "$n" >"$DIR/log/slurmd-$n.out" 2>&1 || { cat "$DIR/log/slurmd-$n.out"; die "slurmd $n"; }; done
+idle() { [ "$(sinfo -h -N -o %T | sort | uniq -c | awk '$2=="idle"{print $1}')" = 3 ]; }
 wait_for 30 "nodes idle" idle
 log "nodes idle"
 # ---- 7. smoke test: a job really runs ------------------------------------------------------

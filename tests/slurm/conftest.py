@@ -1,0 +1,118 @@
+"""Projects that run on the Slurm that run.sh started, as a user would run them."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import made_data
+import pytest
+
+from softlabels.store import Store
+
+BIN = Path(sys.executable).parent
+HERE = Path(__file__).resolve().parent
+#: Seconds until the first look at a job; the profile's default suits a real cluster.
+QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "20")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One line of squeue."""
+
+    id: str
+    state: str
+    partition: str
+    memory: str
+    gres: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder with config.yaml and cases.tsv, and the environment of its user."""
+
+    folder: Path
+    home: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        paths = os.pathsep.join([str(HERE / "pause"), os.environ.get("PYTHONPATH", "")])
+        return os.environ | {"HOME": str(self.home), "PYTHONPATH": paths}
+
+    def start(self, *arguments: str) -> subprocess.Popen:
+        """Start the controller in the background, with its output in a file."""
+        command = [str(BIN / "snakemake"), "--profile", "slurm", *QUICK, *arguments]
+        log = open(self.folder / "controller.log", "a")  # noqa: SIM115 (the child's)
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True
+        )
+
+    def run(self, *arguments: str, timeout: float = 240) -> int:
+        """Run the controller to its end; return its exit status."""
+        process = self.start(*arguments)
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise AssertionError(f"controller did not end:\n{self.said()}") from None
+
+    def said(self) -> str:
+        return (self.folder / "controller.log").read_text()
+
+    def softlabels(self, *arguments: str) -> subprocess.CompletedProcess:
+        command = [str(BIN / "softlabels"), *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, text=True, capture_output=True, timeout=120
+        )
+
+    def jobs(self) -> list[Job]:
+        """Return all Slurm jobs that were started in this folder, ended ones too."""
+        command = ["squeue", "--states=all", "--noheader", "--sort=i", "--format", "%i|%T|%P|%m|%b|%k|%Z"]
+        lines = subprocess.run(command, text=True, capture_output=True, timeout=30, check=True).stdout.splitlines()
+        rows = [line.split("|") for line in lines]
+        return [Job(*row[:6]) for row in rows if row[6] == str(self.folder)]
+
+    def held(self) -> int:
+        """Return how many jobs have written an entry and wait before they publish it."""
+        return len([path for path in (self.folder / "store").glob("v1/.tmp-*") if (path / "PROVENANCE.json").exists()])
+
+    def published(self) -> list[str]:
+        """Return the stages of the entries in the store, each verified to its last byte."""
+        store = Store(self.folder / "store")
+        assert store.verify(deep=True) == []
+        return sorted(entry.attributes["stage"] for entry in store.entries())
+
+    def receipts(self) -> list[str]:
+        return sorted(path.name.split("-")[0] for path in (self.folder / "results").glob("*/*-*.json"))
+
+
+def wait_for(what: str, condition, seconds: float = 120) -> None:
+    """Return as soon as a condition holds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s: {what}"
+        time.sleep(0.3)
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory) -> Path:
+    """The home of a user who has installed the profile with the command of the README."""
+    if os.environ.get("SOFTLABELS_TEST_SLURM") != "1":
+        pytest.skip("needs the Slurm that `make test-slurm` starts")
+    home = tmp_path_factory.mktemp("home")
+    command = [BIN / "softlabels", "init", "--profile", "slurm", "--partition", "cpu", "--gpu-partition", "gpu"]
+    subprocess.run(command, env=os.environ | {"HOME": str(home)}, check=True, timeout=60)
+    return home
+
+
+@pytest.fixture
+def project(tmp_path, home) -> Project:
+    return make_project(tmp_path / "project", home)
+
+
+def make_project(folder: Path, home: Path, n_cases: int = 1, **config) -> Project:
+    made_data.write_cohort(folder, n_cases=n_cases, **config)
+    return Project(folder, home)

@@ -1,0 +1,68 @@
+"""A cohort on a real Slurm, as typed in the README: partitions, GPUs, batches, a bad case, growing memory."""
+
+from conftest import Project, make_project
+
+GEOLS = {"targets": {"geols": {"method": "geols"}}, "pictures": False}
+
+
+def table(project: Project) -> None:
+    print(f"\n{'job':>5} {'state':10} {'partition':9} {'memory':>7} {'gres':12} what")
+    for job in project.jobs():
+        print(f"{job.id:>5} {job.state:10} {job.partition:9} {job.memory:>7} {job.gres:12} {job.what}")
+
+
+def test_cohort_runs_on_cpu_and_gpu_nodes(tmp_path, home):
+    project = make_project(tmp_path / "project", home, n_cases=2, targets=GEOLS["targets"])
+    on_gpu = ("--set-resources", "distance:slurm_partition=gpu", "distance:gpu=1")
+    assert project.run(*on_gpu) == 0, project.said()
+    table(project)
+    jobs = project.jobs()
+    assert {job.state for job in jobs} == {"COMPLETED"}
+    for job in jobs:
+        is_distance = "_distance" in job.what
+        assert job.partition == ("gpu" if is_distance else "cpu")
+        assert ("gpu" in job.gres) == is_distance
+    assert project.published() == sorted(["prepare", "seeds", "distance", "target"] * 2)
+    assert (project.folder / "results" / "index.json").exists()
+    assert (project.folder / "results" / "case1" / "montage.png").exists()
+    status = project.softlabels("status")
+    assert status.returncode == 0 and status.stdout.count("2/2") == 4 and "failed" not in status.stdout
+    assert project.run("--dry-run") == 0 and "Nothing to be done" in project.said()
+
+
+def test_device_cuda_goes_to_the_gpu_partition_in_batches_of_16(tmp_path, home):
+    project = make_project(tmp_path / "project", home, n_cases=17, device="cuda", **GEOLS)
+    assert project.run("--dry-run", "--printshellcmds") == 0
+    said = project.said()
+    asked = [part for part in said.split("\nrule ") if part.startswith("distance_cuda:")]
+    assert len(asked) == 2 and all("gpu=1" in part and "slurm_partition=gpu" in part for part in asked)
+    assert all("slurm_partition=cpu" in part for part in said.split("\nrule ") if part.startswith("prepare:"))
+
+
+def test_bad_case_in_a_batch_fails_alone_and_is_tried_again(tmp_path, home):
+    project = make_project(tmp_path / "project", home, n_cases=4, cases_per_job=2, **GEOLS)
+    image = project.folder / "case2_t1.nii.gz"
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-400])
+    assert project.run() == 1
+    table(project)
+    assert project.receipts() == sorted(["prepare", "seeds", "distance", "target"] * 3)
+    assert not (project.folder / "results" / "case2" / "target.json").exists()
+    status = project.softlabels("status").stdout
+    assert status.count("failed:") == 1 and "case2 prepare-" in status and "truncated" in status
+    assert "case2" in project.said().split("Error in rule index")[1]
+    n_jobs = len(project.jobs())
+    image.write_bytes(whole)
+    assert project.run() == 0, project.said()
+    assert project.published() == sorted(["prepare", "seeds", "distance", "target"] * 4)
+    again = [job.what for job in project.jobs()[n_jobs:]]
+    assert all("batches_00001" in what for what in again if "wildcards" in what)
+
+
+def test_job_over_its_memory_gets_more_in_a_new_job(project):
+    few = "prepare:mem_mb=120 if attempt == 1 else 1200"
+    assert project.run("--set-resources", few, "--config", "pictures=False") == 0, project.said()
+    table(project)
+    first, second = [job for job in project.jobs() if "_prepare" in job.what]
+    assert (first.memory, second.memory) == ("120M", "1200M")
+    assert first.state in ("FAILED", "OUT_OF_MEMORY", "CANCELLED") and second.state == "COMPLETED"
