@@ -1,0 +1,115 @@
+"""The workflow's failure tests: killed with all its children, run twice at once, on stores it may not write."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+
+import made_data  # noqa: E402
+
+from softlabels.receipts import Receipt  # noqa: E402
+from softlabels.store import Store  # noqa: E402
+
+ONE_TARGET = {"targets": {"sing": {"method": "sing"}}, "pictures": False}
+
+
+def begin(folder, *arguments, **popen):
+    """Start the workflow in a project's folder, in a process group of its own."""
+    profile = ROOT / "workflow" / "profiles" / "default"
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--configfile", "config.yaml"]
+    command += ["--workflow-profile", str(profile), "--cores", "2", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=folder, start_new_session=True, **pipes, **popen)
+
+
+def finish(process):
+    """Wait for a workflow; return its output, or fail."""
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def project(folder, **changes):
+    """Make a project of one case and one target with nothing computed yet."""
+    made_data.write_cohort(folder, n_cases=1, **{**ONE_TARGET, **changes})
+    return folder
+
+
+def results(folder):
+    """Return stage, key and manifest digest of every receipt, and fail if an entry is not what its receipt says."""
+    found = set()
+    for path in sorted((folder / "results").glob("*/*-*.json")):
+        receipt = Receipt.read(path)
+        assert Store(receipt.store).find(receipt.key, receipt.manifest) is not None
+        found.add((receipt.stage, receipt.key, receipt.manifest))
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Return the results and the seconds of a run without faults; what was compiled is warm by then."""
+    folder = project(tmp_path_factory.mktemp("undisturbed"))
+    finish(begin(folder))
+    shutil.rmtree(folder / "store")
+    shutil.rmtree(folder / "results")
+    started = time.perf_counter()
+    finish(begin(folder))
+    found = results(folder)
+    assert {stage for stage, _, _ in found} == {"prepare", "seeds", "distance", "target"}
+    return found, time.perf_counter() - started
+
+
+def test_killed_with_all_its_children_a_run_is_resumed_by_running_again(tmp_path, undisturbed, rounds, rng):
+    expected, seconds = undisturbed
+    n_rounds, n_killed, n_resumed = rounds(2, 20), 0, 0
+    for number in range(n_rounds):
+        folder = project(tmp_path / str(number))
+        run = begin(folder)
+        # Spread over the run, and random within each part.
+        time.sleep(seconds * (number + rng.random()) / n_rounds)
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+            n_killed += 1
+        run.communicate()
+        assert Store(folder / "store").verify(deep=True) == []
+        n_resumed += bool(list(Store(folder / "store").keys()))
+        finish(begin(folder))
+        assert results(folder) == expected
+        assert Store(folder / "store").verify(deep=True) == []
+        assert "Nothing to be done" in finish(begin(folder, "--dry-run"))
+    print(f"{n_killed} of {n_rounds} runs killed, {n_resumed} with work to keep; all resumed to the same digests")
+    assert n_killed > 0
+
+
+def test_two_pipelines_on_one_store_both_succeed_and_agree(tmp_path, undisturbed, rounds):
+    for number in range(rounds(1, 5)):
+        store = tmp_path / f"store{number}"
+        folders = [project(tmp_path / f"{name}{number}", store=str(store)) for name in ("one", "two")]
+        for run in [begin(folder) for folder in folders]:
+            finish(run)
+        assert [results(folder) for folder in folders] == [undisturbed[0]] * 2
+        assert Store(store).verify(deep=True) == []
+        assert len(list(Store(store).keys())) == len(undisturbed[0])
+
+
+def test_a_store_that_cannot_be_written_is_named_with_the_remedy(tmp_path):
+    folder = project(tmp_path / "project")
+    store = folder / "store"
+    store.write_text("")
+    run = begin(folder)
+    output, _ = run.communicate(timeout=300)
+    assert run.returncode != 0
+    says = f"{store}: got a file, expected the store's folder; name another path"
+    assert says in next((folder / "logs").glob("case0/prepare-*.log")).read_text()
+    assert says in output
+    store.unlink()
+    finish(begin(folder))
+    assert Store(store).verify(deep=True) == []
