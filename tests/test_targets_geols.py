@@ -9,6 +9,7 @@ from softlabels.blend import blend
 from softlabels.errors import SeedError
 from softlabels.geodesic import geodesic_distance
 from softlabels.targets import METHODS, TargetInputs
+from softlabels.targets.exponential import exp_nonpositive, expm1_nonpositive
 from softlabels.targets.geols import official_map, paper_map
 
 E = np.exp
@@ -237,3 +238,12 @@ def test_alpha_is_a_load_time_parameter():
     for alpha in (0.05, 0.1, 1.0):
         target = blend(masks, stored, rule="mix_onehot", alpha=alpha)
         np.testing.assert_allclose(target, (1 - alpha) * masks + alpha * stored, atol=1e-6)
+
+
+def test_our_exponentials_are_right_to_the_last_bits():
+    x = -np.concatenate([np.geomspace(1e-8, 87, 100_000), np.linspace(0.001, 87, 200_001)]).astype(np.float32)
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose(exp_nonpositive(x), np.exp(wide), rtol=1e-7)
+    np.testing.assert_allclose(expm1_nonpositive(x), np.expm1(wide), rtol=1e-7)
+    ends = np.float32([0, -87.5, -np.inf])
+    assert exp_nonpositive(ends).tolist() == [1, 0, 0] and expm1_nonpositive(ends).tolist() == [0, -1, -1]

@@ -29,6 +29,7 @@ from __future__ import annotations
 import numpy as np
 
 from softlabels.errors import SeedError
+from softlabels.targets.exponential import exp_nonpositive, expm1_nonpositive
 from softlabels.targets.method import TargetInputs
 
 #: Voxels handled at a time: the temporaries of a slab stay in the processor's cache.
@@ -166,8 +167,8 @@ def _paper_slab(distance: np.ndarray, largest: np.ndarray, hard: np.ndarray) -> 
     is_reached = np.isfinite(nearest)
     with np.errstate(invalid="ignore", over="ignore"):
         # Between 0 and 1: the min-max factor over 1 - exp(-M), a constant of the class that stays.
-        weight = -np.expm1(np.minimum(distance - largest, 0))
-        weight /= np.where(largest > 0, -np.expm1(-largest), 1)
+        weight = -expm1_nonpositive(np.minimum(distance - largest, 0))
+        weight /= np.where(largest > 0, -expm1_nonpositive(-largest), 1)
         weight[np.ravel(largest == 0)] = 1
         weight[np.isinf(distance)] = 0
         is_lost = is_reached & (weight.max(axis=0) == 0)
@@ -175,7 +176,7 @@ def _paper_slab(distance: np.ndarray, largest: np.ndarray, hard: np.ndarray) -> 
         # The nearest class that counts, so that its exponential is 1 and the sum cannot vanish.
         nearest = np.where(weight > 0, distance, np.inf).min(axis=0)
         # At most 0: a class that does not count may be nearer than all that do, and 0 times inf is no weight.
-        weight *= np.exp(np.minimum(nearest - distance, 0))
+        weight *= exp_nonpositive(np.minimum(nearest - distance, 0))
         weight /= weight.sum(axis=0)
     weight[:, ~is_reached] = hard[:, ~is_reached]
     return weight
@@ -190,7 +191,7 @@ def _scaled_exponential(distance: np.ndarray) -> tuple[np.ndarray | None, float 
     mean = float(np.mean(distance if is_whole else distance[is_finite], dtype=np.float64))
     if mean == 0:
         return None, mean
-    soft = np.exp(distance * np.float32(-1.0 / mean))
+    soft = exp_nonpositive(distance * np.float32(-1.0 / mean))
     low = soft.min() if is_whole else np.min(soft, where=is_finite, initial=np.inf)
     soft -= low
     soft /= soft.max()

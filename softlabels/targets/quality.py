@@ -10,7 +10,6 @@ from softlabels.errors import InputError
 _SLAB = 1 << 16
 #: A value this close to an end of its range counts as saturated.
 _SATURATED = np.float32(1e-3)
-_TINY = np.float32(1e-30)
 
 
 def quality_figures(values: np.ndarray, masks: np.ndarray, *, kind: str = "probability") -> dict:
@@ -86,7 +85,8 @@ class _Totals:
         self.deviation += float(deviation.sum(dtype=np.float64))
         self.volume += soft.sum(axis=1, dtype=np.float64)
         self.n_saturated += int(np.count_nonzero(np.abs(soft - np.float32(0.5)) >= np.float32(0.5) - _SATURATED))
-        self.entropy -= float(np.einsum("cv,cv->", soft, np.log2(np.maximum(soft, _TINY)), dtype=np.float32))
+        mixed = soft[(soft > 0) & (soft != 1)].astype(np.float64)
+        self.entropy -= float((mixed * np.log2(mixed)).sum())
         best = soft.max(axis=0)
         is_right = np.zeros(best.shape, bool)
         for channel, mask in zip(soft, hard, strict=True):
@@ -105,13 +105,23 @@ class _Totals:
             "n_nan": self.n_nan,
             "disagreement": self.n_wrong / n_voxels,
         }
-        if kind != "probability":
-            return found
-        bias = [float(s / h - 1) if h else None for s, h in zip(self.volume, hard_volume, strict=True)]
-        return found | {
+        if kind == "probability":
+            found |= self._of_probabilities(n_voxels, hard_volume)
+        return {name: _rounded(value) for name, value in found.items()}
+
+    def _of_probabilities(self, n_voxels: int, hard_volume: np.ndarray) -> dict:
+        """Return what only a distribution has."""
+        return {
             "sum_deviation_max": self.deviation_max,
             "sum_deviation_mean": self.deviation / n_voxels,
             "entropy_mean": self.entropy / n_voxels,
             "saturated": self.n_saturated / (n_voxels * len(self.volume)),
-            "volume_bias": bias,
+            "volume_bias": [s / h - 1 if h else None for s, h in zip(self.volume, hard_volume, strict=True)],
         }
+
+
+def _rounded(value):
+    """Return a figure with 6 digits: those that do not depend on how a processor adds up."""
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return value if value is None or isinstance(value, int) else float(f"{value:.6g}")
