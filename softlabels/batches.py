@@ -124,9 +124,7 @@ def run_batch(jobs: Sequence, receipt_path: Path, run: Callable) -> BatchReceipt
     log.info(SUMMARY, n_done, len(failed), len(waiting))
     receipt = BatchReceipt(jobs[0].node.id, [job.case.id for job in jobs], failed, waiting)
     if n_done == 0:
-        raise InputError(
-            f"all {len(jobs)} cases of this batch failed, {len(waiting)} of them earlier. {_first(failed)}"
-        )
+        raise InputError(f"all {len(jobs)} cases failed, {len(waiting)} of them at an earlier stage. {_first(failed)}")
     receipt.write(receipt_path)
     return receipt
 

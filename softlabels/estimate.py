@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +21,7 @@ class Cost:
     Parameters
     ----------
     seconds : float
-        Wall time, without the start of a process.
+        Wall time, without the start of the process.
     memory_mb : int
         Peak memory of the whole job.
     disk_mb : float
@@ -61,6 +61,8 @@ RATES = {
 }
 #: A measured time may be so many times longer or shorter than estimated.
 SPREAD = 2.0
+#: What every result takes, however small: reading, publishing, the first call of compiled code.
+START_SECONDS = 0.3
 #: CPUs of a job, as the rules ask.
 THREADS = 2
 #: Two Snakemakes and one Python with its compiled code, whatever the case.
@@ -88,7 +90,8 @@ def estimate_job(plan: Plan, node_id: str, case: Case, rates: dict[str, Rate] | 
     rate = (rates or {}).get(node_id) or shipped_rate(plan, node_id)
     voxel_maps = prepared_voxels(plan, case) * n_maps(plan, node_id)
     memory_mb = BASE_MEMORY_MB + rate.memory_bytes * voxel_maps / 1e6
-    return Cost(rate.us * voxel_maps / 1e6, math.ceil(memory_mb / 100) * 100, rate.disk_bytes * voxel_maps / 1e6)
+    seconds = START_SECONDS + rate.us * voxel_maps / 1e6
+    return Cost(seconds, math.ceil(memory_mb / 100) * 100, rate.disk_bytes * voxel_maps / 1e6)
 
 
 def shipped_rate(plan: Plan, node_id: str) -> Rate:
@@ -113,9 +116,10 @@ def measured_rates(
     benchmarks : Path, optional
         The workflow's folder of logs, where Snakemake's benchmark files are.
     """
-    seconds, voxel_maps = defaultdict(float), defaultdict(float)
+    seconds, voxel_maps, n_jobs = defaultdict(float), defaultdict(float), Counter()
     for (case_id, node_id), receipt in receipts.items():
         if receipt.outcome == "computed":
+            n_jobs[node_id] += 1
             seconds[node_id] += receipt.seconds
             voxel_maps[node_id] += prepared_voxels(plan, case_of[case_id]) * n_maps(plan, node_id)
     peak = peak_memory(plan, case_of, benchmarks) if benchmarks else {}
@@ -123,7 +127,7 @@ def measured_rates(
     for node_id in seconds:
         shipped = shipped_rate(plan, node_id)
         rates[node_id] = Rate(
-            us=1e6 * seconds[node_id] / voxel_maps[node_id],
+            us=1e6 * max(0.0, seconds[node_id] - START_SECONDS * n_jobs[node_id]) / voxel_maps[node_id],
             memory_bytes=peak.get(node_id, shipped.memory_bytes),
             disk_bytes=shipped.disk_bytes,
         )
@@ -159,11 +163,12 @@ def n_maps(plan: Plan, node_id: str) -> int:
 
 def prepared_voxels(plan: Plan, case: Case) -> int:
     """Return the voxels of a prepared image; a crop is not foreseen, so this is the most it can have."""
-    return _prepared_voxels(case.images[0], plan.nodes[plan.prepare].params["spacing"])
+    spacing = plan.nodes[plan.prepare].params["spacing"]
+    return _prepared_voxels(case.images[0], None if spacing == "native" else tuple(spacing))
 
 
 @cache
-def _prepared_voxels(path: str, spacing) -> int:
+def _prepared_voxels(path: str, spacing: tuple[float, ...] | None) -> int:
     """Return the voxels of one image file on its own grid, or at another spacing (z, y, x)."""
     from softlabels.intake.volume import read_header
 
@@ -172,7 +177,7 @@ def _prepared_voxels(path: str, spacing) -> int:
     except InputError:
         return UNKNOWN_VOXELS
     voxels = math.prod(header.size_xyz)
-    if spacing == "native":
+    if spacing is None:
         return voxels
     return math.ceil(voxels * math.prod(header.spacing_xyz) / math.prod(spacing))
 

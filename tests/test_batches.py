@@ -1,0 +1,120 @@
+"""Several cases in one job: what fails alone, what ends the job, and what is tried again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from softlabels.batches import BatchReceipt, forget_cases, forget_incomplete, make_units, run_batch
+from softlabels.cases import Case
+from softlabels.errors import DeviceError, FormatError, InputError, StoreError
+from softlabels.node import Node
+
+PREPARE = Node("prepare", "1", {})
+SEEDS = Node("seeds", "1", {}, {"prepare": PREPARE.id})
+
+
+@dataclass
+class FakeJob:
+    case: Case
+    node: Node
+    results: Path
+
+    @property
+    def receipt_path(self):
+        return self.results / self.case.id / f"{self.node.id}.json"
+
+    def upstream_receipts(self):
+        return {role: self.results / self.case.id / f"{node}.json" for role, node in self.node.inputs.items()}
+
+
+def jobs(results: Path, node: Node = PREPARE, names: str = "abc") -> list[FakeJob]:
+    return [FakeJob(Case(name, (name,), name), node, results) for name in names]
+
+
+def leave_receipt(job: FakeJob) -> None:
+    job.receipt_path.parent.mkdir(parents=True, exist_ok=True)
+    job.receipt_path.write_text("{}")
+
+
+def failing(case_id: str, error: Exception):
+    def run(job):
+        if job.case.id == case_id:
+            raise error
+        leave_receipt(job)
+
+    return run
+
+
+@settings(max_examples=30, derandomize=True)
+@given(st.integers(0, 40), st.integers(1, 12))
+def test_units_hold_every_case_once_and_in_order(n, size):
+    cases = [f"case{i}" for i in range(n)]
+    units = make_units(cases, size)
+    assert [case for members in units.values() for case in members] == cases
+    assert all(1 <= len(members) <= size for members in units.values())
+
+
+@pytest.mark.parametrize("error", [InputError("truncated"), FormatError("damaged"), ValueError("a bug")])
+def test_bad_case_fails_alone(tmp_path, error):
+    path = tmp_path / "batches" / "00000" / f"{PREPARE.id}.json"
+    receipt = run_batch(jobs(tmp_path), path, failing("b", error))
+    assert BatchReceipt.read(path) == receipt and not receipt.is_complete
+    assert list(receipt.failed) == ["b"] and str(error) in receipt.failed["b"]
+    assert [job.receipt_path.exists() for job in jobs(tmp_path)] == [True, False, True]
+
+
+def test_case_that_failed_earlier_waits(tmp_path):
+    for job in jobs(tmp_path, PREPARE, "ac"):
+        leave_receipt(job)
+    receipt = run_batch(jobs(tmp_path, SEEDS), tmp_path / "batches/00000/x.json", leave_receipt)
+    assert receipt.waiting == ["b"] and not receipt.failed
+    assert [job.receipt_path.exists() for job in jobs(tmp_path, SEEDS)] == [True, False, True]
+
+
+@pytest.mark.parametrize("error", [DeviceError("no GPU"), StoreError("disk full"), MemoryError()])
+def test_fault_of_the_machine_ends_the_job_at_once(tmp_path, error):
+    path = tmp_path / "batches/00000/x.json"
+    with pytest.raises(type(error)):
+        run_batch(jobs(tmp_path), path, failing("b", error))
+    assert not path.exists() and not jobs(tmp_path)[2].receipt_path.exists()
+
+
+def test_want_of_memory_inside_a_reader_ends_the_job_too(tmp_path):
+    error = InputError("not enough memory")
+    error.__cause__ = MemoryError()
+    with pytest.raises(InputError, match="memory"):
+        run_batch(jobs(tmp_path), tmp_path / "batches/00000/x.json", failing("b", error))
+
+
+def test_batch_in_which_nothing_is_done_is_a_failed_job(tmp_path):
+    path = tmp_path / "batches/00000/x.json"
+    with pytest.raises(InputError, match="all 1 cases failed.*b: InputError: truncated"):
+        run_batch(jobs(tmp_path, names="b"), path, failing("b", InputError("truncated")))
+    assert not path.exists()
+
+
+def test_old_receipt_does_not_survive_a_failure(tmp_path):
+    for job in jobs(tmp_path):
+        leave_receipt(job)
+    run_batch(jobs(tmp_path), tmp_path / "batches/00000/x.json", failing("b", InputError("truncated")))
+    assert not jobs(tmp_path)[1].receipt_path.exists()
+
+
+def test_only_incomplete_batches_are_forgotten(tmp_path):
+    good, bad = tmp_path / "batches/00000/x.json", tmp_path / "batches/00001/x.json"
+    run_batch(jobs(tmp_path, names="ab"), good, leave_receipt)
+    run_batch(jobs(tmp_path, names="cd"), bad, failing("c", InputError("truncated")))
+    assert forget_incomplete(tmp_path) == 1
+    assert good.exists() and not bad.exists()
+
+
+def test_batch_is_forgotten_with_any_of_its_cases(tmp_path):
+    path = tmp_path / "batches/00000/x.json"
+    run_batch(jobs(tmp_path), path, leave_receipt)
+    forget_cases(tmp_path, {("b", "another-node"), ("z", PREPARE.id)})
+    assert path.exists()
+    forget_cases(tmp_path, {("b", PREPARE.id)})
+    assert not path.exists()

@@ -1,0 +1,62 @@
+"""The Slurm profile: what it asks, and how it gets to a user."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from softlabels.errors import InputError
+from softlabels.profiles import CHECKOUT, install_profile
+
+SHIPPED = CHECKOUT / "workflow" / "profiles"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    return tmp_path
+
+
+def test_installed_profile_has_the_sites_names_and_finds_the_workflow(home):
+    folder = install_profile("slurm", account="lab7", partition="short", gpu_partition="a100")
+    assert folder == home / ".config" / "snakemake" / "slurm"
+    profile = yaml.safe_load((folder / "config.yaml").read_text())
+    assert profile["default-resources"]["slurm_account"] == "lab7" and "slurm-no-account" not in profile
+    assert profile["default-resources"]["slurm_partition"] == "short"
+    assert profile["set-resources"]["distance_cuda"]["slurm_partition"] == "a100"
+    assert Path(profile["snakefile"]).is_file()
+
+
+def test_nothing_but_the_site_changes_in_a_copy(home):
+    folder = install_profile("slurm")
+    copied, shipped = (yaml.safe_load((p / "config.yaml").read_text()) for p in (folder, SHIPPED / "slurm"))
+    del copied["snakefile"]
+    assert copied == shipped
+
+
+def test_a_users_own_profile_is_not_overwritten(home):
+    install_profile("slurm")
+    with pytest.raises(InputError, match="exists already and is yours"):
+        install_profile("slurm")
+
+
+def test_unknown_profile_is_refused_with_the_known_ones(home):
+    with pytest.raises(InputError, match="'default', 'slurm'"):
+        install_profile("pbs")
+
+
+@pytest.mark.parametrize("name", ["a b", "$(id)", "x\ny: z"])
+def test_name_that_is_no_partition_is_refused(home, name):
+    with pytest.raises(InputError, match="not the name"):
+        install_profile("slurm", partition=name)
+    assert not list(home.rglob("config.yaml"))
+
+
+def test_profiles_that_are_used_together_do_not_hide_each_others_resources():
+    default, slurm = (yaml.safe_load((SHIPPED / name / "config.yaml").read_text()) for name in ("default", "slurm"))
+    shared = {key for key in default if key in slurm and default[key] != slurm[key]}
+    assert not shared and "default-resources" not in default
+
+
+def test_no_rule_retries_inside_its_own_job():
+    assert not [p for p in (CHECKOUT / "workflow" / "rules").glob("*.smk") if "retries:" in p.read_text()]
