@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
 
+from softlabels.geodesic._compile import compiled, inlined
 from softlabels.geodesic._cpu_kernels import _gaps, _part, _step, _steps, kernel_cost
 from softlabels.geodesic._cpu_layout import layout_of, voxels
 from softlabels.geodesic._simd import (
@@ -24,43 +24,33 @@ from softlabels.geodesic._simd import (
     no_lane,
     store,
 )
-from softlabels.geodesic.metric import OFFSETS
+from softlabels.geodesic._threads import usable_threads
 
 #: Planes judged at once: their copy stays in cache.
 _SLAB = 8
 _ALL_LANES = 2**LANES - 1
-_inlined = numba.njit(forceinline=True, error_model="numpy")
+#: States of a voxel: settled; waiting for the flood; settled, and the flood may leave from it.
+_SETTLED, _PENDING, _START = 0, 1, 2
 
 
 def count_faults(problem, seeds, distance, n_threads) -> tuple[int, int, int]:
     """Return the numbers of violated, unattained and unreachable voxels of one map (D, H, W)."""
     n_z = problem.shape[0]
     cost = kernel_cost(problem.cost, len(problem.image))
-    is_pending = np.zeros(problem.shape, np.bool_)
+    state = np.zeros(problem.shape, np.uint8)
     slabs = [(lo, min(lo + _SLAB, n_z)) for lo in range(0, n_z, _SLAB)]
-    with ThreadPoolExecutor(n_threads) as pool:
-        counts = pool.map(lambda slab: _judge_slab(problem, cost, seeds, distance, is_pending, *slab), slabs)
-        n_violated, n_unreachable = np.sum(list(counts), axis=0).tolist()
-    pending = np.flatnonzero(is_pending)
-    is_wall = np.zeros((1, 1, 1), bool) if problem.domain is None else ~problem.domain
-    n_attained = 0
-    if pending.size:
-        n_attained = _flood(
-            distance,
-            problem.image,
-            problem.cost.scale,
-            is_wall,
-            is_pending,
-            pending,
-            OFFSETS,
-            problem.cost.lengths,
-            cost,
-        )
-    return n_violated, len(pending) - n_attained, n_unreachable
+    with ThreadPoolExecutor(n_threads or usable_threads()) as pool:
+        counts = pool.map(lambda slab: _judge_slab(problem, cost, seeds, distance, state, *slab), slabs)
+        n_violated, n_unreachable, n_pending = np.sum(list(counts), axis=0).tolist()
+    if n_pending:
+        starts = np.flatnonzero(state == _START)
+        _flood(distance, problem.image, problem.cost.scale, state, starts, n_pending, problem.cost.lengths, cost)
+        n_pending = int(np.count_nonzero(state == _PENDING))
+    return n_violated, n_pending, n_unreachable
 
 
-def _judge_slab(problem, cost, seeds, distance, is_pending, lo, hi):
-    """Judge planes lo..hi-1: mark what only a flood can settle in `is_pending`; return violated and unreachable."""
+def _judge_slab(problem, cost, seeds, distance, state, lo, hi):
+    """Judge planes lo..hi-1: write `state`; return the numbers of violated, unreachable and pending voxels."""
     layout = layout_of((hi - lo, *problem.shape[1:]), len(problem.image), 1)
     image = np.full(layout.n_channels * layout.volume, np.nan, np.float32)
     map_ = np.full(layout.volume, np.inf, np.float32)
@@ -73,69 +63,74 @@ def _judge_slab(problem, cost, seeds, distance, is_pending, lo, hi):
     if problem.domain is not None:
         np.copyto(voxels(image, with_margin)[0, inner], np.float32(np.nan), where=~problem.domain[outer])
         is_seed = is_seed & problem.domain[lo:hi]
-    n_violated, n_unreachable = _judge(map_, image, is_seed, is_pending[lo:hi], layout, cost, problem.cap)
+    n_violated, n_unreachable, n_pending = _judge(map_, image, is_seed, state[lo:hi], layout, cost, problem.cap)
     at_seeds = distance[lo:hi][is_seed]
     n_lost = np.count_nonzero(at_seeds == np.inf)
-    return n_violated + np.count_nonzero(at_seeds != 0), n_unreachable - n_lost
+    return n_violated + np.count_nonzero(at_seeds != 0), n_unreachable - n_lost, n_pending
 
 
-@_inlined
-def _weigh(distance, there, steps, here, least, is_attained):
-    """Return `least` and `is_attained` after three neighbours in a row."""
-    before, straight, after = load(distance, there - 1), load(distance, there), load(distance, there + 1)
-    to_before, to_straight, to_after = before + steps[0], straight + steps[1], after + steps[2]
-    least = minimum(to_before, minimum(to_straight, minimum(to_after, least)))
-    is_attained = lane_or(is_attained, lane_and(before < here, to_before == here))
-    is_attained = lane_or(is_attained, lane_and(straight < here, to_straight == here))
-    return least, lane_or(is_attained, lane_and(after < here, to_after == here))
+@inlined
+def _weigh(distance, there, steps, here, least, is_attained, is_level):
+    """Return the three figures of `_neighbourhood` after three neighbours in a row."""
+    for_three = load(distance, there - 1), load(distance, there), load(distance, there + 1)
+    for other, step in zip(for_three, steps):  # noqa: B905
+        candidate = other + step
+        least = minimum(candidate, least)
+        is_tight = candidate == here
+        is_attained = lane_or(is_attained, lane_and(is_tight, other < here))
+        is_level = lane_or(is_level, lane_and(is_tight, other == here))
+    return least, is_attained, is_level
 
 
-@_inlined
+@inlined
 def _neighbourhood(distance, image, at, layout, cost):
-    """Return the least candidate of the 26 neighbours, and where one nearer to the seeds accounts for the voxel."""
-    here, least, is_attained = load(distance, at), broadcast(np.float32(np.inf)), no_lane()
+    """Return the least candidate of 26 neighbours, where one nearer to the seeds is tight, where an equal one is."""
+    here, least, is_attained, is_level = load(distance, at), broadcast(np.float32(np.inf)), no_lane(), no_lane()
     straight, diagonal, side, corner = cost.along_z
     for plane in (-layout.plane, layout.plane):
         for row in (-layout.pitch, layout.pitch):
             steps = _steps(cost, side, corner, _gaps(cost, image, at, at + plane + row, layout))
-            least, is_attained = _weigh(distance, at + plane + row, steps, here, least, is_attained)
+            least, is_attained, is_level = _weigh(distance, at + plane + row, steps, here, least, is_attained, is_level)
         steps = _steps(cost, straight, diagonal, _gaps(cost, image, at, at + plane, layout))
-        least, is_attained = _weigh(distance, at + plane, steps, here, least, is_attained)
+        least, is_attained, is_level = _weigh(distance, at + plane, steps, here, least, is_attained, is_level)
     straight, diagonal = cost.along_y
     for row in (-layout.pitch, layout.pitch):
         steps = _steps(cost, straight, diagonal, _gaps(cost, image, at, at + row, layout))
-        least, is_attained = _weigh(distance, at + row, steps, here, least, is_attained)
+        least, is_attained, is_level = _weigh(distance, at + row, steps, here, least, is_attained, is_level)
     # In its own row the voxel meets itself: a step of no gain and, as its distance is not below itself, of no proof.
     steps = _steps(cost, np.float32(np.inf), cost.along_x, _gaps(cost, image, at, at, layout))
-    return _weigh(distance, at, steps, here, least, is_attained)
+    return _weigh(distance, at, steps, here, least, is_attained, is_level)
 
 
-@numba.njit(nogil=True, error_model="numpy", cache=True)
-def _judge(distance, image, is_seed, is_pending, layout, cost, cap):
-    """Judge a packed slab; return the voxels, seeds aside, that are violated, and all that are inf."""
+@compiled
+def _judge(distance, image, is_seed, state, layout, cost, cap):
+    """Judge a packed slab; return the voxels, seeds aside, that are violated, all that are inf, and the pending."""
     zero, cap_or_largest = np.float32(0), min(cap, np.float32(np.finfo(np.float32).max))
     infinity = np.float32(np.inf)
     lanes = np.empty(2 * LANES, np.float32)
-    n_violated, n_unreachable = 0, 0
+    n_violated, n_unreachable, n_pending = 0, 0, 0
     for z in range(layout.n_z):
         for y in range(layout.n_y):
             row = layout.origin + z * layout.plane + y * layout.pitch
             for x in range(0, layout.width, LANES):
                 here = load(distance, row + x)
                 centre = load(image, row + x)
-                least, is_attained = _neighbourhood(distance, image, row + x, layout, cost)
+                least, is_attained, is_level = _neighbourhood(distance, image, row + x, layout, cost)
                 is_inf = here == broadcast(infinity)
                 n_unreachable += count_lanes(lane_and(is_inf, centre == centre))
                 is_within = lane_and(broadcast(zero) <= here, here <= broadcast(cap))
                 is_proven = lane_and(lane_and(is_within, here <= least), is_attained)
                 is_settled = lane_bits(lane_or(is_proven, lane_and(is_inf, broadcast(cap_or_largest) < least)))
-                if is_settled == _ALL_LANES:
+                level = lane_bits(lane_and(is_level, here <= broadcast(cap_or_largest)))
+                if is_settled == _ALL_LANES and level == 0:
                     continue
                 attained = lane_bits(is_attained)
                 store(lanes, 0, least)
-                for lane in range(LANES):
+                for lane in range(min(LANES, layout.n_x - x)):
                     value, bound, i = distance[row + x + lane], lanes[lane], x + lane
-                    if is_settled >> lane & 1 or (i < layout.n_x and is_seed[z, y, i]):
+                    if level >> lane & 1 and (attained >> lane & 1 or is_seed[z, y, i]):
+                        state[z, y, i] = _START
+                    if is_settled >> lane & 1 or is_seed[z, y, i]:
                         continue
                     if np.isnan(image[row + i]):
                         n_violated += value != infinity
@@ -144,11 +139,12 @@ def _judge(distance, image, is_seed, is_pending, layout, cost, cap):
                         bound = infinity
                     n_violated += not (value >= 0 and value <= bound and (value <= cap or value == infinity))
                     if not (attained >> lane & 1 or value == infinity):
-                        is_pending[z, y, i] = True
-    return n_violated, n_unreachable
+                        state[z, y, i] = _PENDING
+                        n_pending += 1
+    return n_violated, n_unreachable, n_pending
 
 
-@_inlined
+@inlined
 def _is_level(distance, image, scale, at, to, length, cost):
     """Return whether the step between two voxels of equal distance gains nothing."""
     if distance[to] != distance[at]:
@@ -159,37 +155,48 @@ def _is_level(distance, image, scale, at, to, length, cost):
     return distance[at] + _step(cost, length, gap) == distance[at]
 
 
-@numba.njit(nogil=True, error_model="numpy", cache=True)
-def _flood(distance, image, scale, is_wall, is_pending, pending, offsets, lengths, cost):
-    """Settle the pending voxels that a plateau joins to attained ones; return how many."""
-    n_z, n_y, n_x = distance.shape
-    has_walls = is_wall.size == distance.size
-    stack = np.empty(pending.size, np.int64)
-    size, n_attained = 0, 0
-    for i in range(2 * pending.size):
-        is_start = i < pending.size
-        if is_start:
-            voxel = pending[i]
-        elif size == 0:
+@inlined
+def _grow(distance, image, scale, state, z, y, x, direction, length, cost):
+    """Settle the pending voxels that a level row joins to voxel x; return the last one."""
+    end = 0 if direction < 0 else distance.shape[2] - 1
+    while x != end and state[z, y, x + direction] == _PENDING:
+        if not _is_level(distance, image, scale, (z, y, x), (z, y, x + direction), length, cost):
             break
-        else:
+        x += direction
+        state[z, y, x] = _SETTLED
+    return x
+
+
+@compiled
+def _flood(distance, image, scale, state, starts, n_pending, lengths, cost):
+    """Settle, run by run along x, the pending voxels that a plateau joins to `starts`."""
+    n_z, n_y, n_x = distance.shape
+    runs = np.empty((n_pending + 1, 3), np.int64)
+    along = lengths[0, 0, 1]
+    for start in starts:
+        runs[0] = start // n_x, start % n_x, start % n_x
+        size = 1
+        while size > 0:
             size -= 1
-            n_attained += 1
-            voxel = stack[size]
-        at = voxel // (n_y * n_x), voxel // n_x % n_y, voxel % n_x
-        for k in range(offsets.shape[0]):
-            to = at[0] + offsets[k, 0], at[1] + offsets[k, 1], at[2] + offsets[k, 2]
-            if not (0 <= to[0] < n_z and 0 <= to[1] < n_y and 0 <= to[2] < n_x):
-                continue
-            if is_pending[to] == is_start or (has_walls and is_wall[to]):
-                continue
-            length = lengths[abs(offsets[k, 0]), abs(offsets[k, 1]), abs(offsets[k, 2])]
-            if not _is_level(distance, image, scale, at, to, length, cost):
-                continue
-            newly = voxel if is_start else (to[0] * n_y + to[1]) * n_x + to[2]
-            is_pending[at if is_start else to] = False
-            stack[size] = newly
-            size += 1
-            if is_start:
-                break
-    return n_attained
+            row, first, last = runs[size]
+            z, y = row // n_y, row % n_y
+            first = _grow(distance, image, scale, state, z, y, first, -1, along, cost)
+            last = _grow(distance, image, scale, state, z, y, last, 1, along, cost)
+            for to_z in range(max(z - 1, 0), min(z + 2, n_z)):
+                for to_y in range(max(y - 1, 0), min(y + 2, n_y)):
+                    steps = lengths[abs(to_z - z), abs(to_y - y)]
+                    to_x = max(first - 1, 0)
+                    while to_x < min(last + 2, n_x):
+                        if state[to_z, to_y, to_x] != _PENDING:
+                            to_x += 1
+                            continue
+                        for x in range(max(to_x - 1, first), min(to_x + 2, last + 1)):
+                            at, to = (z, y, x), (to_z, to_y, to_x)
+                            if _is_level(distance, image, scale, at, to, steps[abs(to_x - x)], cost):
+                                state[to] = _SETTLED
+                                low = _grow(distance, image, scale, state, to_z, to_y, to_x, -1, along, cost)
+                                to_x = _grow(distance, image, scale, state, to_z, to_y, to_x, 1, along, cost)
+                                runs[size] = to_z * n_y + to_y, low, to_x
+                                size += 1
+                                break
+                        to_x += 1

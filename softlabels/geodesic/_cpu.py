@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,19 +11,13 @@ from softlabels.geodesic._cpu_kernels import kernel_cost
 from softlabels.geodesic._cpu_layout import layout_of, pack, unpack
 from softlabels.geodesic._cpu_sweeps import FIRST, N_DIRECTIONS, TICKS_PER_PLANE, mark_seeds, sweep_unit
 from softlabels.geodesic._simd import LANES
+from softlabels.geodesic._threads import slabs_of, usable_threads
 
 #: Units per thread, and rows of a unit: few units, since what crosses a border waits for the next round, but enough to
 #: share the work out when a thread is held up.
 _UNITS_PER_THREAD, _MIN_ROWS = 2, 16
 #: Classes solved at once; beyond this the costs of the steps no longer fit in registers beside the classes.
 _MAX_CLASSES = 3
-
-
-def usable_threads() -> int:
-    """Return the CPUs that this process may use: affinity, and Slurm's share of it."""
-    n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return min(n_cpus, int(granted)) if granted.isdigit() and int(granted) > 0 else n_cpus
 
 
 def solve(problem, n_threads=None):
@@ -86,9 +79,3 @@ def _iterate(distance, image, layout, cost, pool, n_threads):
 def _batches(n_classes: int) -> list[range]:
     """Return the classes in groups of near equal size, none above _MAX_CLASSES."""
     return [range(*slab) for slab in slabs_of(n_classes, -(-n_classes // _MAX_CLASSES))]
-
-
-def slabs_of(n: int, n_slabs: int) -> list[tuple[int, int]]:
-    """Return the bounds (lo, hi) of up to `n_slabs` slabs of near equal size, none of them empty."""
-    n_slabs = max(1, min(n_slabs, n))
-    return list(itertools.pairwise(n * k // n_slabs for k in range(n_slabs + 1)))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import namedtuple
 
-import numba
 import numpy as np
 from numba.extending import overload
 
 from softlabels.geodesic import metric
+from softlabels.geodesic._compile import inlined
 from softlabels.geodesic._cpu_layout import OneChannelLayout
 from softlabels.geodesic._simd import LANES, any_lane, lane_or, load, minimum, no_lane, store
 
@@ -26,9 +26,8 @@ RatioNormCost = namedtuple("RatioNormCost", _FIELDS)
 ProductCost = namedtuple("ProductCost", _FIELDS)
 ProductNormCost = namedtuple("ProductNormCost", _FIELDS)
 
-_inlined = numba.njit(forceinline=True, error_model="numpy")
-_absolute, _square = _inlined(metric.absolute), _inlined(metric.square)
-_additive, _root, _ratio = _inlined(metric.additive), _inlined(metric.root), _inlined(metric.ratio)
+_absolute, _square = inlined(metric.absolute), inlined(metric.square)
+_additive, _root, _ratio = inlined(metric.additive), inlined(metric.root), inlined(metric.ratio)
 _EPSILON = metric.EPSILON
 
 
@@ -93,7 +92,7 @@ def _compile_further_channels(layout):
     return lambda layout: range(1, layout.n_channels)
 
 
-@_inlined
+@inlined
 def _gaps(cost, image, here, there, layout):
     """Return the gaps between a vector and its three neighbours in the row at `there`."""
     centre = load(image, here)
@@ -109,13 +108,13 @@ def _gaps(cost, image, here, there, layout):
     return before, straight, after
 
 
-@_inlined
+@inlined
 def _steps(cost, straight, diagonal, gaps):
     """Return the costs of the steps to three neighbours in a row."""
     return _step(cost, diagonal, gaps[0]), _step(cost, straight, gaps[1]), _step(cost, diagonal, gaps[2])
 
 
-@_inlined
+@inlined
 def _least(distance, there, steps, value):
     """Return the least of `value` and the candidates from three neighbours in a row."""
     value = minimum(load(distance, there - 1) + steps[0], value)
@@ -123,7 +122,7 @@ def _least(distance, there, steps, value):
     return minimum(load(distance, there + 1) + steps[2], value)
 
 
-@_inlined
+@inlined
 def relax_from_plane(distance, image, start, length, back, layout, cost):
     """Relax `length` voxels at flat index `start` from the three rows around `start + back` in another plane.
 
@@ -147,7 +146,7 @@ def relax_from_plane(distance, image, start, length, back, layout, cost):
     return any_lane(changed)
 
 
-@_inlined
+@inlined
 def relax_from_row(distance, image, start, length, back, layout, cost):
     """Relax `length` voxels at flat index `start` from the row at `start + back` of the same plane."""
     straight, diagonal = cost.along_y
@@ -163,7 +162,7 @@ def relax_from_row(distance, image, start, length, back, layout, cost):
     return any_lane(changed)
 
 
-@_inlined
+@inlined
 def relax_along_row(distance, image, start, length, steps, layout, cost):
     """Relax `length` voxels at flat index `start` along their own row, to and fro; `steps` is scratch.
 
@@ -191,7 +190,7 @@ def relax_along_row(distance, image, start, length, steps, layout, cost):
     return is_any
 
 
-@_inlined
+@inlined
 def _scan(distance, base, length, steps):
     """Carry the distance along a row from both ends at once.
 

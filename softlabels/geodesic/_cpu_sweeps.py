@@ -15,6 +15,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from softlabels.geodesic._compile import compiled, inlined
 from softlabels.geodesic._cpu_kernels import relax_along_row, relax_from_plane, relax_from_row
 from softlabels.geodesic._simd import LANES, any_lane, lane_or, load, no_lane
 
@@ -27,23 +28,21 @@ TICKS_PER_PLANE = 4
 UP, DOWN, FORWARDS, BACKWARDS, ALONG = range(5)
 N_DIRECTIONS = 5
 
-_inlined = numba.njit(forceinline=True, error_model="numpy")
 
-
-@_inlined
+@inlined
 def _latest(row, s):
     """Return the latest change in or beside segment s of a row."""
     return max(row[s], row[s + 1], row[s + 2])
 
 
-@_inlined
+@inlined
 def _segment(layout, z, y, s):
     """Return where segment s of row (z, y) starts in the buffer, and its length."""
     x = s * layout.segment
     return layout.origin + z * layout.plane + y * layout.pitch + x, min(layout.segment, layout.width - x)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled
 def mark_seeds(distance, stamps, rows, layout, lo, hi):
     """Stamp the segments of planes lo..hi-1 that hold a seed."""
     zero = np.float32(0)
@@ -59,7 +58,7 @@ def mark_seeds(distance, stamps, rows, layout, lo, hi):
                         stamps[z + 1, y + 1, s + 1] = rows[z + 1, y + 1] = FIRST
 
 
-@_inlined
+@inlined
 def _from_plane(distance, image, stamps, rows, layout, cost, z, y, back, left_since, since, right_since, now):
     """Relax row (z, y) from the plane before (back = -1) or after it (1); return segments visited and changed."""
     p = z + 1 + back
@@ -113,7 +112,7 @@ def _along(distance, image, stamps, rows, steps, layout, cost, z, y, since, now)
     return n_visits, n_changed
 
 
-@numba.njit(nogil=True, error_model="numpy", cache=True)
+@compiled
 def sweep_unit(distance, image, stamps, rows, seen, steps, layout, cost, lo, hi, now, outside):
     """Pass a unit upwards and downwards once; return the segments visited and changed."""
     n_visits, n_changed = 0, 0

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
 from softlabels.geodesic import metric as _metric
+from softlabels.geodesic._compile import compiled, inlined
 from softlabels.geodesic._problem import Problem
 
-_additive = numba.njit(_metric.additive)
-_root = numba.njit(_metric.root)
-_ratio = numba.njit(_metric.ratio, error_model="numpy")
+_additive = inlined(_metric.additive)
+_root = inlined(_metric.root)
+_ratio = inlined(_metric.ratio)
 _ADDITIVE, _ROOT = _metric.ADDITIVE, _metric.ROOT
 
 
@@ -27,7 +27,7 @@ def solve_reference(problem: Problem) -> np.ndarray:
     return distance
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def edge_cost(scaled, p, q, length, form, keep, lamb):
     """Return the cost of the step between two voxels (z, y, x), given the length of their offset."""
     gap = np.float32(0.0)
@@ -48,7 +48,7 @@ def edge_cost(scaled, p, q, length, form, keep, lamb):
     return _ratio(length, gap, keep, lamb)
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _dijkstra(scaled, seeds, domain, offsets, lengths, form, keep, lamb, cap):
     """Settle voxels in order of distance; `place` is a voxel's index in the heap, -1 before and -2 after."""
     n_z, n_y, n_x = seeds.shape
@@ -89,7 +89,7 @@ def _dijkstra(scaled, seeds, domain, offsets, lengths, form, keep, lamb, cap):
     return distance
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _sift_up(heap, place, key, hole, voxel):
     """Move `voxel` from `hole` towards the root until its parent is not further away."""
     while hole > 0:
@@ -103,7 +103,7 @@ def _sift_up(heap, place, key, hole, voxel):
     place[voxel] = hole
 
 
-@numba.njit(cache=True, nogil=True)
+@compiled
 def _sift_down(heap, place, key, size, voxel):
     """Move `voxel` from the root towards the leaves until no child is nearer."""
     hole = 0
