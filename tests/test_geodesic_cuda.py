@@ -1,9 +1,10 @@
 """The CUDA engine gives the CPU's bits. Tests marked gpu need a device; without one they run on an emulated driver.
 
 `cuda_on_cpu/` holds a libcuda.so.1 without a device, which runs the kernels' own text as C++. The last tests of this
-file start pytest once more with it, for the tests marked gpu. What that leaves open is the machine code and its timing:
-on a machine with a GPU run `pytest -m gpu`, and `compute-sanitizer --tool memcheck python -m pytest -m gpu
-tests/test_geodesic_cuda.py` (also with `--tool racecheck` and `--tool synccheck`).
+file start pytest once more with it, for the tests marked gpu. Races between the threads of a block are looked for by
+ThreadSanitizer. What that leaves open is the machine code and its timing: on a machine with a GPU run
+`pytest -m gpu tests/test_geodesic_cuda.py`, the same under `compute-sanitizer --tool memcheck` (then racecheck,
+synccheck, initcheck), and `python benchmarks/geodesic_cuda.py`.
 """
 
 import itertools
@@ -178,6 +179,24 @@ def test_rounds_that_do_not_end_are_an_error():
         _cuda._solve(problem_of(np.zeros((1, 2, 3)), np.ones((1, 2, 3), bool)), Restless())
 
 
+@pytest.mark.parametrize("macros", [{"FORM": 0, "CHANNELS": 1, "TILE": 4}, {"FORM": 2, "CHANNELS": 2, "TILE": 4}])
+def test_no_thread_reads_what_another_one_of_its_block_writes_between_two_barriers(tmp_path, macros):
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to build the kernels for ThreadSanitizer with")
+    flags = ["-fsanitize=thread", "-g", "-O1", "-std=c++17", "-ffp-contract=off", f"-I{_cuda_device._KERNELS}"]
+    source, program = HERE / "cuda_on_cpu" / "races.cpp", tmp_path / "races"
+    command = ["g++", *flags, *(f"-D{n}={v}" for n, v in macros.items()), str(source), "-o", str(program)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "tsan" in built.stderr:
+        pytest.skip(f"g++ has no ThreadSanitizer: {built.stderr.splitlines()[0]}")
+    assert built.returncode == 0, built.stderr
+    done = subprocess.run([program], capture_output=True, text=True, timeout=120, check=False)
+    if "unexpected memory mapping" in done.stderr:
+        pytest.skip("ThreadSanitizer does not run on this kernel")
+    assert done.returncode == 0, done.stdout + done.stderr[:3000]
+    assert "0 faults" in done.stdout
+
+
 # On a device
 
 
@@ -330,20 +349,6 @@ def test_real_volumes_have_the_same_bits_on_both_devices(cuda, shared_data):
     for metric in METRICS:
         ours = geodesic_distance(values, seeds, image.GetSpacing()[::-1], metric=metric, lamb=0.9, device=cuda)
         assert np.array_equal(ours, geodesic_distance(values, seeds, image.GetSpacing()[::-1], metric=metric, lamb=0.9))
-
-
-@pytest.mark.gpu
-@only_emulated
-def test_no_thread_reads_what_another_writes_in_a_phase(cuda, monkeypatch):
-    rng = np.random.default_rng(3)
-    image = rng.normal(size=(20, 21, 40)).astype(np.float32)
-    problem = problem_of(image, rng.random((2, *image.shape)) < 0.001, (2, 1, 1), lamb=1.0)
-    monkeypatch.setenv("CUDA_ON_CPU_THREADS", "1")
-    effort = set()
-    for order in ("", "threads"):
-        monkeypatch.setenv("CUDA_ON_CPU_REVERSE", order)
-        effort.add(_cuda.solve(problem, cuda)[1:])
-    assert len(effort) == 1
 
 
 @pytest.mark.gpu
