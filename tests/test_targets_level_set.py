@@ -82,8 +82,10 @@ def test_quirk_their_integers_truncate_toward_zero_and_ours_only_if_asked():
     assert np.abs(exact - cut).max() == pytest.approx(np.sqrt(18) - 4, abs=1) and np.abs(exact - cut).max() < 1
 
 
-def test_truncation_outside_of_the_official_form_is_refused():
+def test_truncation_outside_of_the_official_form_and_unknown_variants_are_refused():
     inputs = TargetInputs(a_mask(0)[None], (1, 1, 1), ("organ",))
+    with pytest.raises(InputError, match="got variant 'meters'"):
+        level_set(a_mask(0), (1, 1, 1), variant="meters")
     with pytest.raises(InputError, match="only the official variant"):
         METHODS["level_set"].compute(inputs, variant="mm", truncate=True)
 

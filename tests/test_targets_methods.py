@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softlabels.errors import InputError
+from softlabels.errors import CertificateError, InputError
 from softlabels.geodesic import geodesic_distance
 from softlabels.targets import FAR_MM, METHODS, TargetInputs
 from softlabels.targets.quality import quality_figures
@@ -205,6 +205,17 @@ def test_an_unknown_variant_or_a_method_that_stores_nothing_is_refused():
         METHODS["geols"].compute(a_case(), variant="papre")
     with pytest.raises(InputError, match="nothing is stored"):
         METHODS["onehot"].compute(a_case())
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 1.001, -0.001])
+def test_a_map_that_breaks_its_promise_is_never_handed_over(wrong, monkeypatch):
+    import softlabels.targets.gaussian as module
+
+    values = np.zeros((3, 5, 9, 8), np.float32)
+    values[1, 2, 3, 4] = wrong
+    monkeypatch.setattr(module, "compute", lambda inputs: (values, [], {}))
+    with pytest.raises(CertificateError, match="nothing is stored"):
+        METHODS["gaussian"].compute(a_case())
 
 
 def test_the_registry_is_imported_without_any_implementation():

@@ -85,6 +85,8 @@ def level_set(mask: np.ndarray, spacing, *, variant: str = "mm") -> np.ndarray:
     [1.0, 0.5, 0.5, 0.0, 0.5, 0.5]
     [1.0, 0.5, 0.0, -1.0, 0.0, 0.5]
     """
+    if variant not in ("mm", "official", "normalised"):
+        raise InputError(f"level_set: got variant {variant!r}, expected 'mm', 'official' or 'normalised'")
     spacing = checked_spacing(spacing)
     is_normalised = variant == "normalised"
     if not mask.any() or mask.all():

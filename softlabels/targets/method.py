@@ -8,7 +8,7 @@ from importlib import import_module
 
 import numpy as np
 
-from softlabels.errors import InputError
+from softlabels.errors import CertificateError, InputError
 
 #: Padding of a level set in mm: outside of the volume is outside of every structure, and far.
 FAR_MM = 100.0
@@ -191,6 +191,10 @@ class Method:
         ------
         InputError
             If the variant is unknown, an input is missing or has the wrong shape, or a parameter is out of range.
+        SeedError
+            If a present class has no seed and the paper's form cannot do without.
+        CertificateError
+            If the map holds NaN or leaves its range.
         """
         variant = self.variants[0] if variant is None else variant
         self._check_variant(variant)
@@ -201,8 +205,20 @@ class Method:
         if self.variants != ("standard",):
             params["variant"] = variant
         values, flags, notes = module.compute(inputs, **params)
+        self._check_values(values, variant)
         pad_value = self.pad_value(len(inputs.masks), inputs.background, variant)
         return TargetMap(values, pad_value, flags, notes)
+
+    def _check_values(self, values: np.ndarray, variant: str) -> None:
+        """Raise if a map breaks its promise: nothing unbounded or undefined may reach the store."""
+        low, high = float(values.min()), float(values.max())
+        lowest, highest = self.value_range(variant) or (-np.finfo(np.float32).max, np.finfo(np.float32).max)
+        # A comparison with NaN is false.
+        if not (low >= lowest and high <= highest):
+            raise CertificateError(
+                f"method {self.name} {variant}: computed values from {low:.6g} to {high:.6g}, expected "
+                f"{lowest:.6g} to {highest:.6g}; nothing is stored. Please report this case"
+            )
 
     def _check_variant(self, variant: str) -> None:
         """Raise if there is no such variant."""
