@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MINOR := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 CONSTRAINTS := $(wildcard constraints/py$(MINOR).txt)
-PIP := $(BIN)/python -m pip --disable-pip-version-check install -q $(addprefix -c ,$(CONSTRAINTS))
+# Setuptools warns that an editable install looks like one; nothing that a user could act on.
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check install -q $(addprefix -c ,$(CONSTRAINTS))
 GEODISTK_VENV ?= .venv-geodistk
 CORES ?= $(shell nproc)
 
