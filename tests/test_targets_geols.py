@@ -247,3 +247,15 @@ def test_our_exponentials_are_right_to_the_last_bits():
     np.testing.assert_allclose(expm1_nonpositive(x), np.expm1(wide), rtol=1e-7)
     ends = np.float32([0, -87.5, -np.inf])
     assert exp_nonpositive(ends).tolist() == [1, 0, 0] and expm1_nonpositive(ends).tolist() == [0, -1, -1]
+
+
+@pytest.mark.parametrize("n", [1, 3, 7, 49])
+def test_means_over_any_number_of_modalities_and_classes_end_at_1_and_0_exactly(n):
+    distance = np.zeros((n, 2, 1, 1, 2), np.float32)
+    distance[:, 0, ..., 1] = distance[:, 1, ..., 0] = 9
+    masks = np.array([[[[1, 0]]], [[[0, 1]]]], bool)
+    for variant in ("paper", "official"):
+        np.testing.assert_array_equal(compute(distance, masks, variant).values, masks)
+    many = np.zeros((1, n + 1, 1, 1, 2), np.float32)
+    many[..., 1] = 9
+    assert official_map(many, background=0)[0][0, 0, 0].tolist() == [0, 1]

@@ -95,7 +95,7 @@ def paper_map(distance: np.ndarray, masks: np.ndarray) -> np.ndarray:
         part = slice(start, start + _SLAB)
         for modality, maxima in zip(flat, largest, strict=True):
             total[:, part] += _paper_slab(modality[:, part], np.float32(maxima), hard[:, part])
-    total *= np.float32(1.0 / len(flat))
+    total /= np.float32(len(flat))
     return total.reshape(n_classes, *shape)
 
 
@@ -144,11 +144,11 @@ def official_map(distance: np.ndarray, *, background: int) -> tuple[np.ndarray, 
         for one in counted:
             blank += one
         if counted:
-            blank *= np.float32(-1.0 / len(counted))
+            blank /= np.float32(-len(counted))
         blank += np.float32(1.0)
         total[background] += blank
         means.append(means_here)
-    total *= np.float32(1.0 / len(distance))
+    total /= np.float32(len(distance))
     return total, means
 
 

@@ -118,7 +118,7 @@ def paper_map(distance, mask, seeds, spacing) -> tuple[np.ndarray, float, list[f
         np.divide(depth, tau, out=scaled, where=is_reached & (tau > 0))
         scaled[band & ~is_reached] = 1
         u += scaled
-    u *= np.float32(1.0 / len(distance))
+    u /= np.float32(len(distance))
     np.negative(u, out=u, where=~mask[box])
     u[~band] = -1
     return _placed(u, box, mask.shape, -1), beta, taus
@@ -168,7 +168,7 @@ def official_map(distance, mask, seeds, spacing, *, image) -> tuple[np.ndarray, 
         np.clip(signed, -fg_max, fg_max, out=signed)
         signed /= fg_max + _TINY
         total += signed
-    total *= np.float32(1.0 / len(distance))
+    total /= np.float32(len(distance))
     return np.clip(total, -1, 1, out=total), beta, largest
 
 
