@@ -89,6 +89,7 @@ def run_job(job: Job) -> Receipt:
         error.add_note(f"case {job.case.id}, stage {job.node.stage}, node {job.node.id}")
         raise
     receipt.write(job.receipt_path)
+    job.store.register_results(job.results)
     log.info("%s %s: %s in %.2f s", job.case.id, job.node.id, receipt.outcome, receipt.seconds)
     return receipt
 

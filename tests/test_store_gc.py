@@ -127,6 +127,7 @@ def test_a_receipt_that_cannot_be_read_stops_the_collection(tmp_path):
 
 def test_projects_register_their_results_once(store, old, tmp_path):
     for name in ("one", "two", "one"):
+        (tmp_path / name).mkdir(exist_ok=True)
         store.register_results(tmp_path / name)
     assert sorted(store.registered_results()) == [tmp_path / "one", tmp_path / "two"]
     receipt(tmp_path / "one", "case1/a.json", key=old[0].key)
@@ -134,6 +135,17 @@ def test_projects_register_their_results_once(store, old, tmp_path):
     found = store.gc(live_keys(store.registered_results()), delete=True)
     assert {garbage.key for garbage in found} == {old[2].key, old[3].key}
     assert store.verify(deep=True) == []
+
+
+def test_a_project_that_is_gone_stops_the_collection_until_its_note_is_deleted(store, tmp_path):
+    (tmp_path / "one").mkdir()
+    store.register_results(tmp_path / "one")
+    (tmp_path / "one").rmdir()
+    (note,) = (store.path / "v1" / "projects").iterdir()
+    with pytest.raises(StoreError, match=f"{tmp_path}/one: the results of a project are gone.*delete {note}"):
+        store.registered_results()
+    note.unlink()
+    assert store.registered_results() == []
 
 
 def test_a_note_of_a_project_that_cannot_be_read_stops_the_collection(store, tmp_path):

@@ -51,12 +51,12 @@ def gc(
     days: Annotated[float, typer.Option(help="spare what was used within so many days")] = 14,
     delete: Annotated[bool, typer.Option(help="really remove; without it only what would go is shown")] = False,
 ) -> None:
-    """Remove entries that no receipt and no index names. Name every project that shares the store with --keep."""
+    """Remove entries that no receipt and no index names, of this project and of all others that used the store."""
     from softlabels.config import load_config
     from softlabels.store import live_keys
 
     shelf = store_of(store, config)
-    live = live_keys([Path(load_config(config).results), *(keep or [])])
+    live = live_keys([Path(load_config(config).results), *(keep or []), *shelf.registered_results()])
     found = shelf.gc(live, delete=delete, min_age_s=days * 86400)
     for garbage in found:
         print(f"{'removed' if delete else 'would go'}  {garbage.key[:16]}  {garbage.nbytes / 1e6:8.1f} MB")
@@ -74,11 +74,13 @@ def du(config: ConfigPath = DEFAULT_CONFIG, store: StorePath = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from softlabels.store.read import open_entry
+
     shelf = store_of(store, config)
     rows = defaultdict(lambda: [0, 0, 0])
     for key in list(shelf.keys()):
         try:
-            entry = shelf.find(key)
+            entry = open_entry(shelf.path, key)  # unlike find, no use of it that gc would respect
         except FormatError:
             name, size, files = "damaged (softlabels verify)", 0, 0
         else:

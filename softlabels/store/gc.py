@@ -99,13 +99,15 @@ def register_results(store: Path, results: Path) -> None:
 
 
 def registered_results(store: Path) -> list[Path]:
-    """Return the results folders of all projects that registered; delete a project's note when it is gone for good."""
+    """Return the results folders of all projects that registered; StoreError if one of them is gone."""
     found = []
     for note in sorted((Path(store) / VERSION_FOLDER / _PROJECTS).glob("*.json")):
         try:
             found.append(Path(json.loads(note.read_bytes())["results"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{note}: cannot be read ({error}); delete it if its project is gone") from None
+        if not found[-1].is_dir():
+            raise StoreError(f"{found[-1]}: the results of a project are gone; if that is for good, delete {note}")
     return found
 
 
