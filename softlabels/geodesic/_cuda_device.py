@@ -8,6 +8,7 @@ needs it all the same, CuPy a second array library.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import tempfile
@@ -96,7 +97,8 @@ class CudaDevice:
     """One device for the time of a `with` block; all memory taken in it is given back at its end.
 
     It works in the device's primary context, which it shares with torch and CuPy, and leaves the thread's current
-    context as it was. Launches and copies are in order.
+    context as it was. That context and the loaded kernels stay for the life of the process: to make them takes longer
+    than to solve a volume. Launches and copies are in order.
 
     Parameters
     ----------
@@ -117,34 +119,13 @@ class CudaDevice:
         self._memory: list = []
 
     def __enter__(self) -> CudaDevice:
-        driver = self._driver
+        driver, index = self._driver, _device_index(self._driver, self._name)
+        context, architecture = _primary_context(index)
+        _checked(driver, driver.cuCtxPushCurrent(context))
         try:
-            _checked(driver, driver.cuInit(0))
-            count = _checked(driver, driver.cuDeviceGetCount())
-        except RuntimeError as error:
-            raise DeviceError(f"device {self._name!r}: no CUDA driver answers ({error}); {_REMEDY}") from error
-        index = self._name.removeprefix("cuda").removeprefix(":") or "0"
-        if not index.isdecimal() or int(index) >= count:
-            raise DeviceError(
-                f"device {self._name!r}: got no such device, expected one of cuda:0 .. cuda:{count - 1}; {_REMEDY}"
-                if count
-                else f"device {self._name!r}: the CUDA driver shows no device; {_REMEDY}"
-            )
-        self._device = _checked(driver, driver.cuDeviceGet(int(index)))
-        attribute = driver.CUdevice_attribute
-        major, minor = (
-            _checked(driver, driver.cuDeviceGetAttribute(a, self._device))
-            for a in (
-                attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
-                attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
-            )
-        )
-        code = compiled(self._macros, f"sm_{major}{minor}")
-        _checked(driver, driver.cuCtxPushCurrent(_checked(driver, driver.cuDevicePrimaryCtxRetain(self._device))))
-        try:
-            self._module = _checked(driver, driver.cuModuleLoadData(code))
+            self._module = _module(index, architecture, tuple(self._macros.items()))
         except DeviceError:
-            self._leave()
+            driver.cuCtxPopCurrent()
             raise
         return self
 
@@ -152,13 +133,7 @@ class CudaDevice:
         # No errors from here: one that happened in the block is the one to report.
         for pointer in self._memory:
             self._driver.cuMemFree(pointer)
-        self._driver.cuModuleUnload(self._module)
-        self._leave()
-
-    def _leave(self) -> None:
-        """Give the primary context back."""
         self._driver.cuCtxPopCurrent()
-        self._driver.cuDevicePrimaryCtxRelease(self._device)
 
     def empty(self, n_bytes: int):
         """Return a pointer to device memory of any content."""
@@ -210,6 +185,42 @@ class CudaDevice:
         values = [np.array(value) for value in values]
         addresses = np.array([value.ctypes.data for value in values], np.uint64)
         _checked(driver, driver.cuLaunchKernel(function, *grid, 1, block, 1, 1, 0, 0, addresses.ctypes.data, 0))
+
+
+def _device_index(driver, name: str) -> int:
+    """Return the index of the device of that name, or raise DeviceError if there is none."""
+    try:
+        _checked(driver, driver.cuInit(0))
+        count = _checked(driver, driver.cuDeviceGetCount())
+    except RuntimeError as error:
+        raise DeviceError(f"device {name!r}: no CUDA driver answers ({error}); {_REMEDY}") from error
+    index = name.removeprefix("cuda").removeprefix(":") or "0"
+    if count == 0:
+        raise DeviceError(f"device {name!r}: the CUDA driver shows no device; {_REMEDY}")
+    if not index.isdecimal() or int(index) >= count:
+        raise DeviceError(f"device {name!r}: got no such device, expected one of cuda:0 .. cuda:{count - 1}; {_REMEDY}")
+    return int(index)
+
+
+@functools.cache
+def _primary_context(index: int) -> tuple:
+    """Return the primary context of a device and its architecture, such as "sm_90"."""
+    driver = _imported("driver")
+    device = _checked(driver, driver.cuDeviceGet(index))
+    attribute = driver.CUdevice_attribute
+    capability = (
+        attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
+        attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+    )
+    major, minor = (_checked(driver, driver.cuDeviceGetAttribute(a, device)) for a in capability)
+    return _checked(driver, driver.cuDevicePrimaryCtxRetain(device)), f"sm_{major}{minor}"
+
+
+@functools.cache
+def _module(index: int, architecture: str, macros: tuple):
+    """Return the kernels for these macros, loaded in the current context, which is that of device `index`."""
+    driver = _imported("driver")
+    return _checked(driver, driver.cuModuleLoadData(compiled(dict(macros), architecture)))
 
 
 def _imported(name: str):
