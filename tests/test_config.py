@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from softlabels.targets import METHODS
 
 from softlabels.config import load_config, parse_config
 from softlabels.config.labels import LabelSet
 from softlabels.config.reference import reference_files
 from softlabels.errors import ConfigError
+from softlabels.targets import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 MINIMAL = {
