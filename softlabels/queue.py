@@ -11,14 +11,26 @@ from pathlib import Path
 _COMMENT = re.compile(r"rule_\w+?_wildcards_(?P<unit>.+)_(?P<node>\w+-[0-9a-f]{8})")
 
 
+#: Why Slurm lets a job wait that will start by itself.
+PATIENT = frozenset(
+    {"None", "Resources", "Priority", "BeginTime", "Dependency", "Prolog", "Cleaning", "JobArrayTaskLimit"}
+)
+_RUNNING = frozenset({"RUNNING", "COMPLETING", "CONFIGURING", "COMPLETED", "SUSPENDED"})
+
+
+def is_running(state: str) -> bool:
+    """Return whether a state of `queued_jobs` is that of a job that has begun."""
+    return state in _RUNNING
+
+
 def queued_jobs(folder: Path) -> dict[tuple[str, str], str]:
-    """Return (unit, node id) to Slurm's state, e.g. RUNNING or PENDING, of the jobs that were started in a folder.
+    """Return (unit, node id) to Slurm's state, e.g. RUNNING or the reason of waiting, of a folder's jobs.
 
     Empty on a machine without Slurm, or when Slurm does not answer.
     """
     if not shutil.which("squeue"):
         return {}
-    command = ["squeue", "--me", "--noheader", "--format", "%T|%Z|%k"]
+    command = ["squeue", "--me", "--noheader", "--format", "%T|%r|%Z|%k"]
     try:
         done = subprocess.run(command, text=True, capture_output=True, timeout=20, check=True)
     except (subprocess.SubprocessError, OSError):
@@ -27,19 +39,19 @@ def queued_jobs(folder: Path) -> dict[tuple[str, str], str]:
 
 
 def parse_queue(text: str, folder: Path) -> dict[tuple[str, str], str]:
-    r"""Return (unit, node id) to state from lines of `state|working directory|comment`.
+    r"""Return (unit, node id) to state from lines of `state|reason|working directory|comment`.
 
     Examples
     --------
-    >>> lines = "RUNNING|/p|rule_seeds_wildcards_batches_00001_seeds-0a1b2c3d\nPENDING|/q|rule_index\n"
+    >>> lines = "RUNNING|None|/p|rule_seeds_wildcards_batches_00001_seeds-0a1b2c3d\nPENDING|Priority|/q|rule_index\n"
     >>> parse_queue(lines, Path("/p"))
     {('batches/00001', 'seeds-0a1b2c3d'): 'RUNNING'}
     """
     found = {}
     for line in text.splitlines():
-        state, workdir, comment = (line.split("|", 2) + ["", ""])[:3]
+        state, reason, workdir, comment = (line.split("|", 3) + [""] * 3)[:4]
         match = _COMMENT.fullmatch(comment.strip())
         if match and Path(workdir) == folder:
             unit = re.sub(r"^batches_(\d{5})$", r"batches/\1", match["unit"])
-            found[unit, match["node"]] = state
+            found[unit, match["node"]] = reason if state == "PENDING" else state
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -20,13 +21,16 @@ def status(
     """Show what is done, computed or reused, what runs and what failed, and when it will end; works while jobs run."""
     from rich.console import Console
 
-    from softlabels.queue import queued_jobs
+    from softlabels.queue import PATIENT, is_running, queued_jobs
     from softlabels.status import failures, read_receipts
 
     project = Project.load(config)
     receipts = read_receipts(project.plan, project.cases, project.results)
     queued = queued_jobs(Path.cwd())
     Console().print(_status_table(project, receipts, queued))
+    for reason, n_jobs in Counter(queued.values()).items():
+        if not is_running(reason) and reason not in PATIENT:
+            print(f"{n_jobs} jobs wait for {reason}: they may never start. docs/cluster.md says what to change")
     failed = failures(project.plan, set(receipts), logs, lambda unit, node: (unit, node) in queued)
     for one in failed[:limit]:
         print(f"failed: {one.case} {one.node}: {one.why} (log: {one.log})")
@@ -41,6 +45,7 @@ def _status_table(project: Project, receipts: dict, queued: dict):
     from rich.table import Table
 
     from softlabels.estimate import duration
+    from softlabels.queue import is_running
     from softlabels.status import summarise
 
     columns = ["node", "for", "done", "running", "waiting", "computed", "reused", "flagged", "work"]
@@ -53,8 +58,8 @@ def _status_table(project: Project, receipts: dict, queued: dict):
         cells = row | {
             "for": ", ".join(row["targets"]),
             "done": f"{row['done']}/{row['of']}",
-            "running": states.count("RUNNING"),
-            "waiting": len(states) - states.count("RUNNING"),
+            "running": sum(map(is_running, states)),
+            "waiting": len(states) - sum(map(is_running, states)),
             "work": duration(row["seconds"]),
         }
         table.add_row(*(str(cells[name]) for name in shown))

@@ -1,6 +1,8 @@
 """Projects that run on the Slurm that run.sh started, as a user would run them."""
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,9 +15,15 @@ import pytest
 from softlabels.store import Store
 
 BIN = Path(sys.executable).parent
+PR_SET_PDEATHSIG = 1
 HERE = Path(__file__).resolve().parent
 #: Seconds until the first look at a job; the profile's default suits a real cluster.
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "20")
+
+
+def _end_with_the_tests() -> None:
+    """Let the kernel kill this process when the tests are killed."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,18 @@ class Project:
     def start(self, *arguments: str) -> subprocess.Popen:
         """Start the controller in the background, with its output in a file."""
         command = [str(BIN / "snakemake"), "--profile", "slurm", *QUICK, *arguments]
-        log = open(self.folder / "controller.log", "a")  # noqa: SIM115 (the child's)
-        return subprocess.Popen(
-            command, cwd=self.folder, env=self.environment, stdout=log, stderr=log, start_new_session=True
-        )
+        with open(self.folder / "controller.log", "a") as log:
+            return subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_end_with_the_tests,
+            )
 
-    def run(self, *arguments: str, timeout: float = 240) -> int:
+    def run(self, *arguments: str, timeout: float = 400) -> int:
         """Run the controller to its end; return its exit status."""
         process = self.start(*arguments)
         try:
@@ -89,7 +103,7 @@ class Project:
         return sorted(path.name.split("-")[0] for path in (self.folder / "results").glob("*/*-*.json"))
 
 
-def wait_for(what: str, condition, seconds: float = 120) -> None:
+def wait_for(what: str, condition, seconds: float = 240) -> None:
     """Return as soon as a condition holds."""
     end = time.monotonic() + seconds
     while not condition():
@@ -106,11 +120,6 @@ def home(tmp_path_factory) -> Path:
     command = [BIN / "softlabels", "init", "--profile", "slurm", "--partition", "cpu", "--gpu-partition", "gpu"]
     subprocess.run(command, env=os.environ | {"HOME": str(home)}, check=True, timeout=60)
     return home
-
-
-@pytest.fixture
-def project(tmp_path, home) -> Project:
-    return make_project(tmp_path / "project", home)
 
 
 def make_project(folder: Path, home: Path, n_cases: int = 1, **config) -> Project:

@@ -107,9 +107,9 @@ cat >>"$DIR/etc/slurm.conf" <<CONF
 NodeName=cpu1 NodeHostname=$HOST NodeAddr=127.0.0.1 Port=$((P+21)) CPUs=$CPUS RealMemory=$MEM State=UNKNOWN
 NodeName=cpu2 NodeHostname=$HOST NodeAddr=127.0.0.1 Port=$((P+23)) CPUs=$CPUS RealMemory=$MEM State=UNKNOWN
 NodeName=gpu1 NodeHostname=$HOST NodeAddr=127.0.0.1 Port=$((P+22)) CPUs=$CPUS RealMemory=$MEM Gres=gpu:fake:2 State=UNKNOWN
-PartitionName=cpu Nodes=cpu1 Default=YES MaxTime=60 DefaultTime=10 State=UP
-PartitionName=spare Nodes=cpu2 MaxTime=60 DefaultTime=10 State=UP
-PartitionName=gpu Nodes=gpu1 MaxTime=60 DefaultTime=10 State=UP
+PartitionName=cpu Nodes=cpu1 Default=YES MaxTime=600 DefaultTime=10 State=UP
+PartitionName=spare Nodes=cpu2 MaxTime=600 DefaultTime=10 State=UP
+PartitionName=gpu Nodes=gpu1 MaxTime=600 DefaultTime=10 State=UP
 CONF
 cat >"$DIR/etc/gres.conf" <<CONF
 NodeName=gpu1 Name=gpu Type=fake$GRES_FILE

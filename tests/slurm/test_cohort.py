@@ -59,10 +59,10 @@ def test_bad_case_in_a_batch_fails_alone_and_is_tried_again(tmp_path, home):
     assert all("batches_00001" in what for what in again if "wildcards" in what)
 
 
-def test_job_over_its_memory_gets_more_in_a_new_job(project):
-    few = "prepare:mem_mb=120 if attempt == 1 else 1200"
-    assert project.run("--set-resources", few, "--config", "pictures=False") == 0, project.said()
+def test_job_over_its_memory_gets_more_in_a_new_job(tmp_path, home):
+    project = make_project(tmp_path / "project", home, targets={"svls": {"method": "svls"}}, pictures=False)
+    assert project.run("--set-resources", "prepare:mem_mb=120 if attempt == 1 else 1500") == 0, project.said()
     table(project)
     first, second = [job for job in project.jobs() if "_prepare" in job.what]
-    assert (first.memory, second.memory) == ("120M", "1200M")
+    assert (first.memory, second.memory) == ("120M", "1500M")
     assert first.state in ("FAILED", "OUT_OF_MEMORY", "CANCELLED") and second.state == "COMPLETED"

@@ -38,7 +38,7 @@ def kill_and_race(project: Project, controller) -> None:
     again = project.start()
     wait_for("orphan and new job are both about to publish", lambda: project.held() == 2)
     (project.folder / "pause").unlink()
-    assert again.wait(200) == 0, project.said()
+    assert again.wait(400) == 0, project.said()
 
 
 #: Name to what happens, with what the controller is started, the job's state then, and what is published then.
@@ -77,7 +77,7 @@ def outcome(tmp_path_factory, home):
         if event:
             event(projects[name], controllers[name])
     for name, controller in controllers.items():
-        found[name]["status"] = controller.wait(200)
+        found[name]["status"] = controller.wait(400)
         found[name] |= {"job": projects[name].jobs()[0], "after": projects[name].published()}
         found[name]["receipts"] = projects[name].receipts()
     # Refused where Slurm has taken the node back already.
@@ -86,7 +86,7 @@ def outcome(tmp_path_factory, home):
         (project.folder / "pause").unlink(missing_ok=True)
     again = {name: project.start() for name, project in projects.items()}
     for name, controller in again.items():
-        found[name] |= {"again": controller.wait(200), "end": projects[name].published(), "said": projects[name].said()}
+        found[name] |= {"again": controller.wait(400), "end": projects[name].published(), "said": projects[name].said()}
     show(found)
     return found
 

@@ -6,6 +6,7 @@ rule index:
         f"{RESULTS}/index.json",
     log:
         "logs/index.log",
+    retries: 0
     conda:
         "../../envs/pipeline.yaml"
     params:

@@ -2,6 +2,7 @@
 import os
 import sys
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 from snakemake.utils import validate
@@ -88,7 +89,13 @@ def unit_cases(wildcards):
 
 def cases_json(wildcards):
     """Return the cases that a job works on."""
-    return canonical_json([asdict(CASES[case]) for case in UNITS[wildcards.unit]])
+    return unit_json(wildcards.unit)
+
+
+@cache
+def unit_json(unit):
+    """Return the cases of a unit; Snakemake asks for it several times a job."""
+    return canonical_json([asdict(CASES[case]) for case in UNITS[unit]])
 
 
 def results_folder(wildcards):

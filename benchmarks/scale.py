@@ -1,0 +1,261 @@
+"""How the workflow scales: planning 335 and 10,000 cases, the cost of a job, and what it adds to real work.
+
+    python benchmarks/scale.py planning|jobs|cohort ... [--folder DIR]
+
+Each writes its tables into benchmarks/RESULTS.md, section "Workflow scale". `cohort` needs the real volumes beside the
+checkout (../shared/data) and takes a quarter of an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT.parent / "shared" / "data"
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
+SECTION = "## Workflow scale"
+CONFIG = {
+    "channels": ["image"],
+    "labels": {"background": 0, "structure": 1},
+    "targets": {"geols": {"method": "geols"}},
+    "pictures": False,
+}
+#: Real volumes with one image and one label, of 8 thousand to 9 million voxels.
+REAL = {
+    "brain1": ("brain1_tumour/t1_post.nii.gz", "brain1_tumour/label.nii.gz"),
+    "breast1": ("breast1/image.nii.gz", "breast1/label.nii.gz"),
+    "organs": ("ct_organs_small/ct.nii.gz", "ct_organs_small/label.nii.gz"),
+    "glioma": ("glioma_du7294/fla.nii.gz", "glioma_du7294/label_fusion_mav.nii.gz"),
+    "ms": ("ms_p19/flair.nii.gz", "ms_p19/label_lesion.nii.gz"),
+    "cord_t1": ("spinal_cord/t1w.nii.gz", "spinal_cord/t1w_seg-manual.nii.gz"),
+    "cord_t2": ("spinal_cord/t2.nii.gz", "spinal_cord/t2_seg-manual.nii.gz"),
+    "cord_t2s": ("spinal_cord/t2s.nii.gz", "spinal_cord/t2s_gmseg_manual.nii.gz"),
+    "cord_mt": ("spinal_cord_mt/mt0.nii.gz", "spinal_cord_mt/PAM50_cord.nii.gz"),
+}
+
+
+def write_volume(path: Path, values: np.ndarray, like: sitk.Image | None = None) -> None:
+    image = sitk.GetImageFromArray(values)
+    if like is not None:
+        image.CopyInformation(like)
+    sitk.WriteImage(image, str(path))
+
+
+def write_project(folder: Path, cases: dict[str, tuple[Path, Path]], **changes) -> Path:
+    """Write config.yaml and the sheet of a project; return its folder."""
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG | changes, sort_keys=False))
+    rows = ["case\timage:image\tlabel", *(f"{name}\t{image}\t{label}" for name, (image, label) in cases.items())]
+    (folder / "cases.tsv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def snakemake(folder: Path, *arguments: str) -> dict:
+    """Run snakemake; return seconds of the clock and of CPUs, peak memory in MB and what it printed."""
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), *arguments]
+    code = "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:]); "
+    code += "used = resource.getrusage(resource.RUSAGE_CHILDREN); "
+    code += "print('USED', used.ru_maxrss, used.ru_utime + used.ru_stime); sys.exit(done.returncode)"
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    seconds = time.perf_counter() - start
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stdout[-4000:]}")
+    peak_kb, cpu = re.findall(r"USED (\d+) ([\d.]+)", done.stdout)[-1]
+    return {"seconds": seconds, "cpu": float(cpu), "peak_mb": int(peak_kb) / 1024, "said": done.stdout}
+
+
+def softlabels(folder: Path, command: str) -> str:
+    """Return what a command prints."""
+    call = [sys.executable, "-m", "softlabels", command]
+    return subprocess.run(call, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def one_small_case(folder: Path) -> tuple[Path, Path]:
+    """Write one image and label of 12 x 20 x 16 voxels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    image, label = folder / "image.nii.gz", folder / "label.nii.gz"
+    values = np.zeros((12, 20, 16), np.uint8)
+    values[4:8, 6:14, 5:11] = 1
+    write_volume(image, (100 * values + rng.normal(0, 5, values.shape)).astype(np.int16))
+    write_volume(label, values)
+    return image, label
+
+
+def pretend_finished(folder: Path) -> None:
+    """Leave receipts for every job, as if the run had ended."""
+    from softlabels.batches import BatchReceipt, make_units
+    from softlabels.cases import read_sheet
+    from softlabels.config import load_config
+    from softlabels.plan import make_plan
+    from softlabels.receipts import Receipt
+
+    config = load_config(folder / "config.yaml")
+    plan, cases = make_plan(config), read_sheet(folder / "cases.tsv", config.channels)
+    for node_id, node in plan.nodes.items():
+        for case in cases:
+            receipt = Receipt(case.id, node_id, node.stage, "0" * 64, "0" * 64, "/store", "computed", 1.0)
+            receipt.write(folder / "results" / case.id / f"{node_id}.json")
+        for unit, members in make_units([case.id for case in cases], config.batch_size).items():
+            if config.batch_size > 1:
+                BatchReceipt(node_id, members).write(folder / "results" / unit / f"{node_id}.json")
+    (folder / "results" / "report").mkdir()
+    (folder / "results" / "index.json").write_text("{}")
+    (folder / "results" / "report" / "index.html").write_text("")
+
+
+def planning(folder: Path) -> list[str]:
+    """Time the dry run, the no-op run and `softlabels status` for 335 and 10,000 cases."""
+    lines = [
+        "Planning: `snakemake --dry-run` of a fresh cohort; `snakemake` with every receipt there (nothing to do); and",
+        "`softlabels status`. Four nodes and the index; a job is one case, or a batch of 16, x one node. Times are CPU",
+        "seconds of the one process that works, which is the time on the clock of an idle machine.",
+        "",
+        "| cases | cases_per_job | jobs | dry run s | MB | no-op s | MB | files in .snakemake | status s |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    image, label = one_small_case(folder)
+    for n in (335, 10_000):
+        for size in (1, 16):
+            project = folder / f"plan-{n}-{size}"
+            write_project(project, {f"case{i:05d}": (image, label) for i in range(n)}, cases_per_job=size)
+            fresh = snakemake(project, "--dry-run", "--quiet", "rules")
+            jobs = int(re.findall(r"^total\s+(\d+)", fresh["said"], re.MULTILINE)[-1])
+            pretend_finished(project)
+            snakemake(project, "--touch", "--cores", "1", "--quiet")
+            idle = snakemake(project, "--cores", "1")
+            if "Nothing to be done" not in idle["said"]:
+                sys.exit(f"{project}: not idle\n{idle['said'][-2000:]}")
+            files = sum(len(names) for _, _, names in os.walk(project / ".snakemake"))
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            softlabels(project, "status")
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            status = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            lines.append(
+                f"| {n:,} | {size} | {jobs:,} | {fresh['cpu']:.1f} | {fresh['peak_mb']:.0f} "
+                f"| {idle['cpu']:.1f} | {idle['peak_mb']:.0f} | {files:,} | {status:.1f} |"
+            )
+            print(lines[-1], flush=True)
+            shutil.rmtree(project)
+    return lines
+
+
+def receipt_seconds(project: Path) -> float:
+    """Return the seconds of our stages' own work, as the receipts say."""
+    return sum(json.loads(path.read_text())["seconds"] for path in (project / "results").glob("*/*-*.json"))
+
+
+def jobs(folder: Path) -> list[str]:
+    """Time a cohort of tiny cases: what a job costs besides its work."""
+    lines = [
+        "Cost of a job on one machine: `--cores 2`, 40 cases of 12 x 20 x 16 voxels; work is what receipts say.",
+        "",
+        "| cases_per_job | jobs | wall s | work s | besides the work, per job | per case |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]
+    image, label = one_small_case(folder)
+    values = sitk.GetArrayFromImage(sitk.ReadImage(str(image)))
+    cases = {}
+    for i in range(40):
+        # Each case has a voxel of its own, or the store would compute only the first.
+        values[0, 0, 0] = i
+        write_volume(folder / f"small{i}.nii.gz", values)
+        cases[f"case{i:05d}"] = (folder / f"small{i}.nii.gz", label)
+    for size in (1, 8, 16):
+        project = write_project(folder / f"jobs-{size}", cases, cases_per_job=size)
+        run = snakemake(project, "--cores", "2", "--quiet")
+        n_jobs = 4 * -(-len(cases) // size) + 2
+        work = receipt_seconds(project)
+        # Two jobs run at once where each has one core; ours ask for two, so they run one after another.
+        besides = run["seconds"] - work
+        lines.append(
+            f"| {size} | {n_jobs} | {run['seconds']:.1f} | {work:.1f} | {besides / n_jobs:.2f} s "
+            f"| {besides / len(cases):.2f} s |"
+        )
+        print(lines[-1], flush=True)
+    return lines
+
+
+def cohort(folder: Path) -> list[str]:
+    """Run the real cases, repeated to a cohort of 50, and compare the clock with the stages' own work."""
+    lines = [
+        "Nine real volumes repeated to 50 cases (each with one voxel changed, so that the store has none of them);",
+        "GeoLS; `--cores 2`.",
+        "",
+        "| cases_per_job | jobs | wall s | the stages' own work s | overhead | planned before the run |",
+        "|---:|---:|---:|---:|---:|---|",
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    cases = {}
+    for i in range(50):
+        name = list(REAL)[i % len(REAL)]
+        image, label = (sitk.ReadImage(str(DATA / path)) for path in REAL[name])
+        values = sitk.GetArrayFromImage(image).astype(np.float32)
+        values[0, 0, 0] = i
+        write_volume(folder / f"{i}_image.nii.gz", values, image)
+        write_volume(folder / f"{i}_label.nii.gz", (sitk.GetArrayFromImage(label) > 0).astype(np.uint8), image)
+        cases[f"{name}_{i:02d}"] = (folder / f"{i}_image.nii.gz", folder / f"{i}_label.nii.gz")
+    for size in (1, 10):
+        project = write_project(folder / f"cohort-{size}", cases, cases_per_job=size)
+        planned = re.findall(r"CPU time (.*)", softlabels(project, "plan"))[0]
+        run = snakemake(project, "--cores", "2", "--quiet")
+        work = receipt_seconds(project)
+        lines.append(
+            f"| {size} | {4 * -(-50 // size) + 2} | {run['seconds']:.0f} | {work:.0f} "
+            f"| {100 * (run['seconds'] - work) / run['seconds']:.0f} % of the clock | CPU {planned} |"
+        )
+        print(lines[-1], flush=True)
+        print(softlabels(project, "status"), flush=True)
+    return lines
+
+
+def write_section(tables: dict[str, list[str]]) -> None:
+    """Replace this benchmark's section of RESULTS.md, and in it only the tables that were made now."""
+    text = RESULTS.read_text() if RESULTS.exists() else "# Results\n"
+    before, _, rest = text.partition(SECTION + "\n")
+    body, mark, after = rest.partition("\n## ")
+    kept = dict(re.findall(r"### (\w+)\n(.*?)(?=\n### |\Z)", body, re.DOTALL))
+    kept |= {name: "\n" + machine() + "\n\n" + "\n".join(lines) + "\n" for name, lines in tables.items()}
+    body = "".join(f"\n### {name}\n{content}" for name, content in kept.items())
+    RESULTS.write_text(f"{before.rstrip()}\n\n{SECTION}\n{body}{mark}{after}")
+
+
+def machine() -> str:
+    """Return what the figures were measured on."""
+    load = os.getloadavg()[0]
+    cores = len(os.sched_getaffinity(0))
+    python = platform.python_version()
+    return f"{time.strftime('%Y-%m-%d')}, {cores} cores ({platform.machine()}), Python {python}, load {load:.1f}"
+
+
+def main() -> None:
+    """Run the benchmarks that are named."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("which", nargs="+", choices=("planning", "jobs", "cohort"))
+    parser.add_argument("--folder", type=Path, required=True, help="where to write; emptied first")
+    asked = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for name in asked.which:
+        shutil.rmtree(asked.folder / name, ignore_errors=True)
+        write_section({name: globals()[name](asked.folder / name)})
+
+
+if __name__ == "__main__":
+    main()
