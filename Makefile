@@ -9,7 +9,7 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check in
 GEODISTK_VENV ?= .venv-geodistk
 CORES ?= $(shell nproc)
 
-.PHONY: demo test test-faults test-slurm check bench-geodesic clean-demo help
+.PHONY: demo test test-faults test-slurm check bench-geodesic bench-geodesic-cuda bench-case clean-demo help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -69,6 +69,12 @@ check: $(VENV)/.test  ## lint, format, workflow lint, generated files
 
 bench-geodesic: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## the engine against its peers, side by side
 	$(BIN)/python benchmarks/geodesic.py
+
+bench-geodesic-cuda: $(VENV)/.baselines  ## the CUDA engine, on a machine with a GPU
+	$(BIN)/python benchmarks/geodesic_cuda.py
+
+bench-case: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## a whole case against the steps of GeoLS' script
+	$(BIN)/python benchmarks/whole_case.py
 
 clean-demo:  ## forget the demo's results and store
 	rm -rf demo
