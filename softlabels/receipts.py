@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from softlabels.batches import forget_cases
 from softlabels.errors import FormatError
+from softlabels.store.format import sealed_json, unsealed_json
 
 RECEIPT_VERSION = 1
 
@@ -53,21 +53,21 @@ class Receipt:
         """Write the receipt in one step: a reader sees the whole file or none."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps({"receipt": RECEIPT_VERSION, **asdict(self)}, indent=1) + "\n")
+        temporary.write_bytes(sealed_json({"receipt": RECEIPT_VERSION, **asdict(self)}))
         os.replace(temporary, path)
 
     @classmethod
     def read(cls, path: str | Path) -> Receipt:
         """Return the receipt in a file, or raise FormatError with the remedy."""
         try:
-            content = json.loads(Path(path).read_text())
+            content = unsealed_json(Path(path).read_bytes(), Path(path))
             if content.pop("receipt") != RECEIPT_VERSION:
                 raise ValueError("another version")
             return cls(**content)
         except FileNotFoundError:
             raise FormatError(f"receipt {path}: missing. Run snakemake again") from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise FormatError(f"receipt {path}: damaged ({error}). Delete it and run snakemake again") from None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise FormatError(f"receipt {path}: damaged. Run 'softlabels verify --discard', then snakemake") from None
 
 
 def link_entry(receipt_path: Path, target: Path) -> None:
@@ -80,10 +80,32 @@ def link_entry(receipt_path: Path, target: Path) -> None:
     os.replace(temporary, link)
 
 
+def damaged_receipts(results: Path) -> dict[Path, str]:
+    """Return the receipts that cannot be read, each with the message."""
+    found = {}
+    for path in sorted(results.glob("*/*-*.json")):
+        try:
+            Receipt.read(path)
+        except FormatError as error:
+            found[path] = str(error)
+    return found
+
+
 def forget_receipts(results: Path, keys: set[str]) -> int:
-    """Delete the receipts that name any of the keys, so that snakemake runs those jobs again; return how many."""
-    found = [receipt for receipt in map(Receipt.read, results.glob("*/*-*.json")) if receipt.key in keys]
-    for receipt in found:
-        (results / receipt.case / f"{receipt.node}.json").unlink()
-    forget_cases(results, {(receipt.case, receipt.node) for receipt in found})
+    """Delete the receipts that are damaged or name any of the keys, so that snakemake runs those jobs again.
+
+    The index goes with them: while it is there, Snakemake takes what it was made from for done.
+
+    Returns
+    -------
+    int
+        How many receipts were deleted.
+    """
+    damaged = damaged_receipts(results)
+    found = [path for path in results.glob("*/*-*.json") if path in damaged or Receipt.read(path).key in keys]
+    for path in found:
+        path.unlink()
+    forget_cases(results, {(path.parent.name, path.stem) for path in found})
+    if found:
+        (results / "index.json").unlink(missing_ok=True)
     return len(found)

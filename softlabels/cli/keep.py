@@ -20,27 +20,30 @@ def verify(
         bool, typer.Option(help="remove damaged entries, so that the next run computes them anew")
     ] = False,
 ) -> None:
-    """Look for damage in the store; exit code 1 if there is any."""
+    """Look for damage in the store and in this project's receipts; exit code 1 if there is any."""
     from rich.progress import Progress
 
     from softlabels.config import load_config
-    from softlabels.receipts import forget_receipts
+    from softlabels.receipts import damaged_receipts, forget_receipts
 
     shelf = store_of(store, config)
     with Progress(transient=True) as bar:
         task = bar.add_task("Verifying")
         problems = shelf.verify(deep=deep, progress=lambda done, total: bar.update(task, completed=done, total=total))
-    for problem in problems:
+    results = Path(load_config(config).results)
+    receipts = damaged_receipts(results)
+    for problem in [*problems, *receipts.values()]:
         print(f"damaged  {problem}")
     damaged = {problem.key for problem in problems}
     done = ""
-    if discard and damaged:
+    if discard and (damaged or receipts):
         for key in sorted(damaged):
             shelf.discard(key)
-        forgotten = forget_receipts(Path(load_config(config).results), damaged)
+        forgotten = forget_receipts(results, damaged)
         done = f", discarded with {forgotten} receipts of this project. Run snakemake to compute them anew"
-    print(f"{shelf.path}: {len(list(shelf.keys()))} entries, {len(damaged)} damaged{done}")
-    raise typer.Exit(1 if damaged and not discard else 0)
+    n_entries = len(list(shelf.keys()))
+    print(f"{shelf.path}: {n_entries} entries, {len(damaged)} damaged; {len(receipts)} damaged receipts{done}")
+    raise typer.Exit(1 if (damaged or receipts) and not discard else 0)
 
 
 @app.command(rich_help_panel="Look after the store")

@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 import made_data  # noqa: E402
 
+from softlabels.errors import FormatError  # noqa: E402
 from softlabels.receipts import Receipt  # noqa: E402
 from softlabels.store import Store  # noqa: E402
 
@@ -116,3 +117,43 @@ def test_a_store_that_cannot_be_written_is_named_with_the_remedy(tmp_path, targe
     store.unlink()
     finish(begin(folder))
     assert Store(store).verify(deep=True) == []
+
+
+def test_one_flipped_bit_in_a_receipt_is_always_noticed_and_healed(tmp_path, targets, undisturbed, rounds, rng):
+    folder = project(tmp_path, targets)
+    finish(begin(folder))
+    receipts = sorted((folder / "results").glob("case0/*-*.json"))
+    n_rounds = rounds(50, 200)
+    for receipt in receipts:
+        content = receipt.read_bytes()
+        for _ in range(n_rounds):
+            position = rng.randrange(8 * len(content))
+            flipped = bytearray(content)
+            flipped[position // 8] ^= 1 << position % 8
+            receipt.write_bytes(flipped)
+            with pytest.raises(FormatError, match=f"receipt {receipt}: damaged.*softlabels verify --discard"):
+                Receipt.read(receipt)
+    print(f"{n_rounds * len(receipts)} of {n_rounds * len(receipts)} flips in receipts noticed")
+    assert_healed_by_discarding(folder, undisturbed, [str(receipt.relative_to(folder)) for receipt in receipts])
+
+
+def test_damaged_entries_are_named_discarded_and_computed_again(tmp_path, targets, undisturbed):
+    folder = project(tmp_path, targets)
+    finish(begin(folder))
+    store = Store(folder / "store")
+    for entry in store.entries():
+        (entry.path / "QUALITY.json").unlink()
+    assert_healed_by_discarding(folder, undisturbed, list(store.keys()))
+
+
+def assert_healed_by_discarding(folder, undisturbed, damaged):
+    """Fail unless verify names all that is damaged, and verify --discard and a run bring everything back."""
+    verify = [sys.executable, "-m", "softlabels", "verify"]
+    found = subprocess.run(verify, cwd=folder, text=True, capture_output=True)
+    assert found.returncode == 1
+    assert all(name in found.stdout for name in damaged)
+    subprocess.run([*verify, "--discard"], cwd=folder, check=True, capture_output=True)
+    finish(begin(folder))
+    assert results(folder) == undisturbed[0]
+    assert (folder / "results" / "index.json").is_file()
+    subprocess.run([*verify, "--deep"], cwd=folder, check=True, capture_output=True)
