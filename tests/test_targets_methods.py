@@ -242,6 +242,12 @@ def test_quality_figures_agree_with_a_plain_recount(name, variant):
     assert figures["disagreement"] == pytest.approx((own < values.max(axis=0)).mean(), rel=1e-5)
 
 
+def test_a_voxel_of_no_class_cannot_disagree():
+    masks = np.array([[[[1, 0, 0]]], [[[0, 1, 0]]]], bool)
+    soft = np.float32([[[[0.4, 0.1, 0.9]]], [[[0.6, 0.9, 0.1]]]])
+    assert quality_figures(soft, masks)["disagreement"] == pytest.approx(1 / 3, rel=1e-5)
+
+
 def test_quality_of_signed_maps_counts_wrong_signs_and_nan():
     masks = np.array([[[[1, 1, 0, 0]]]], bool)
     signed = np.float32([[[[0.5, -0.5, -1, 0]]]])

@@ -97,6 +97,15 @@ def test_overlapping_regions_are_binary_problems_of_their_own():
         np.testing.assert_allclose(found[index], alone, atol=1e-6)
 
 
+def test_a_class_that_no_rater_marks_keeps_its_columns_and_takes_no_voxel():
+    raters, _ = noisy_raters(4, 2)
+    padded = np.concatenate([raters, np.zeros_like(raters[:, :1])], axis=1)
+    values, confusion = staple(padded)
+    assert not values[2].any()
+    np.testing.assert_allclose(confusion.sum(axis=1), 1, atol=1e-9)
+    np.testing.assert_allclose(values[:2], staple(raters)[0], atol=1e-6)
+
+
 def test_raters_who_agree_are_their_own_consensus():
     raters = np.repeat(noisy_raters(1, 3)[0], 3, axis=0)
     for fusion in ("mean", "staple"):
