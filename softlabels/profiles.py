@@ -46,17 +46,16 @@ def at_site(text: str, account: str | None, partition: str | None, gpu_partition
 
     Examples
     --------
-    >>> at_site("slurm-no-account: true  # ...\ndefault-resources:\n  slurm_partition: cpu\n", "lab", "short", None)
-    'default-resources:\n  slurm_account: lab\n  slurm_partition: short\n'
+    >>> at_site("default-resources:  # ...\n  slurm_partition: cpu\n", "lab", "short", None)
+    'default-resources:  # ...\n  slurm_account: lab\n  slurm_partition: short\n'
     """
     for value in filter(None, (account, partition, gpu_partition)):
         if not re.fullmatch(r"[A-Za-z0-9_.,-]+", value):
             raise InputError(f"{value!r}: not the name of a Slurm account or partition. See sinfo and sacctmgr")
     if partition:
-        text = re.sub(r"(default-resources:\n  slurm_partition: ).*", rf"\g<1>{partition}", text)
+        text = re.sub(r"(default-resources:.*\n  slurm_partition: ).*", rf"\g<1>{partition}", text)
     if gpu_partition:
         text = re.sub(r"(distance_cuda:.*\n    slurm_partition: ).*", rf"\g<1>{gpu_partition}", text)
     if account:
-        text = re.sub(r"slurm-no-account:.*\n", "", text)
-        text = text.replace("default-resources:\n", f"default-resources:\n  slurm_account: {account}\n", 1)
+        text = re.sub(r"(default-resources:.*\n)", rf"\g<1>  slurm_account: {account}\n", text)
     return text

@@ -22,7 +22,7 @@ def test_installed_profile_has_the_sites_names_and_finds_the_workflow(home):
     folder = install_profile("slurm", account="lab7", partition="short", gpu_partition="a100")
     assert folder == home / ".config" / "snakemake" / "slurm"
     profile = yaml.safe_load((folder / "config.yaml").read_text())
-    assert profile["default-resources"]["slurm_account"] == "lab7" and "slurm-no-account" not in profile
+    assert profile["default-resources"]["slurm_account"] == "lab7"
     assert profile["default-resources"]["slurm_partition"] == "short"
     assert profile["set-resources"]["distance_cuda"]["slurm_partition"] == "a100"
     assert Path(profile["snakefile"]).is_file()

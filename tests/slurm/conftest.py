@@ -34,8 +34,12 @@ class Job:
     state: str
     partition: str
     memory: str
-    gres: str
     what: str
+
+    @property
+    def has_gpu(self) -> bool:
+        shown = subprocess.run(["scontrol", "show", "job", self.id], text=True, capture_output=True, check=True)
+        return "gres:gpu" in shown.stdout
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,9 @@ class Project:
     @property
     def environment(self) -> dict[str, str]:
         paths = os.pathsep.join([str(HERE / "pause"), os.environ.get("PYTHONPATH", "")])
-        return os.environ | {"HOME": str(self.home), "PYTHONPATH": paths}
+        # Kernels compiled before are used, whoever the user is.
+        cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
+        return os.environ | {"HOME": str(self.home), "PYTHONPATH": paths, "XDG_CACHE_HOME": cache}
 
     def start(self, *arguments: str) -> subprocess.Popen:
         """Start the controller in the background, with its output in a file."""
@@ -84,10 +90,10 @@ class Project:
 
     def jobs(self) -> list[Job]:
         """Return all Slurm jobs that were started in this folder, ended ones too."""
-        command = ["squeue", "--states=all", "--noheader", "--sort=i", "--format", "%i|%T|%P|%m|%b|%k|%Z"]
+        command = ["squeue", "--states=all", "--noheader", "--sort=i", "--format", "%i|%T|%P|%m|%k|%Z"]
         lines = subprocess.run(command, text=True, capture_output=True, timeout=30, check=True).stdout.splitlines()
         rows = [line.split("|") for line in lines]
-        return [Job(*row[:6]) for row in rows if row[6] == str(self.folder)]
+        return [Job(*row[:5]) for row in rows if row[5] == str(self.folder)]
 
     def held(self) -> int:
         """Return how many jobs have written an entry and wait before they publish it."""

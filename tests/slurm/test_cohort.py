@@ -6,9 +6,9 @@ GEOLS = {"targets": {"geols": {"method": "geols"}}, "pictures": False}
 
 
 def table(project: Project) -> None:
-    print(f"\n{'job':>5} {'state':10} {'partition':9} {'memory':>7} {'gres':12} what")
+    print(f"\n{'job':>5} {'state':10} {'partition':9} {'memory':>7} gpu what")
     for job in project.jobs():
-        print(f"{job.id:>5} {job.state:10} {job.partition:9} {job.memory:>7} {job.gres:12} {job.what}")
+        print(f"{job.id:>5} {job.state:10} {job.partition:9} {job.memory:>7} {job.has_gpu:>3} {job.what}")
 
 
 def test_cohort_runs_on_cpu_and_gpu_nodes(tmp_path, home):
@@ -21,7 +21,7 @@ def test_cohort_runs_on_cpu_and_gpu_nodes(tmp_path, home):
     for job in jobs:
         is_distance = "_distance" in job.what
         assert job.partition == ("gpu" if is_distance else "cpu")
-        assert ("gpu" in job.gres) == is_distance
+        assert job.has_gpu == is_distance
     assert project.published() == sorted(["prepare", "seeds", "distance", "target"] * 2)
     assert (project.folder / "results" / "index.json").exists()
     assert (project.folder / "results" / "case1" / "montage.png").exists()
