@@ -57,7 +57,7 @@ class Job:
         if entry is None:
             raise InputError(
                 f"{role} of case {self.case.id}: entry {receipt.key[:12]} is not in store {self.store.path}. "
-                f"Delete the receipts of this case and run snakemake again"
+                f"Run 'softlabels verify --discard', then snakemake"
             )
         return entry
 
@@ -306,6 +306,7 @@ class _Target(_Stage):
             class_names=tuple(c["name"] for c in classes),
             background=next((i for i, c in enumerate(classes) if c["values"] == [0]), None),
             domain=self.domain(),
+            threads=self.job.threads or 1,
             **found,
         )
 

@@ -68,6 +68,7 @@ def test_all_faults_are_reported_at_once():
         ({"engine": "fastgeodis"}, "engine fastgeodis has metric 'sum' only"),
         ({"labels": {"background": 0, "a": 3, "ignore": 2}}, "ignore: got 2"),
         ({"targets": {"s": {"method": "svls", "kernel_size": 4}}}, "expected an odd number"),
+        ({"targets": {"l": {"method": "level_set", "truncate": True}}}, "only variant official"),
         ({"targets": {"bad name": {"method": "onehot"}}}, "bad name"),
         ({"targets": {"x": {"method": "svls", "sigma": float("nan")}}}, "targets.x.sigma"),
     ],

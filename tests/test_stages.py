@@ -156,3 +156,48 @@ def test_damaged_receipt_is_named(tmp_path, text):
     path.write_text(text)
     with pytest.raises(FormatError, match="seeds-00000000.json: damaged"):
         Receipt.read(path)
+
+
+ALL_METHODS = {
+    "hard": {"method": "onehot"},
+    "smooth": {"method": "label_smoothing"},
+    "geols": GEOLS["geols"],
+    "geols_official": {"method": "geols", "variant": "official"},
+    "sing": {"method": "sing"},
+    "sing_official": {"method": "sing", "variant": "official"},
+    "superpixel": {"method": "superpixel", "n_superpixels": 40},
+    "svls": {"method": "svls", "precision": "uint16"},
+    "svls_official": {"method": "svls", "variant": "official"},
+    "gaussian": {"method": "gaussian"},
+    "dilation": {"method": "dilation"},
+    "level_set": {"method": "level_set"},
+    "level_set_official": {"method": "level_set", "variant": "official", "truncate": True},
+    "level_set_normalised": {"method": "level_set", "variant": "normalised"},
+    "partial_volume": {"method": "partial_volume"},
+}
+
+
+def test_every_method_goes_from_files_to_an_index_entry(tmp_path, monkeypatch):
+    project = Project(tmp_path, monkeypatch, n_cases=1, targets=ALL_METHODS)
+    project.run_all()
+    index = project.index()
+    assert set(index["targets"]) == set(ALL_METHODS)
+    for name, address in index["cases"][0]["targets"].items():
+        described = index["targets"][name]
+        entry = project.store.find(address["key"], address["manifest"])
+        target = entry.read("target")
+        assert target.shape == (len(described["classes"]), *made_data.SHAPE) and np.isfinite(target).all(), name
+        assert len(described["pad_value"]) == len(described["classes"]), name
+    assert set(ALL_METHODS) - set(index["cases"][0]["targets"]) == {"hard", "smooth"}
+
+
+def test_method_that_needs_raters_says_so(tmp_path, monkeypatch):
+    project = Project(tmp_path, monkeypatch, n_cases=1, targets={"mean": {"method": "multi_rater"}})
+    with pytest.raises(InputError, match="case case0: got one label file.*label:<rater>"):
+        project.run_all()
+
+
+def test_n_files_of_a_case_stays_far_below_forty(project):
+    project.run_all()
+    entries = [r.key for r in (Receipt.read(p) for p in project.results.glob("case0/*.json"))]
+    assert sum(project.store.find(key).n_files for key in entries) < 40

@@ -197,6 +197,8 @@ def _target_faults(target: Target, label_set: LabelSet, sections: dict) -> list[
             faults.append(f"labels: integers {unknown} are not among the top-level labels. Declare them there too")
     if isinstance(target, GeodesicTarget):
         faults += _engine_faults(target, sections)
+    if target.method == "level_set" and target.truncate and target.variant != "official":
+        faults.append("truncate: only variant official cuts distances to integers. Remove it, or set variant: official")
     if target.method == "svls" and target.kernel_size % 2 == 0:
         faults.append(f"kernel_size: got {target.kernel_size}, expected an odd number")
     return faults

@@ -152,12 +152,14 @@ class LevelSet(Target):
 
     method: Literal["level_set"]
     variant: Literal["mm", "official", "normalised"] = Field("mm", description="mm, the authors' form, or [-1, 1]")
+    truncate: bool = Field(False, description="official only: cut distances to integers, as the authors' code does")
 
 
 class PartialVolume(Target):
     """The one-hot label resampled linearly to the target grid."""
 
     method: Literal["partial_volume"]
+    antialias: bool = Field(True, description="smooth the fine label before it is sampled on a coarser grid")
 
 
 class MultiRater(Target):
