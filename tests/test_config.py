@@ -1,6 +1,7 @@
 """config.yaml: every fault is named at once, defaults are the papers', the shipped files agree with the model."""
 
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -99,6 +100,10 @@ def test_every_method_has_a_model_and_every_model_a_method():
 
     models = {m.model_fields["method"].annotation.__args__[0] for m in AnyTarget.__origin__.__args__}
     assert models == set(METHODS)
+    for model in AnyTarget.__origin__.__args__:
+        target = model(method=model.model_fields["method"].annotation.__args__[0])
+        variants = getattr(model.model_fields.get("variant"), "annotation", Literal["standard"]).__args__
+        assert target.variant_name in variants == METHODS[target.method].variants
 
 
 def test_regions_keep_their_order_and_drop_the_background():

@@ -135,7 +135,7 @@ def test_lost_upstream_says_what_to_do(project):
     receipts = project.run_all()
     project.store.discard(receipts["case0", "seeds"].key)
     distance = next(node for node in project.plan.nodes.values() if node.stage == "distance")
-    with pytest.raises(SoftLabelsError, match="run snakemake again"):
+    with pytest.raises(SoftLabelsError, match="verify --discard"):
         project.run(project.cases[0], distance)
     assert forget_receipts(project.results, {receipts["case0", "seeds"].key}) == 1
 

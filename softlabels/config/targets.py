@@ -116,6 +116,7 @@ class Superpixel(Target):
     """Superpixel-guided label softening (Li et al., MICCAI 2020)."""
 
     method: Literal["superpixel"]
+    variant: Literal["paper"] = Field("paper", description="the authors published no code")
     n_superpixels: int = Field(1500, ge=2, description="how many superpixels SLIC aims at")
     compactness: float = Field(0.1, gt=0, description="SLIC's weight of space against intensity (not in the paper)")
     unit: Literal["voxel", "mm"] = Field("voxel", description="unit of the signed distance (not in the paper)")
