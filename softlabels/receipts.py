@@ -91,6 +91,13 @@ def damaged_receipts(results: Path) -> dict[Path, str]:
     return found
 
 
+def absent_keys(results: Path, store) -> set[str]:
+    """Return the keys that receipts expect in a store and that it lacks; damaged receipts are passed over."""
+    damaged = damaged_receipts(results)
+    receipts = [Receipt.read(path) for path in results.glob("*/*-*.json") if path not in damaged]
+    return {receipt.key for receipt in receipts if Path(receipt.store) == store.path} - set(store.keys())
+
+
 def forget_receipts(results: Path, keys: set[str]) -> int:
     """Delete the receipts that are damaged or name any of the keys, so that snakemake runs those jobs again.
 

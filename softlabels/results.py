@@ -36,7 +36,7 @@ def entry_of(config: Config, case_id: str, node_id: str):
     if entry is None:
         raise InputError(
             f"case {case_id}, {node_id}: entry {receipt.key[:12]} is gone from {receipt.store}. "
-            "Delete the receipt and run snakemake again"
+            "Run 'softlabels verify --discard', then snakemake"
         )
     return entry
 

@@ -204,7 +204,8 @@ def explain_case(case_id: str, plan: Plan, results: Path) -> list[dict]:
             rows.append(row | {"state": str(error)})
             continue
         if entry is None:
-            rows.append(row | {"state": f"entry {receipt.key[:12]} is gone from {receipt.store}. Run snakemake again"})
+            gone = f"entry {receipt.key[:12]} is gone from {receipt.store}"
+            rows.append(row | {"state": f"{gone}. Run 'softlabels verify --discard', then snakemake"})
             continue
         rows.append(row | {"state": receipt.outcome, "receipt": receipt, "provenance": entry.provenance})
     if all("receipt" not in row for row in rows):

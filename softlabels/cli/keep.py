@@ -24,7 +24,7 @@ def verify(
     from rich.progress import Progress
 
     from softlabels.config import load_config
-    from softlabels.receipts import damaged_receipts, forget_receipts
+    from softlabels.receipts import absent_keys, damaged_receipts, forget_receipts
 
     shelf = store_of(store, config)
     with Progress(transient=True) as bar:
@@ -34,16 +34,18 @@ def verify(
     receipts = damaged_receipts(results)
     for problem in [*problems, *receipts.values()]:
         print(f"damaged  {problem}")
-    damaged = {problem.key for problem in problems}
+    damaged, absent = {problem.key for problem in problems}, absent_keys(results, shelf)
+    for key in sorted(absent):
+        print(f"absent   {key}: receipts name an entry that is not in the store")
     done = ""
-    if discard and (damaged or receipts):
+    if discard and (damaged or receipts or absent):
         for key in sorted(damaged):
             shelf.discard(key)
-        forgotten = forget_receipts(results, damaged)
+        forgotten = forget_receipts(results, damaged | absent)
         done = f", discarded with {forgotten} receipts of this project. Run snakemake to compute them anew"
-    n_entries = len(list(shelf.keys()))
-    print(f"{shelf.path}: {n_entries} entries, {len(damaged)} damaged; {len(receipts)} damaged receipts{done}")
-    raise typer.Exit(1 if (damaged or receipts) and not discard else 0)
+    counts = f"{len(damaged)} damaged, {len(absent)} absent; {len(receipts)} damaged receipts"
+    print(f"{shelf.path}: {len(list(shelf.keys()))} entries, {counts}{done}")
+    raise typer.Exit(1 if (damaged or receipts or absent) and not discard else 0)
 
 
 @app.command(rich_help_panel="Look after the store")

@@ -1,6 +1,7 @@
 """The workflow's failure tests: killed with all its children, run twice at once, on stores it may not write."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -137,13 +138,14 @@ def test_one_flipped_bit_in_a_receipt_is_always_noticed_and_healed(tmp_path, tar
     assert_healed_by_discarding(folder, undisturbed, [str(receipt.relative_to(folder)) for receipt in receipts])
 
 
-def test_damaged_entries_are_named_discarded_and_computed_again(tmp_path, targets, undisturbed):
+def test_damaged_and_absent_entries_are_named_discarded_and_computed_again(tmp_path, targets, undisturbed):
     folder = project(tmp_path, targets)
     finish(begin(folder))
     store = Store(folder / "store")
-    for entry in store.entries():
-        (entry.path / "QUALITY.json").unlink()
-    assert_healed_by_discarding(folder, undisturbed, list(store.keys()))
+    entries = list(store.entries())
+    (entries[0].path / "QUALITY.json").unlink()
+    shutil.rmtree(entries[1].path)
+    assert_healed_by_discarding(folder, undisturbed, [entry.key for entry in entries[:2]])
 
 
 def assert_healed_by_discarding(folder, undisturbed, damaged):
