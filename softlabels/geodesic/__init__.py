@@ -11,10 +11,19 @@ import numpy as np
 from softlabels.errors import DeviceError
 from softlabels.geodesic._certify import Certificate, certify, certify_problem
 from softlabels.geodesic._problem import checked_problem
+from softlabels.geodesic._slabs import geodesic_distance_slabs
 from softlabels.geodesic.metric import METRICS
 from softlabels.grid import checked_spacing
 
-__all__ = ["ALGORITHM_VERSION", "METRICS", "Certificate", "certify", "euclidean_distance", "geodesic_distance"]
+__all__ = [
+    "ALGORITHM_VERSION",
+    "METRICS",
+    "Certificate",
+    "certify",
+    "euclidean_distance",
+    "geodesic_distance",
+    "geodesic_distance_slabs",
+]
 
 #: Changes only when the bits of a result change; part of the store's key.
 ALGORITHM_VERSION = 1

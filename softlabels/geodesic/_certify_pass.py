@@ -30,27 +30,38 @@ from softlabels.geodesic._threads import usable_threads
 _SLAB = 8
 _ALL_LANES = 2**LANES - 1
 #: States of a voxel: settled; waiting for the flood; settled, and the flood may leave from it.
-_SETTLED, _PENDING, _START = 0, 1, 2
+SETTLED, PENDING, START = 0, 1, 2
 
 
 def count_faults(problem, seeds, distance, n_threads) -> tuple[int, int, int]:
     """Return the numbers of violated, unattained and unreachable voxels of one map (D, H, W)."""
-    n_z = problem.shape[0]
-    cost = kernel_cost(problem.cost, len(problem.image))
     state = np.zeros(problem.shape, np.uint8)
-    slabs = [(lo, min(lo + _SLAB, n_z)) for lo in range(0, n_z, _SLAB)]
-    with ThreadPoolExecutor(n_threads or usable_threads()) as pool:
-        counts = pool.map(lambda slab: _judge_slab(problem, cost, seeds, distance, state, *slab), slabs)
-        n_violated, n_unreachable, n_pending = np.sum(list(counts), axis=0).tolist()
+    n_violated, n_unreachable, n_pending = judge(problem, seeds, distance, state, 0, len(distance), n_threads)
     if n_pending:
-        starts = np.flatnonzero(state == _START)
-        _flood(distance, problem.image, problem.cost.scale, state, starts, n_pending, problem.cost.lengths, cost)
-        n_pending = int(np.count_nonzero(state == _PENDING))
+        flood(problem, distance, state)
+        n_pending = int(np.count_nonzero(state == PENDING))
     return n_violated, n_pending, n_unreachable
 
 
+def judge(problem, seeds, distance, state, lo, hi, n_threads=None) -> tuple[int, int, int]:
+    """Judge planes lo..hi-1 and write their `state`; return the numbers of violated, unreachable and pending voxels."""
+    cost = kernel_cost(problem.cost, len(problem.image))
+    slabs = [(z, min(z + _SLAB, hi)) for z in range(lo, hi, _SLAB)]
+    with ThreadPoolExecutor(n_threads or usable_threads()) as pool:
+        counts = pool.map(lambda slab: _judge_slab(problem, cost, seeds, distance, state, *slab), slabs)
+        return tuple(np.sum(list(counts), axis=0).tolist())
+
+
+def flood(problem, distance, state) -> None:
+    """Settle the pending voxels that a plateau joins to a start."""
+    starts = np.flatnonzero(state == START)
+    n_pending = np.count_nonzero(state == PENDING)
+    cost = kernel_cost(problem.cost, len(problem.image))
+    _flood(distance, problem.image, problem.cost.scale, state, starts, n_pending, problem.cost.lengths, cost)
+
+
 def _judge_slab(problem, cost, seeds, distance, state, lo, hi):
-    """Judge planes lo..hi-1: write `state`; return the numbers of violated, unreachable and pending voxels."""
+    """Judge a slab thin enough for the cache; return the numbers of violated, unreachable and pending voxels."""
     layout = layout_of((hi - lo, *problem.shape[1:]), len(problem.image), 1)
     image = np.full(layout.n_channels * layout.volume, np.nan, np.float32)
     map_ = np.full(layout.volume, np.inf, np.float32)
@@ -115,9 +126,12 @@ def _judge(distance, image, is_seed, state, layout, cost, cap):
             for x in range(0, layout.width, LANES):
                 here = load(distance, row + x)
                 centre = load(image, row + x)
-                least, is_attained, is_level = _neighbourhood(distance, image, row + x, layout, cost)
                 is_inf = here == broadcast(infinity)
-                n_unreachable += count_lanes(lane_and(is_inf, centre == centre))
+                is_open = centre == centre
+                if lane_bits(is_open) == 0 and lane_bits(is_inf) == _ALL_LANES:
+                    continue
+                least, is_attained, is_level = _neighbourhood(distance, image, row + x, layout, cost)
+                n_unreachable += count_lanes(lane_and(is_inf, is_open))
                 is_within = lane_and(broadcast(zero) <= here, here <= broadcast(cap))
                 is_proven = lane_and(lane_and(is_within, here <= least), is_attained)
                 is_settled = lane_bits(lane_or(is_proven, lane_and(is_inf, broadcast(cap_or_largest) < least)))
@@ -129,7 +143,7 @@ def _judge(distance, image, is_seed, state, layout, cost, cap):
                 for lane in range(min(LANES, layout.n_x - x)):
                     value, bound, i = distance[row + x + lane], lanes[lane], x + lane
                     if level >> lane & 1 and (attained >> lane & 1 or is_seed[z, y, i]):
-                        state[z, y, i] = _START
+                        state[z, y, i] = START
                     if is_settled >> lane & 1 or is_seed[z, y, i]:
                         continue
                     if np.isnan(image[row + i]):
@@ -139,7 +153,7 @@ def _judge(distance, image, is_seed, state, layout, cost, cap):
                         bound = infinity
                     n_violated += not (value >= 0 and value <= bound and (value <= cap or value == infinity))
                     if not (attained >> lane & 1 or value == infinity):
-                        state[z, y, i] = _PENDING
+                        state[z, y, i] = PENDING
                         n_pending += 1
     return n_violated, n_unreachable, n_pending
 
@@ -159,11 +173,11 @@ def _is_level(distance, image, scale, at, to, length, cost):
 def _grow(distance, image, scale, state, z, y, x, direction, length, cost):
     """Settle the pending voxels that a level row joins to voxel x; return the last one."""
     end = 0 if direction < 0 else distance.shape[2] - 1
-    while x != end and state[z, y, x + direction] == _PENDING:
+    while x != end and state[z, y, x + direction] == PENDING:
         if not _is_level(distance, image, scale, (z, y, x), (z, y, x + direction), length, cost):
             break
         x += direction
-        state[z, y, x] = _SETTLED
+        state[z, y, x] = SETTLED
     return x
 
 
@@ -187,13 +201,13 @@ def _flood(distance, image, scale, state, starts, n_pending, lengths, cost):
                     steps = lengths[abs(to_z - z), abs(to_y - y)]
                     to_x = max(first - 1, 0)
                     while to_x < min(last + 2, n_x):
-                        if state[to_z, to_y, to_x] != _PENDING:
+                        if state[to_z, to_y, to_x] != PENDING:
                             to_x += 1
                             continue
                         for x in range(max(to_x - 1, first), min(to_x + 2, last + 1)):
                             at, to = (z, y, x), (to_z, to_y, to_x)
                             if _is_level(distance, image, scale, at, to, steps[abs(to_x - x)], cost):
-                                state[to] = _SETTLED
+                                state[to] = SETTLED
                                 low = _grow(distance, image, scale, state, to_z, to_y, to_x, -1, along, cost)
                                 to_x = _grow(distance, image, scale, state, to_z, to_y, to_x, 1, along, cost)
                                 runs[size] = to_z * n_y + to_y, low, to_x

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
 from softlabels.geodesic._cpu_kernels import kernel_cost
 from softlabels.geodesic._cpu_layout import layout_of, pack, unpack
-from softlabels.geodesic._cpu_sweeps import FIRST, N_DIRECTIONS, TICKS_PER_PLANE, mark_seeds, sweep_unit
+from softlabels.geodesic._cpu_sweeps import FIRST, N_DIRECTIONS, TICKS_PER_PLANE, mark_known, sweep_unit
 from softlabels.geodesic._simd import LANES
 from softlabels.geodesic._threads import slabs_of, usable_threads
 
@@ -20,41 +21,67 @@ _UNITS_PER_THREAD, _MIN_ROWS = 2, 16
 _MAX_CLASSES = 3
 
 
-def solve(problem, n_threads=None):
-    """Return the maps (C, D, H, W), the rounds of sweeps made and the row segments visited."""
-    n_threads = n_threads or usable_threads()
+def solve(problem, n_threads=None, initial=None):
+    """Return the maps (C, D, H, W), the rounds of sweeps made and the row segments visited.
+
+    `initial` (C, D, H, W) holds distances that paths are known to attain, inf elsewhere, to go on from.
+    """
+    if problem.domain is not None:
+        return _solve_in_box(problem, n_threads or usable_threads(), initial)
+    return _solve(problem, n_threads or usable_threads(), initial)
+
+
+def _solve_in_box(problem, n_threads, initial):
+    """Solve the bounding box of the domain."""
+    distance = np.full(problem.seeds.shape, np.inf, np.float32)
+    if not problem.domain.any():
+        return distance, 0, 0
+    box = []
+    for axis in range(3):
+        inside = np.flatnonzero(problem.domain.any(axis=tuple({0, 1, 2} - {axis})))
+        box.append(slice(inside[0], inside[-1] + 1))
+    cropped = (slice(None), *box)
+    part = replace(
+        problem, image=problem.image[cropped], seeds=problem.seeds[cropped], domain=problem.domain[tuple(box)]
+    )
+    distance[cropped], n_rounds, n_visits = _solve(part, n_threads, None if initial is None else initial[cropped])
+    return distance, n_rounds, n_visits
+
+
+def _solve(problem, n_threads, initial):
+    """Pack, sweep and unpack."""
     layout = layout_of(problem.shape, len(problem.image), len(problem.seeds))
     bound = np.float32(np.inf) if problem.cap == np.inf else np.nextafter(problem.cap, np.float32(np.inf))
     n_rounds = n_visits = 0
     with ThreadPoolExecutor(n_threads) as pool:
-        image, distance = _packed(problem, layout, bound, pool, n_threads)
+        image, distance = _packed(problem, layout, bound, initial, pool, n_threads)
         cost = kernel_cost(problem.cost, layout.n_channels)
         for classes in _batches(len(layout.classes)):
             maps = distance[classes.start * layout.volume : classes.stop * layout.volume]
             batch = layout._replace(classes=tuple(range(len(classes))))
-            rounds, visits = _iterate(maps, image, batch, cost, pool, n_threads)
+            rounds, visits = _iterate(maps, image, batch, cost, bound, pool, n_threads)
             n_rounds, n_visits = max(n_rounds, rounds), n_visits + visits
     del image
     return unpack(distance, layout, bound), n_rounds, n_visits
 
 
-def _packed(problem, layout, bound, pool, n_threads):
+def _packed(problem, layout, bound, initial, pool, n_threads):
     """Return the buffers of the scaled image and of the maps before the first sweep."""
     image = np.empty(layout.n_channels * layout.volume, np.float32)
     distance = np.empty(len(layout.classes) * layout.volume, np.float32)
     slabs = slabs_of(layout.n_z, 2 * n_threads)
-    list(pool.map(lambda slab: pack(problem, layout, bound, image, distance, *slab), slabs))
+    list(pool.map(lambda slab: pack(problem, layout, bound, image, distance, initial, *slab), slabs))
     return image, distance
 
 
-def _iterate(distance, image, layout, cost, pool, n_threads):
+def _iterate(distance, image, layout, cost, bound, pool, n_threads):
     """Sweep packed maps in place to their fixpoint; return the rounds made and the segments visited."""
     stamps = np.zeros((layout.n_z + 2, layout.n_y + 2, layout.n_segments + 2), np.int32)
     rows = np.zeros((layout.n_z + 2, layout.n_y + 2), np.int32)
     units = slabs_of(layout.n_y, min(_UNITS_PER_THREAD * n_threads, layout.n_y // _MIN_ROWS) if n_threads > 1 else 1)
     seen = np.zeros((len(units), N_DIRECTIONS, layout.n_z), np.int32)
     slabs = slabs_of(layout.n_z, n_threads)
-    list(pool.map(lambda slab: mark_seeds(distance, stamps, rows, layout, *slab), slabs))
+    list(pool.map(lambda slab: mark_known(distance, stamps, rows, layout, bound, *slab), slabs))
     now, outside, total_visits = FIRST + 1, 0, 0
 
     def work(queue):

@@ -53,10 +53,11 @@ def voxels(buffer: np.ndarray, layout: Layout) -> np.ndarray:
     )
 
 
-def pack(problem: Problem, layout: Layout, bound: np.float32, image, distance, lo: int, hi: int) -> None:
+def pack(problem: Problem, layout: Layout, bound: np.float32, image, distance, initial, lo: int, hi: int) -> None:
     """Fill planes lo..hi-1 of both buffers, and the planes of padding beside the first and the last.
 
-    The image is scaled, and NaN in the padding and, in channel 0, at walls; the maps are 0 at seeds, else `bound`.
+    The image is scaled, and NaN in the padding and, in channel 0, at walls. The maps are 0 at seeds, else as `initial`
+    (C, D, H, W) has it, or `bound` where it is None.
     """
     first = 0 if lo == 0 else layout.origin - LANES + lo * layout.plane
     last = layout.volume if hi == layout.n_z else layout.origin - LANES + hi * layout.plane
@@ -65,6 +66,8 @@ def pack(problem: Problem, layout: Layout, bound: np.float32, image, distance, l
     planes = slice(lo, hi)
     scaled, maps = voxels(image, layout)[:, planes], voxels(distance, layout)[:, planes]
     np.multiply(problem.image[:, planes], problem.cost.scale, out=scaled)
+    if initial is not None:
+        np.minimum(initial[:, planes], bound, out=maps)
     np.copyto(maps, np.float32(0), where=problem.seeds[:, planes])
     if problem.domain is not None:
         walls = ~problem.domain[planes]

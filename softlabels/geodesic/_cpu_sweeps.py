@@ -13,11 +13,10 @@ last ran began (`outside`) counts as unseen.
 from __future__ import annotations
 
 import numba
-import numpy as np
 
 from softlabels.geodesic._compile import compiled, inlined
 from softlabels.geodesic._cpu_kernels import relax_along_row, relax_from_plane, relax_from_row
-from softlabels.geodesic._simd import LANES, any_lane, lane_or, load, no_lane
+from softlabels.geodesic._simd import LANES, any_lane, broadcast, lane_or, load, no_lane
 
 #: The time of the seeds, later than that of directions that never ran.
 FIRST = 1
@@ -43,18 +42,17 @@ def _segment(layout, z, y, s):
 
 
 @compiled
-def mark_seeds(distance, stamps, rows, layout, lo, hi):
-    """Stamp the segments of planes lo..hi-1 that hold a seed."""
-    zero = np.float32(0)
+def mark_known(distance, stamps, rows, layout, bound, lo, hi):
+    """Stamp the segments of planes lo..hi-1 that hold a distance below `bound`, at first those of the seeds."""
     for label in range(len(layout.classes)):
         for z in range(lo, hi):
             for y in range(layout.n_y):
                 for s in range(layout.n_segments):
                     start, length = _segment(layout, z, y, s)
-                    is_seed = no_lane()
+                    is_known = no_lane()
                     for here in range(start, start + length, LANES):
-                        is_seed = lane_or(is_seed, load(distance, label * layout.volume + here) <= zero)
-                    if any_lane(is_seed):
+                        is_known = lane_or(is_known, load(distance, label * layout.volume + here) < broadcast(bound))
+                    if any_lane(is_known):
                         stamps[z + 1, y + 1, s + 1] = rows[z + 1, y + 1] = FIRST
 
 
