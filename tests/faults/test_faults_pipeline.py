@@ -72,14 +72,21 @@ def undisturbed(tmp_path_factory, targets):
     return results(folder), time.perf_counter() - started
 
 
+def wait_for_entries(run, folder, n_entries):
+    """Wait until a run has published so many entries, or has ended."""
+    while run.poll() is None and len(list(Store(folder / "store").keys())) < n_entries:
+        time.sleep(0.02)
+
+
 def test_killed_with_all_its_children_a_run_is_resumed_by_running_again(tmp_path, targets, undisturbed, rounds, rng):
     expected, seconds = undisturbed
     n_rounds, n_killed, n_resumed = rounds(2, 20), 0, 0
     for number in range(n_rounds):
         folder = project(tmp_path / str(number), targets)
         run = begin(folder)
-        # Spread over the run, and random within each part.
-        time.sleep(0.9 * seconds * (number + rng.random()) / n_rounds)
+        # Spread over the run by what is done, however fast this machine is now, and random within each part.
+        wait_for_entries(run, folder, number * (len(expected) + 1) // n_rounds)
+        time.sleep(rng.uniform(0, seconds / len(expected)))
         if run.poll() is None:
             os.killpg(run.pid, signal.SIGKILL)
             n_killed += 1
