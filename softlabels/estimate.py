@@ -50,25 +50,28 @@ class Rate:
     disk_bytes: float
 
 
-#: Where `RATES` was measured (benchmarks/RESULTS.md, "Workflow scale").
-MEASURED_ON = "2 cores of a virtual machine, numpy 2.4, 8 real cases"
-#: Stages, and methods of the target stage whose cost differs from the others'.
+#: Where `RATES` was measured: real volumes of 0.01 to 9 million voxels.
+MEASURED_ON = "2 threads of a shared x86-64 machine, 2026-11"
+#: By stage; by seed strategy or target method where that differs. Content matters too, see `SPREAD`.
 RATES = {
-    "prepare": Rate(0.30, 40, 3.0),
-    "seeds": Rate(0.30, 30, 0.1),
-    "distance": Rate(1.2, 40, 2.5),
-    "target": Rate(0.30, 40, 1.0),
+    "prepare": Rate(0.09, 20, 2.0),
+    "seeds": Rate(0.20, 12, 0.02),
+    "skeleton": Rate(0.50, 12, 0.02),
+    "distance": Rate(0.15, 25, 2.1),
+    "target": Rate(0.10, 15, 0.2),
+    "sing": Rate(0.15, 30, 0.3),
+    "level_set": Rate(0.30, 40, 1.8),
 }
-#: A measured time may be so many times longer or shorter than estimated.
-SPREAD = 2.0
+#: A time may be so many times longer or shorter than estimated: by shipped rates, and by those measured on the spot.
+SPREAD, MEASURED_SPREAD = 3.0, 1.5
 #: What every result takes, however small: reading, publishing, the first call of compiled code.
-START_SECONDS = 0.3
+START_SECONDS = 0.4
 #: CPUs of a job, as the rules ask.
 THREADS = 2
 #: Two Snakemakes and one Python with its compiled code, whatever the case.
 BASE_MEMORY_MB = 900
 #: Of them, the one Python: what Snakemake's benchmark files see of an empty job.
-PROCESS_MB = 250
+PROCESS_MB = 150
 #: Of a case whose header cannot be read; its job will say what is wrong with it.
 UNKNOWN_VOXELS = 20_000_000
 
@@ -95,9 +98,9 @@ def estimate_job(plan: Plan, node_id: str, case: Case, rates: dict[str, Rate] | 
 
 
 def shipped_rate(plan: Plan, node_id: str) -> Rate:
-    """Return the shipped rate of a node: its method's own if there is one, else its stage's."""
+    """Return the shipped rate of a node: its strategy's or method's own if there is one, else its stage's."""
     node = plan.nodes[node_id]
-    return RATES.get(node.params.get("method"), RATES[node.stage])
+    return RATES.get(node.params.get("strategy", node.params.get("method")), RATES[node.stage])
 
 
 def measured_rates(
@@ -214,6 +217,7 @@ def plan_rows(
                 "hits": len(open_cases) - len(to_do),
                 "to_do": len(to_do),
                 "seconds": cost.seconds,
+                "spread": MEASURED_SPREAD if rates and node_id in rates else SPREAD,
                 "memory_mb": cost.memory_mb,
                 "disk_mb": cost.disk_mb,
             }
@@ -245,15 +249,17 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-def between(seconds: float) -> str:
-    """Return an estimate with its uncertainty.
+def between(parts: Iterable[tuple[float, float]]) -> str:
+    """Return the sum of estimated times with its uncertainty, from (seconds, spread) of each part.
 
     Examples
     --------
-    >>> between(100)
-    '1.7 min (50.0 s to 3.3 min)'
+    >>> between([(100, 2.0), (200, 1.0)])
+    '5.0 min (4.2 min to 6.7 min)'
     """
-    return f"{duration(seconds)} ({duration(seconds / SPREAD)} to {duration(seconds * SPREAD)})"
+    parts = list(parts)
+    low, high = sum(seconds / spread for seconds, spread in parts), sum(seconds * spread for seconds, spread in parts)
+    return f"{duration(sum(seconds for seconds, _ in parts))} ({duration(low)} to {duration(high)})"
 
 
 def total(costs: Iterable[Cost]) -> Cost:

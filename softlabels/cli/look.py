@@ -68,7 +68,7 @@ def _status_table(project: Project, receipts: dict, queued: dict):
 
 def _pace(project: Project, receipts: dict) -> list[str]:
     """Return lines on the time that the done jobs took, beside the plan's, and on when the rest will be done."""
-    from softlabels.estimate import between, duration, estimate_job, measured_rates, total
+    from softlabels.estimate import SPREAD, between, duration, estimate_job, measured_rates, total
     from softlabels.status import finished_at, receipt_times, seconds_left
 
     plan, case_of = project.plan, {case.id: case for case in project.cases}
@@ -77,7 +77,9 @@ def _pace(project: Project, receipts: dict) -> list[str]:
     took = sum(seconds for _, seconds in computed)
     lines = []
     if computed:
-        lines.append(f"{len(computed)} computed results took {duration(took)} of work; planned: {between(planned)}")
+        lines.append(
+            f"{len(computed)} computed results took {duration(took)} of work; planned: {between([(planned, SPREAD)])}"
+        )
     rates = measured_rates(plan, case_of, receipts)
     # A second for each job stands for its start.
     weights = {node: estimate_job(plan, node, project.cases[0], rates).seconds + 1 for node in plan.nodes}

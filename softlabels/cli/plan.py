@@ -74,17 +74,17 @@ def _summary(project: Project, rows: list[dict], n_units: int, measured: set[str
     from softlabels.estimate import MEASURED_ON, THREADS, between
 
     on_gpu = project.config.device == "cuda"
-    gpu = sum(row["seconds"] for row in rows if on_gpu and row["stage"] == "distance")
-    cpu = THREADS * (sum(row["seconds"] for row in rows) - gpu)
+    gpu = [row for row in rows if on_gpu and row["stage"] == "distance"]
+    cpu = between((THREADS * row["seconds"], row["spread"]) for row in rows if row not in gpu)
     largest = max(rows, key=lambda row: row["memory_mb"])
-    unknown = [row["node"] for row in rows if row["to_do"] and row["node"] not in measured]
+    n_unknown = sum(row["to_do"] > 0 and row["node"] not in measured for row in rows)
     lines = [
         f"{len(project.cases)} cases x {len(rows)} nodes in {n_units * len(rows)} jobs of up to "
         f"{project.config.batch_size} cases; {sum(row['done'] for row in rows)} results are there",
-        f"CPU time {between(cpu)}" + (f", GPU time {between(gpu)}" if on_gpu else ""),
+        f"CPU time {cpu}" + (f", GPU time at most {between((r['seconds'], r['spread']) for r in gpu)}" if gpu else ""),
         f"largest job {largest['memory_mb'] / 1e3:.1f} GB ({largest['node']}), "
         f"store grows by about {sum(row['disk_mb'] for row in rows) / 1e3:.2f} GB",
     ]
-    if unknown:
-        lines.append(f"not measured here yet: {', '.join(unknown)}; rates from {MEASURED_ON}")
+    if n_unknown:
+        lines.append(f"{n_unknown} nodes were not measured here yet; theirs are rates of {MEASURED_ON}")
     return lines
