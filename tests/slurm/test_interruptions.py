@@ -81,7 +81,9 @@ def outcome(tmp_path_factory, home):
         found[name] |= {"job": projects[name].jobs()[0], "after": projects[name].published()}
         found[name]["receipts"] = projects[name].receipts()
     # Refused where Slurm has taken the node back already.
-    subprocess.run(["scontrol", "update", "nodename=cpu2", "state=resume"], check=False, timeout=30)
+    subprocess.run(
+        ["scontrol", "update", "nodename=cpu2", "state=resume"], check=False, capture_output=True, timeout=30
+    )
     for project in projects.values():
         (project.folder / "pause").unlink(missing_ok=True)
     again = {name: project.start() for name, project in projects.items()}
