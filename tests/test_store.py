@@ -204,6 +204,13 @@ def test_a_failed_publishing_leaves_nothing(store):
     assert [path.name for path in store.path.rglob("*")] == ["v1"]
 
 
+def test_an_error_above_its_bound_publishes_nothing(store, monkeypatch):
+    monkeypatch.setattr(Rounded, "bound", 1e-9)
+    with pytest.raises(StoreError, match=r"layer 'distance': got an error of .* expected at most 1e-09"):
+        store.publish(key_of(), example_layers(), grid=GRID, **RECORDS)
+    assert list(store.keys()) == []
+
+
 def test_files_are_read_only_and_folders_follow_the_umask(entry):
     umask = os.umask(0)
     os.umask(umask)

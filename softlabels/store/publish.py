@@ -165,6 +165,11 @@ def _write_zarr(tmp, layers, grid, attributes, n_threads):
         shard = shard_path(description)
         (tmp / shard).parent.mkdir(parents=True)
         written = write_shard(tmp / shard, layer.values, layer.encoding, n_threads)
+        if not written["error"] <= layer.encoding.bound:
+            raise StoreError(
+                f"layer {layer.name!r}: got an error of {written['error']:.3g} from {layer.encoding}, "
+                f"expected at most {layer.encoding.bound:.3g}; nothing was published, please report this"
+            )
         low, high = written["range"]
         description |= {
             "dtype": written["dtype"],
@@ -236,9 +241,12 @@ def _sync_folders(top):
 
 
 def _sync_folder(folder):
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable, where the file system can (SMB, for one, cannot)."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
