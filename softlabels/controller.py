@@ -32,6 +32,9 @@ def release_stale_lock(folder: Path) -> bool:
         fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         pass
+    except OSError:
+        # A file system without kernel locks: nobody can tell, so Snakemake's lock stays as it is.
+        return False
     else:
         left_over = _remove_left_over(folder / "locks", owner)
     # Shared from now on: Snakemake allows several controllers of one project that make different files.

@@ -1,5 +1,6 @@
 """A killed controller's lock is removed, and nobody else's."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -64,6 +65,17 @@ def test_lock_from_another_host_stays(tmp_path, living, monkeypatch):
 def test_lock_of_an_unknown_owner_stays(tmp_path):
     (tmp_path / "locks").mkdir()
     (tmp_path / "locks" / "0.input.lock").touch()
+    assert not release_stale_lock(tmp_path) and len(locks(tmp_path)) == 1
+
+
+def test_file_system_without_kernel_locks_changes_nothing(tmp_path, living, monkeypatch):
+    living.kill()
+    living.wait()
+
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
     assert not release_stale_lock(tmp_path) and len(locks(tmp_path)) == 1
 
 
