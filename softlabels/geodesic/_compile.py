@@ -1,7 +1,7 @@
 """Compilation of the CPU kernels, kept on disk so that the next process starts at once.
 
 numba recompiles a cached function when its own file changes, but not when a file that it calls into does. So the cache
-lies in a directory named after all sources of this package and the versions at work. Many jobs may share it: numba
+lies in a directory named after the sources of all kernels and the versions at work. Many jobs may share it: numba
 writes each file under a temporary name and renames it, and tells processors apart by itself.
 """
 
@@ -17,12 +17,16 @@ import llvmlite
 import numba
 
 
+#: The modules that compiled code comes from.
+_SOURCES = ("metric", "_compile", "_simd", "_cpu_layout", "_cpu_kernels", "_cpu_sweeps", "_certify_pass", "_reference")
+
+
 @cache
 def cache_directory() -> Path | None:
     """Return where compiled kernels are kept; None, with a warning, if it cannot be written to."""
     digest = hashlib.sha256(f"{numba.__version__} {llvmlite.__version__}".encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.read_bytes())
+    for module in _SOURCES:
+        digest.update(Path(__file__).with_name(f"{module}.py").read_bytes())
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser())
     directory = Path(os.environ.get("NUMBA_CACHE_DIR") or home / "softlabels") / f"geodesic-{digest.hexdigest()[:16]}"
     try:

@@ -91,5 +91,5 @@ def _check_intensities(image, domain, cost: StepCost) -> None:
             )
         spans.append(float(cost.scale) * (float(high) - float(low)))
     largest = sum(spans) if cost.form == ADDITIVE else sum(span**2 for span in spans)
-    if largest > np.finfo(np.float32).max / 4:
+    if largest > float(np.finfo(np.float32).max) / 4:
         raise InputError(f"image: got an intensity range of {max(spans):.3g}, whose cost overflows float32; rescale it")

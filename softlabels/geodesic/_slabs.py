@@ -111,13 +111,11 @@ def _solve_slabs(problem_of, out, slabs, n_threads) -> tuple[int, int]:
             before = _read(out, lo, hi)
             after, _, visits = solve(problem_of(lo, hi), n_threads, initial=before)
             n_visits += visits
-            if np.array_equal(before, after):
-                continue
-            out[..., lo:hi, :, :] = after.reshape(out.shape[:-3] + after.shape[-3:])
             if k > 0:
                 is_due[k - 1] |= not np.array_equal(before[:, 0], after[:, 0])
             if k + 1 < len(slabs):
                 is_due[k + 1] |= not np.array_equal(before[:, -1], after[:, -1])
+            out[..., lo:hi, :, :] = after.reshape(out.shape[:-3] + after.shape[-3:])
     return n_rounds, n_visits
 
 

@@ -1,0 +1,88 @@
+"""Kernels are compiled once, for all processes, and on the threads that the job was given."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from softlabels.geodesic import _compile
+from softlabels.geodesic._threads import slabs_of, usable_threads
+
+ROOT = Path(__file__).resolve().parents[1]
+SOLVE = """
+import numpy as np
+from softlabels.geodesic import geodesic_distance
+from softlabels.geodesic._cpu_sweeps import sweep_unit
+seeds = np.zeros((2, 3, 4), bool)
+seeds[0, 0, 0] = True
+print(geodesic_distance(np.zeros(seeds.shape), seeds, (1, 1, 1)).max())
+assembly = "".join(sweep_unit.inspect_asm().values())
+print(sum(sweep_unit.stats.cache_hits.values()), assembly.count("vfmadd"), assembly.count("vminps") > 0)
+"""
+
+
+def solve_in_a_new_process(cache):
+    """Return what SOLVE prints with an empty environment but for the cache."""
+    environment = {"PATH": os.environ["PATH"], "NUMBA_CACHE_DIR": str(cache), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", SOLVE], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()[1].split()
+
+
+def test_a_second_process_compiles_nothing_and_no_multiplication_is_fused(tmp_path):
+    hits, n_fused, _ = solve_in_a_new_process(tmp_path)
+    assert (hits, n_fused) == ("0", "0")
+    assert solve_in_a_new_process(tmp_path)[0] == "1"
+
+
+def test_the_cache_is_named_after_the_sources(monkeypatch, tmp_path):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    _compile.cache_directory.cache_clear()
+    first = _compile.cache_directory()
+    assert first.parent == tmp_path
+    changed = tmp_path / "sources"
+    shutil.copytree(Path(_compile.__file__).parent, changed, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(_compile, "__file__", str(changed / "_compile.py"))
+    _compile.cache_directory.cache_clear()
+    assert _compile.cache_directory() == first
+    (changed / "metric.py").write_text("other")
+    _compile.cache_directory.cache_clear()
+    assert _compile.cache_directory() != first
+    _compile.cache_directory.cache_clear()
+
+
+def test_every_module_with_compiled_code_names_the_cache():
+    for source in Path(_compile.__file__).parent.glob("*.py"):
+        text = source.read_text()
+        if source.stem != "_compile" and ("@compiled" in text or "@inlined" in text or "@intrinsic" in text):
+            assert source.stem in _compile._SOURCES
+
+
+def test_a_cache_that_cannot_be_written_is_said_so(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
+    _compile.cache_directory.cache_clear()
+    with pytest.warns(RuntimeWarning, match="compiled anew in each process"):
+        assert _compile.cache_directory() is None
+    _compile.cache_directory.cache_clear()
+
+
+def test_threads_are_those_of_the_job(monkeypatch):
+    monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
+    everything = usable_threads()
+    assert everything >= 1
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    assert usable_threads() == 1
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "100000")
+    assert usable_threads() == everything
+
+
+def test_slabs_cover_everything_once_and_evenly():
+    for n in range(1, 30):
+        for wanted in range(12):
+            slabs = slabs_of(n, wanted)
+            assert [v for lo, hi in slabs for v in range(lo, hi)] == list(range(n))
+            sizes = [hi - lo for lo, hi in slabs]
+            assert max(sizes) - min(sizes) <= 1
