@@ -16,7 +16,6 @@ from pathlib import Path
 import llvmlite
 import numba
 
-
 #: The modules that compiled code comes from.
 _SOURCES = ("metric", "_compile", "_simd", "_cpu_layout", "_cpu_kernels", "_cpu_sweeps", "_certify_pass", "_reference")
 
