@@ -25,13 +25,14 @@ os.environ.update(
 # Snakemake's YAML reader drops duplicate keys in silence; ours refuses them.
 for path in workflow.configfiles:
     load_config(path)
-if workflow.is_main_process and release_stale_lock(Path(".snakemake")):
-    print("The last run here was killed: its lock is removed, its finished work is kept.", file=sys.stderr)
 CONFIG = parse_config(config)
 validate(config, workflow.source_path("../schemas/config.schema.json"), set_default=False)
 PLAN = make_plan(CONFIG)
 CASES = {case.id: case for case in read_sheet(CONFIG.cases, CONFIG.channels)}
 RESULTS, STORE = CONFIG.results, CONFIG.store
+if workflow.is_main_process and release_stale_lock(Path(".snakemake")):
+    forget_incomplete(Path(RESULTS))
+    print("The last run here was killed: its lock is removed, its finished work is kept.", file=sys.stderr)
 
 
 # What Snakemake schedules: a case, or a batch of cases that share a process.
