@@ -64,6 +64,7 @@ check: $(VENV)/.test  ## lint, format, workflow lint, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/python examples/icbm152.py --only-case
 	$(BIN)/snakemake --lint
 	$(BIN)/python -m softlabels reference --check
 

@@ -108,11 +108,14 @@ def main() -> None:
     """Make the case, run the pipeline, print the tables and name the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--only-case", action="store_true", help="write image, labels and sheet, and stop there")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     console = Console()
     console.print("ICBM152 T1, 1 mm: image and labels to soft labels")
     write_case()
+    if arguments.only_case:
+        return
     results, config = DEMO / "results", load_config("config.yaml")
     plan = make_plan(config)
     paths = {node: results / CASE / f"{node}.json" for node in plan.nodes}
