@@ -12,4 +12,4 @@ trap 'bash "$here/stop-slurm.sh" "$dir"' EXIT
 bash "$here/start-slurm.sh" "$dir"
 export SLURM_CONF="$dir/etc/slurm.conf" SOFTLABELS_TEST_SLURM=1
 cd "$here/../.."
-timeout -k 10 "${SLURM_TEST_SECONDS:-900}" "$bin/python" -m pytest -q -s -p no:cacheprovider tests/slurm
+timeout -k 10 "${SLURM_TEST_SECONDS:-2400}" "$bin/python" -m pytest -q -s -p no:cacheprovider tests/slurm
