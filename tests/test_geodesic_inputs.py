@@ -25,6 +25,7 @@ IMAGE = np.arange(60, dtype=np.float32).reshape(3, 4, 5) % 7
         ({"gamma": -1.0}, "gamma"),
         ({"cap": -1.0}, "cap"),
         ({"cap": np.nan}, "cap"),
+        ({"n_threads": 0}, "n_threads: got 0"),
         ({"domain": SEEDS.astype(int)}, "domain"),
         ({"image": np.where(SEEDS, np.nan, IMAGE)}, "got 1 NaN or Inf voxels in channel 0"),
         ({"image": np.where(SEEDS, np.inf, IMAGE)}, "got 1 NaN or Inf voxels in channel 0"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from softlabels.errors import DeviceError
+from softlabels.errors import DeviceError, InputError
 from softlabels.geodesic._certify import Certificate, certify, certify_problem
 from softlabels.geodesic._problem import checked_problem
 from softlabels.geodesic._slabs import geodesic_distance_slabs
@@ -98,6 +98,8 @@ def geodesic_distance(
     >>> geodesic_distance(image, seeds, (1, 1), lamb=0.5).tolist()  # 0.5 mm a step, and 0.5 * 4 to climb
     [[0.0, 0.5, 3.0, 3.5]]
     """
+    if n_threads is not None and n_threads < 1:
+        raise InputError(f"n_threads: got {n_threads!r}, expected a number >= 1, or None for all that may be used")
     problem = checked_problem(image, seeds, spacing, metric=metric, lamb=lamb, gamma=gamma, domain=domain, cap=cap)
     distance, iterations, tile_visits = _solve(problem, device, n_threads)
     shaped = distance.reshape(np.shape(seeds))
