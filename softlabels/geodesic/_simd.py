@@ -96,9 +96,10 @@ def _define(function, result, build, n_arguments):
     kinds = [k for k in itertools.product((VECTOR, types.float32), repeat=n_arguments) if VECTOR in k]
 
     class Template(ConcreteTemplate):
+        key = function
         cases = [signature(result, *kind) for kind in kinds]
 
-    infer_global(function)(Template)
+    infer_global(function, types.Function(Template))
 
     def lower(context, builder, signature, args):
         return build(builder, *[_as_vector(builder, k, a) for k, a in zip(signature.args, args, strict=True)])
