@@ -60,7 +60,7 @@ rule batch_montages:
 rule cohort_report:
     """Gather figures and flags of the whole cohort in one page."""
     input:
-        all_receipts,
+        f"{RESULTS}/index.json",
     output:
         f"{RESULTS}/report/index.html",
     log:
