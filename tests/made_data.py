@@ -15,14 +15,15 @@ CONFIG = {
     "store": "store",
     "results": "results",
     "channels": ["T1"],
-    "labels": {"background": 0, "core": 1, "edema": 2},
+    # Names out of alphabetical order: their order is that of the channels and must survive every hand-over.
+    "labels": {"background": 0, "necrosis": 1, "edema": 2},
     "prepare": {"normalise": "zscore"},
     "targets": {"geols": {"method": "geols"}, "sing": {"method": "sing"}, "hard": {"method": "onehot"}},
 }
 
 
 def tissue(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return an image (int16) and labels (uint8): a core inside an edema inside background, with noise."""
+    """Return an image (int16) and labels (uint8): a necrosis inside an edema inside background, with noise."""
     z, y, x = np.indices(SHAPE)
     radius = np.sqrt(((z - 6) * 2.0) ** 2 + (y - 10) ** 2 + (x - 8) ** 2)
     labels = np.zeros(SHAPE, np.uint8)

@@ -1,5 +1,6 @@
 """config.yaml: every fault is named at once, defaults are the papers', the shipped files agree with the model."""
 
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +10,7 @@ from softlabels.config import load_config, parse_config
 from softlabels.config.labels import LabelSet
 from softlabels.config.reference import reference_files
 from softlabels.errors import ConfigError
+from softlabels.plan import make_plan
 from softlabels.targets import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +29,13 @@ def faults(raw) -> str:
 
 def test_shipped_config_is_valid():
     assert set(load_config(ROOT / "config.yaml").targets) == {"geols", "sing"}
+
+
+def test_handing_the_config_to_a_job_as_json_keeps_the_order_of_the_classes():
+    raw = MINIMAL | {"labels": {"background": 0, "necrosis": 1, "edema": 2, "core": 4}}
+    config = parse_config(json.loads(parse_config(raw).to_json()))
+    assert LabelSet.parse(config.labels).names == ("background", "necrosis", "edema", "core")
+    assert make_plan(config) == make_plan(parse_config(raw))
 
 
 def test_all_faults_are_reported_at_once():

@@ -92,7 +92,7 @@ def test_target_is_a_distribution_and_keeps_the_grid(project):
     entry = project.store.find(project.run_all()["case0", "target"].key)
     target = entry.read("target")
     np.testing.assert_allclose(target.sum(axis=0), 1, atol=3 * 0.5 / 255)
-    assert entry.grid.spacing == made_data.SPACING and entry.channels("target") == ("background", "core", "edema")
+    assert entry.grid.spacing == made_data.SPACING and entry.channels("target") == ("background", "necrosis", "edema")
 
 
 def test_absent_class_is_flagged_and_defined(project):

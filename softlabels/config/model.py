@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,6 +44,10 @@ class Config(Section):
         """
         label_set = LabelSet.parse(target.labels or self.labels)
         return label_set.foreground() if METHODS[target.method].kind == "signed" else label_set
+
+    def to_json(self) -> str:
+        """Return what differs from the defaults, as JSON in the order given: classes are channels, in their order."""
+        return json.dumps(self.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
 
     @property
     def batch_size(self) -> int:

@@ -106,7 +106,7 @@ def results_folder(wildcards):
 
 def config_json(wildcards):
     """Return the whole configuration, command-line overrides included."""
-    return canonical_json(CONFIG.model_dump(mode="json", exclude_defaults=True))
+    return CONFIG.to_json()
 
 
 def unit_costs(wildcards):
