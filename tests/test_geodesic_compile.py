@@ -1,13 +1,13 @@
 """Kernels are compiled once, for all processes, and on the threads that the job was given."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from softlabels.compiler import Compiler
 from softlabels.geodesic import _compile
 from softlabels.geodesic._threads import slabs_of, usable_threads
 
@@ -39,34 +39,28 @@ def test_a_second_process_compiles_nothing_and_no_multiplication_is_fused(tmp_pa
 
 def test_the_cache_is_named_after_the_sources(monkeypatch, tmp_path):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    _compile.cache_directory.cache_clear()
-    first = _compile.cache_directory()
-    assert first.parent == tmp_path
-    changed = tmp_path / "sources"
-    shutil.copytree(Path(_compile.__file__).parent, changed, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(_compile, "__file__", str(changed / "_compile.py"))
-    _compile.cache_directory.cache_clear()
-    assert _compile.cache_directory() == first
-    (changed / "metric.py").write_text("other")
-    _compile.cache_directory.cache_clear()
-    assert _compile.cache_directory() != first
-    _compile.cache_directory.cache_clear()
+    source = tmp_path / "kernels.py"
+    source.write_text("one")
+    first = Compiler("kernels", [source]).cache_directory
+    assert first.parent == tmp_path and first.is_dir()
+    assert Compiler("kernels", [source]).cache_directory == first
+    source.write_text("other")
+    assert Compiler("kernels", [source]).cache_directory != first
 
 
 def test_every_module_with_compiled_code_names_the_cache():
-    for source in Path(_compile.__file__).parent.glob("*.py"):
+    package = Path(_compile.__file__).parent
+    for source in package.glob("*.py"):
         text = source.read_text()
         if source.stem != "_compile" and ("@compiled" in text or "@inlined" in text or "@intrinsic" in text):
-            assert source.stem in _compile._SOURCES
+            assert source in _compile.compiler.sources
 
 
 def test_a_cache_that_cannot_be_written_is_said_so(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
-    _compile.cache_directory.cache_clear()
     with pytest.warns(RuntimeWarning, match="compiled anew in each process"):
-        assert _compile.cache_directory() is None
-    _compile.cache_directory.cache_clear()
+        assert Compiler("kernels", []).cache_directory is None
 
 
 def test_threads_are_those_of_the_job(monkeypatch):
