@@ -1,14 +1,18 @@
 """Compilation of CPU kernels, kept on disk so that the next process starts at once.
 
 numba recompiles a cached function when its own file changes, but not when a file that it calls into does. So the cache
-lies in a directory named after the sources of all kernels of a package and the versions at work. Many jobs may share
-it: numba writes each file under a temporary name and renames it, and tells processors apart by itself.
+lies in a directory named after the sources of all kernels of a package and the versions at work. Any number of jobs, on
+processors of any kind, may share it and start on it at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import pickle
+import sys
+import uuid
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,6 +20,7 @@ from pathlib import Path
 
 import llvmlite
 import numba
+from numba.core.serialize import dumps
 
 
 class Compiler:
@@ -44,12 +49,7 @@ class Compiler:
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            warnings.warn(
-                f"kernels are compiled anew in each process: cannot write {directory} ({error.strerror}); "
-                "set NUMBA_CACHE_DIR to a directory that can be written to",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            _warn_uncached(directory, error)
             return None
         return directory
 
@@ -58,11 +58,61 @@ class Compiler:
         directory, before = self.cache_directory, numba.config.CACHE_DIR
         numba.config.CACHE_DIR = "" if directory is None else str(directory)
         try:
-            return numba.njit(nogil=True, error_model="numpy", cache=directory is not None)(function)
+            dispatcher = numba.njit(nogil=True, error_model="numpy", cache=directory is not None)(function)
         finally:
             numba.config.CACHE_DIR = before
+        if directory is not None:
+            dispatcher._cache._cache_file = _KernelFiles(Path(dispatcher._cache.cache_path), function.__qualname__)
+        return dispatcher
 
     @staticmethod
     def inlined(function):
         """Compile a function as a part of the kernels that call it."""
         return numba.njit(forceinline=True, error_model="numpy")(function)
+
+
+class _KernelFiles:
+    """Compiled code of one kernel: a file for each signature and kind of processor, named after them.
+
+    It stands in for numba's own class, which numbers its files in an index. Of two processes that begin together, for
+    different signatures or processors, both take the number 1; then one's code lies under the other's name, and every
+    later start fails.
+    """
+
+    def __init__(self, folder: Path, kernel: str):
+        self._folder, self._kernel = folder, kernel
+
+    def _path(self, key) -> Path:
+        """Return the file of a key: signature, processor with its features, and bytecode."""
+        digest = hashlib.sha256(f"{sys.implementation.cache_tag} {key}".encode()).hexdigest()
+        return self._folder / f"{self._kernel}-{digest[:32]}.nbc"
+
+    def load(self, key):
+        """Return what was compiled for a key, or None; a file that is not whole is none."""
+        with contextlib.suppress(OSError):
+            digest, _, code = self._path(key).read_bytes().partition(b"\n")
+            if digest == hashlib.sha256(code).hexdigest().encode():
+                return pickle.loads(code)
+        return None
+
+    def save(self, key, data) -> None:
+        """Keep what was compiled for a key, in one step; where the disk is full, the next process compiles again."""
+        path, code = self._path(key), dumps(data)
+        temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+        try:
+            temporary.write_bytes(hashlib.sha256(code).hexdigest().encode() + b"\n" + code)
+            os.replace(temporary, path)
+        except OSError as error:
+            _warn_uncached(self._folder, error)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+def _warn_uncached(folder: Path, error: OSError) -> None:
+    """Say that kernels cannot be kept."""
+    warnings.warn(
+        f"kernels are compiled anew in each process: cannot write {folder} ({error.strerror}); "
+        "set NUMBA_CACHE_DIR to a directory that can be written to",
+        RuntimeWarning,
+        stacklevel=3,
+    )
