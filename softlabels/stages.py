@@ -19,7 +19,7 @@ from softlabels.errors import InputError, SoftLabelsError
 from softlabels.grid import Grid
 from softlabels.node import Node
 from softlabels.receipts import Receipt, link_entry
-from softlabels.store import Exact, Integer, Layer, Rounded, Store, entry_key
+from softlabels.store import Channels, Exact, Integer, Layer, Rounded, Store, entry_key
 
 log = logging.getLogger(__name__)
 
@@ -159,15 +159,18 @@ class _Stage:
         self.entries = {role: job.upstream(role) for role in job.node.inputs}
         self.inputs = {role: entry.key for role, entry in self.entries.items()}
 
+    def read(self, role: str, layer: str) -> np.ndarray:
+        """Return a whole layer of the entry that plays a role."""
+        return self.entries[role].read(layer, n_threads=self.job.threads or 1)
+
     def masks(self, classes: list[dict]) -> np.ndarray:
         """Return the (C, D, H, W) bool masks of the classes in the prepared labels."""
-        labels = self.entries["prepare"].read("labels")
+        labels = self.read("prepare", "labels")
         return np.stack([np.isin(labels, c["values"]) for c in classes])
 
     def domain(self) -> np.ndarray | None:
         """Return the (D, H, W) bool domain of the prepared case, or None if it has none."""
-        prepared = self.entries["prepare"]
-        return prepared.read("domain") if "domain" in prepared.layers else None
+        return self.read("prepare", "domain") if "domain" in self.entries["prepare"].layers else None
 
 
 class _Prepare(_Stage):
@@ -177,7 +180,7 @@ class _Prepare(_Stage):
         from softlabels.volumes import read_case
 
         super().__init__(job)
-        self.volumes = read_case(job.case, **job.node.checks)
+        self.volumes = read_case(job.case, **job.node.checks, threads=job.threads)
         self.inputs = self.volumes.digests
         self.flags = tuple(self.volumes.flags)
 
@@ -230,14 +233,14 @@ class _Distance(_Stage):
     def compute(self) -> Result:
         """Return one map per modality and class, with what the certificate found for each."""
         prepared, seeds_entry = self.entries["prepare"], self.entries["seeds"]
-        image, seeds, domain = prepared.read("image"), seeds_entry.read("seeds"), self.domain()
+        image, seeds, domain = self.read("prepare", "image"), self.read("seeds", "seeds"), self.domain()
         is_vector = self.params["modalities"] == "vector"
         parts = [image] if is_vector else list(image[:, None])
         names = ["all"] if is_vector else prepared.channels("image")
-        distance = np.empty((len(parts), *seeds.shape), np.float32)
-        maps, effort = [], {}
-        for part, name, out in zip(parts, names, distance, strict=True):
-            out[...], findings = self._solve(part, seeds, prepared.grid.spacing, domain)
+        distances, maps, effort = [], [], {}
+        for part, name in zip(parts, names, strict=True):
+            distance, findings = self._solve(part, seeds, prepared.grid.spacing, domain)
+            distances.append(distance)
             effort[name] = {k: int(findings[0][k]) for k in _EFFORT if k in findings[0]}
             found = [{k: v for k, v in report.items() if k not in _EFFORT} for report in findings]
             classes = seeds_entry.channels("seeds")
@@ -245,7 +248,7 @@ class _Distance(_Stage):
             log.info("%s: %d of %d distance maps done", self.job.case.id, len(maps), len(parts) * len(seeds))
         layer = Layer(
             "distance",
-            distance.reshape(-1, *distance.shape[2:]),
+            Channels(distances),
             channels=tuple(m["map"] for m in maps),
             encoding=Rounded(DISTANCE_BITS),
         )
@@ -287,14 +290,13 @@ class _Target(_Stage):
         """Return what the method needs of this case, and nothing else."""
         from softlabels.targets import TargetInputs
 
-        prepared = self.entries["prepare"]
         found = {}
         if "image" in needs:
-            found["image"] = prepared.read("image")
+            found["image"] = self.read("prepare", "image")
         if "seeds" in needs:
-            found["seeds"] = self.entries["seeds"].read("seeds")
+            found["seeds"] = self.read("seeds", "seeds")
         if "distance" in needs:
-            distance = self.entries["distance"].read("distance")
+            distance = self.read("distance", "distance")
             found["distance"] = distance.reshape(-1, len(classes), *distance.shape[1:])
         if "raters" in needs:
             found["raters"] = self._rater_masks(classes)
@@ -302,7 +304,7 @@ class _Target(_Stage):
             found |= self._source(classes)
         return TargetInputs(
             masks=self.masks(classes),
-            spacing=prepared.grid.spacing,
+            spacing=self.entries["prepare"].grid.spacing,
             class_names=tuple(c["name"] for c in classes),
             background=next((i for i, c in enumerate(classes) if c["values"] == [0]), None),
             domain=self.domain(),
@@ -312,13 +314,12 @@ class _Target(_Stage):
 
     def _rater_masks(self, classes: list[dict]) -> np.ndarray:
         """Return the (R, C, D, H, W) masks of all raters."""
-        prepared = self.entries["prepare"]
-        if "raters" not in prepared.layers:
+        if "raters" not in self.entries["prepare"].layers:
             raise InputError(
                 f"case {self.job.case.id}: got one label file, expected several raters. "
                 "Add columns 'label:<rater>' to the case sheet"
             )
-        raters = prepared.read("raters")
+        raters = self.read("prepare", "raters")
         return np.stack([[np.isin(labels, c["values"]) for c in classes] for labels in raters])
 
     def _source(self, classes: list[dict]) -> dict:

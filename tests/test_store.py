@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from softlabels.errors import FormatError, InputError, StoreError
 from softlabels.grid import Grid
-from softlabels.store import Integer, Layer, Rounded, Store, entry_key
+from softlabels.store import Channels, Integer, Layer, Rounded, Store, entry_key
 from softlabels.store.format import CHUNK_BYTES, CHUNK_SIDE, chunk_shape
 from softlabels.store.read import open_entry
 
@@ -94,6 +94,29 @@ def test_a_window_is_that_part_of_the_whole(shared_entry, window, name):
 @pytest.fixture(scope="module")
 def shared_entry(tmp_path_factory):
     return Store(tmp_path_factory.mktemp("shared")).publish(key_of(), example_layers(), grid=GRID, **RECORDS)[0]
+
+
+def test_threads_read_what_one_thread_reads(shared_entry):
+    window = (slice(2, 19), slice(5, 70), slice(0, 66))
+    for name in shared_entry.layers:
+        whole = shared_entry.read(name)
+        for n_threads in (2, 3, 50):
+            np.testing.assert_array_equal(shared_entry.read(name, n_threads=n_threads), whole)
+            found = shared_entry.read(name, window, n_threads)
+            np.testing.assert_array_equal(found, whole[(..., *window)])
+
+
+def test_arrays_are_written_as_the_one_that_they_make_up(store):
+    whole = np.random.default_rng(0).random((7, *GRID.shape)).astype(np.float32)
+    whole[4, 3] = np.inf
+    parts = Channels([whole[:1], whole[1:5], whole[5:]])
+    names = [f"map {i}" for i in range(7)]
+    digests = set()
+    for number, values in enumerate((whole, parts)):
+        layer = Layer("distance", values, names, Rounded(15))
+        entry, _ = store.publish(key_of(n=number), [layer], grid=GRID, **RECORDS)
+        digests |= {record["sha256"] for name, record in entry.files.items() if name.endswith("/c/0/0/0/0")}
+    assert len(digests) == 1
 
 
 def test_open_slices_reach_to_the_border(shared_entry):

@@ -142,6 +142,17 @@ def test_outside_of_the_domain_the_hard_label_stands():
     assert official_map(row([0, 1, np.inf], [1, 0, np.inf]), background=0)[0][1, 0, 0, 2] == 0
 
 
+def test_threads_change_no_bit():
+    rng = np.random.default_rng(0)
+    distance = rng.exponential(5, (2, 3, 3, 160, 161)).astype(np.float32)
+    distance[:, :, 1, :7] = np.inf
+    masks = rng.integers(0, 3, distance.shape[2:]) == np.arange(3)[:, None, None, None]
+    np.testing.assert_array_equal(paper_map(distance, masks, threads=3), paper_map(distance, masks))
+    one, several = (official_map(distance, background=0, threads=n) for n in (1, 3))
+    np.testing.assert_array_equal(one[0], several[0])
+    assert one[1] == several[1]
+
+
 def compute(distance, masks, variant):
     """Return the target of distances and masks."""
     names = tuple("abcdef"[: len(masks)])

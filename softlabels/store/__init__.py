@@ -7,6 +7,7 @@ from importlib import import_module
 
 _HOMES = {
     "Store": "softlabels.store.store",
+    "Channels": "softlabels.store.publish",
     "Layer": "softlabels.store.publish",
     "Entry": "softlabels.store.read",
     "Problem": "softlabels.store.verify",

@@ -48,6 +48,25 @@ _REMEDIES = {
 }
 
 
+class Channels:
+    """Arrays (C_i, D, H, W) that are written as one (C, D, H, W) without being copied together first.
+
+    Examples
+    --------
+    >>> both = Channels([np.zeros((2, 1, 1, 3)), np.ones((1, 1, 1, 3))])
+    >>> both.shape, both[1:3, 0:1, 0:1, 1:3].tolist()
+    ((3, 1, 1, 3), [[[[0.0, 0.0]]], [[[1.0, 1.0]]]])
+    """
+
+    def __init__(self, parts: Sequence[np.ndarray]):
+        self._volumes = [volume for part in parts for volume in part]
+        self.shape, self.dtype = (len(self._volumes), *self._volumes[0].shape), self._volumes[0].dtype
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
+        return np.stack([volume[region[1:]] for volume in self._volumes[region[0]]])
+
+
 @dataclass(frozen=True, eq=False)
 class Layer:
     """One named array of an entry.
@@ -56,7 +75,7 @@ class Layer:
     ----------
     name : str
         A word: letters, digits and underscores.
-    values : np.ndarray
+    values : np.ndarray or Channels
         (C, D, H, W) or (D, H, W). Never modified.
     channels : sequence of str, optional
         C names; None for (D, H, W).
@@ -67,7 +86,7 @@ class Layer:
     """
 
     name: str
-    values: np.ndarray
+    values: np.ndarray | Channels
     channels: Sequence[str] | None = None
     encoding: Encoding = Exact()
     role: str = "image"

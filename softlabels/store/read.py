@@ -192,7 +192,7 @@ class Entry:
         """Return a layer's encoding, its bound and the largest error measured when it was written."""
         return self._layer(name)["encoding"] | self._layer(name)["error"]
 
-    def read(self, name: str, window=None) -> np.ndarray:
+    def read(self, name: str, window=None, n_threads: int = 1) -> np.ndarray:
         """Return a layer's values: float32 where they were quantised or rounded, else the dtype they came in.
 
         Parameters
@@ -201,6 +201,8 @@ class Entry:
             One of `layers`.
         window : tuple, optional
             Three slices or three (start, stop) pairs over (z, y, x), inside the grid; all channels are read.
+        n_threads : int
+            Threads that decode chunks; the workers of a loader are better off with one.
 
         Returns
         -------
@@ -223,7 +225,7 @@ class Entry:
         encoding = encoding_from_json(layer["encoding"])
         with _explained(self.path / file):
             checked = (self._index(layer), self.files[file]["chunks_crc32c"])
-            read_window(self.path / file, layer, encoding, *checked, window, out)
+            read_window(self.path / file, layer, encoding, *checked, window, out, n_threads)
         return out
 
     def stored(self, name: str):

@@ -142,14 +142,28 @@ def read_index(path: Path, size: int, n_chunks: int) -> np.ndarray:
     return np.frombuffer(tail[:-_CRC_BYTES], _INDEX_DTYPE).reshape(n_chunks, 2)
 
 
-def read_window(path: Path, layer: dict, encoding: Encoding, index: np.ndarray, checksums: str, window, out) -> None:
+def read_window(
+    path: Path, layer: dict, encoding: Encoding, index: np.ndarray, checksums: str, window, out, n_threads: int = 1
+) -> None:
     """Fill `out` with the decoded values of `window`, a slice with start and stop per axis."""
+    chunks = tuple(layer["chunks"])
+    per_axis = [range(w.start // c, math.ceil(w.stop / c)) for w, c in zip(window, chunks, strict=True)]
+    touched = list(itertools.product(*per_axis))
+    rest = (path, layer, encoding, index, checksums, window, out)
+    if n_threads == 1:
+        _read_chunks(touched, *rest)
+        return
+    with ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(lambda first: _read_chunks(touched[first::n_threads], *rest), range(n_threads)))
+
+
+def _read_chunks(touched, path, layer, encoding, index, checksums, window, out):
+    """Check and decode some of the chunks of a window into `out`."""
     chunks = tuple(layer["chunks"])
     n_chunks = grid_of_chunks(layer["shape"], chunks)
     decompressor, block = blosc.Blosc(), np.empty(chunks, layer["dtype"])
-    touched = [range(w.start // c, math.ceil(w.stop / c)) for w, c in zip(window, chunks, strict=True)]
     with open(path, "rb", buffering=0) as file:
-        for chunk in itertools.product(*touched):
+        for chunk in touched:
             number = int(np.ravel_multi_index(chunk, n_chunks))
             offset, size = (int(v) for v in index[number])
             data = _read_at(file, offset, size, path)

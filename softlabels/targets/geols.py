@@ -26,6 +26,8 @@ reading of Eq. 5 in which c runs over all classes.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
 from softlabels.errors import SeedError
@@ -41,7 +43,7 @@ def compute(inputs: TargetInputs, *, variant: str = "paper") -> tuple[np.ndarray
     is_present = inputs.masks.any(axis=(1, 2, 3))
     flags = inputs.absent_flags()
     if variant == "official":
-        values, means = official_map(inputs.distance, background=inputs.background)
+        values, means = official_map(inputs.distance, background=inputs.background, threads=inputs.threads)
         blank = [c for c in np.flatnonzero(is_present) if c != inputs.background and not values[c].any()]
         flags += [f"class '{inputs.class_names[c]}' present, but its map is 0 (no seed, or no distance)" for c in blank]
         return values, flags, {"mean_distance": means}
@@ -51,10 +53,10 @@ def compute(inputs: TargetInputs, *, variant: str = "paper") -> tuple[np.ndarray
                 f"class '{inputs.class_names[index]}': present, but none of its seeds can be reached; "
                 "set seeds.fallback to true, or widen prepare.domain"
             )
-    return paper_map(inputs.distance, inputs.masks), flags, {}
+    return paper_map(inputs.distance, inputs.masks, threads=inputs.threads), flags, {}
 
 
-def paper_map(distance: np.ndarray, masks: np.ndarray) -> np.ndarray:
+def paper_map(distance: np.ndarray, masks: np.ndarray, *, threads: int = 1) -> np.ndarray:
     """Return g of Eqs. 5-6: exp(-D) of each class, normalised to [0, 1] and divided by the sum over classes.
 
     Parameters
@@ -64,6 +66,8 @@ def paper_map(distance: np.ndarray, masks: np.ndarray) -> np.ndarray:
         class that is inf everywhere has weight 0. Not modified.
     masks : (C, D, H, W) bool array
         The hard label, taken where no class can be reached.
+    threads : int
+        Slabs handled at once; no effect on the result.
 
     Returns
     -------
@@ -91,15 +95,22 @@ def paper_map(distance: np.ndarray, masks: np.ndarray) -> np.ndarray:
     hard = masks.reshape(n_classes, -1)
     total = np.zeros(hard.shape, np.float32)
     largest = [[_largest_finite(one) for one in classes] for classes in flat]
-    for start in range(0, hard.shape[1], _SLAB):
+
+    def add_slab(start: int) -> None:
+        """Add up the modalities of one slab."""
         part = slice(start, start + _SLAB)
         for modality, maxima in zip(flat, largest, strict=True):
             total[:, part] += _paper_slab(modality[:, part], np.float32(maxima), hard[:, part])
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(add_slab, range(0, hard.shape[1], _SLAB)))
     total /= np.float32(len(flat))
     return total.reshape(n_classes, *shape)
 
 
-def official_map(distance: np.ndarray, *, background: int) -> tuple[np.ndarray, list[list[float | None]]]:
+def official_map(
+    distance: np.ndarray, *, background: int, threads: int = 1
+) -> tuple[np.ndarray, list[list[float | None]]]:
     """Return g as the authors' script makes it, and the mean distance of each modality and class.
 
     Parameters
@@ -108,6 +119,8 @@ def official_map(distance: np.ndarray, *, background: int) -> tuple[np.ndarray, 
         Their distance: GeodisTK's cost at lamb 1. The background's is not read. Not modified.
     background : int
         Index of the background class.
+    threads : int
+        Classes handled at once; no effect on the result.
 
     Returns
     -------
@@ -136,8 +149,10 @@ def official_map(distance: np.ndarray, *, background: int) -> tuple[np.ndarray, 
     for modality in distance:
         counted, means_here = [], [None] * n_classes
         blank = np.zeros(distance.shape[2:], np.float32)
-        for index in foreground:
-            one, means_here[index] = _scaled_exponential(modality[index])
+        with ThreadPoolExecutor(threads) as pool:
+            maps = list(pool.map(lambda index, classes=modality: _scaled_exponential(classes[index]), foreground))
+        for index, (one, mean) in zip(foreground, maps, strict=True):
+            means_here[index] = mean
             if one is not None:
                 counted.append(one)
                 total[index] += one

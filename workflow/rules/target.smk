@@ -12,7 +12,7 @@ rule target:
         node="target-[0-9a-f]{8}",
     conda:
         "../../envs/pipeline.yaml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=memory_mb,
         runtime=runtime_min,
