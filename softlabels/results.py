@@ -109,22 +109,47 @@ def read_reference(paths: Sequence[Path], grid: Grid) -> np.ndarray:
 def rank_candidates(prepare, targets: dict[str, TargetEntries], n_classes: int) -> tuple[dict, dict[str, str]]:
     """Return the blended targets of a case that a reference of n classes can judge, and why others are left out.
 
-    The hard label and plain label smoothing are always among the candidates.
+    The reference's classes are those of the first target that has n and that it could judge. Another target with the
+    same classes is brought into their order. The hard label and plain label smoothing are always among the candidates.
+
+    Returns
+    -------
+    candidates : dict
+        Name to (C, D, H, W) probabilities, in the order of the reference's classes.
+    left_out : dict
+        Target name to the reason.
     """
     labels = prepare.read("labels")
-    candidates, left_out = {}, {}
+    candidates, left_out, judged = {}, {}, None
     for name, target in targets.items():
         described = target.described
-        if len(described["classes"]) != n_classes or described["is_overlapping"]:
-            left_out[name] = f"{len(described['classes'])} classes, the reference has {n_classes} exclusive ones"
+        classes = described["classes"]
+        if len(classes) != n_classes or frozenset([0]) not in _values(classes):
+            left_out[name] = f"has {len(classes)} classes, the reference {n_classes} exclusive ones with the background"
         elif described["kind"] == "distance":
             left_out[name] = "a distance is no probability"
+        elif _values(classes) - _values(judged or classes):
+            left_out[name] = f"other classes than the reference, which is taken to be {_listed(judged)}"
         else:
-            masks = class_masks(labels, described["classes"])
-            candidates.setdefault("one-hot", blend(masks, rule="onehot"))
-            candidates.setdefault("label smoothing 0.1", blend(masks, rule="label_smoothing", epsilon=0.1))
+            masks = class_masks(labels, classes)
+            if judged is None:
+                judged = classes
+                candidates["one-hot"] = blend(masks, rule="onehot")
+                candidates["label smoothing 0.1"] = blend(masks, rule="label_smoothing", epsilon=0.1)
             stored = target.entry.read("target") if RULES[described["blend"]["rule"]][1] else None
-            candidates[name] = as_probability(blend(masks, stored, **described["blend"]), described["kind"])
+            soft_label = as_probability(blend(masks, stored, **described["blend"]), described["kind"])
+            position = {frozenset(one["values"]): i for i, one in enumerate(classes)}
+            candidates[name] = soft_label[[position[frozenset(one["values"])] for one in judged]]
     if not candidates:
         raise InputError(f"rank: no target can be judged: {left_out}. Give a map per class of a target")
     return candidates, left_out
+
+
+def _values(classes) -> set[frozenset]:
+    """Return what classes mean, whatever their names and order."""
+    return {frozenset(one["values"]) for one in classes}
+
+
+def _listed(classes) -> str:
+    """Return the names of classes in their order."""
+    return ", ".join(one["name"] for one in classes)

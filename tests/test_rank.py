@@ -1,12 +1,18 @@
 """Scores of soft labels against a soft truth: by hand, and with a winner that is known."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_cohort import SHAPES, make_cohort
 
 from softlabels.errors import InputError
+from softlabels.inspect import TargetEntries
 from softlabels.rank import as_probability, rank, write_plot, write_table
+from softlabels.results import rank_candidates
+from softlabels.store import Store
 
 
 def column(*voxels):
@@ -105,3 +111,33 @@ def test_table_and_plot_are_written(tmp_path):
     assert float(rows[1][3]) == pytest.approx(found[0].everywhere.brier, rel=1e-5)
     write_plot(found, tmp_path / "ranks.png")
     assert (tmp_path / "ranks.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.fixture
+def case(tmp_path):
+    """Return the prepare entry of a case, and its GeoLS target."""
+    index = json.loads(make_cohort(tmp_path, {"small": SHAPES["small"]}).read_text())
+    store, (one,) = Store(tmp_path / "store"), index["cases"]
+    geols = TargetEntries(index["targets"]["geols"], store.find(one["targets"]["geols"]["key"]))
+    return store.find(one["prepare"]["key"]), geols, TargetEntries(index["targets"]["onehot"])
+
+
+def with_classes(target, classes):
+    """Return a target with other classes."""
+    return TargetEntries({**target.described, "classes": classes}, target.entry)
+
+
+def test_targets_are_judged_in_the_order_of_the_reference(case):
+    prepare, geols, onehot = case
+    turned = onehot.described["classes"][::-1]
+    found, left_out = rank_candidates(prepare, {"geols": geols, "turned": with_classes(onehot, turned)}, 3)
+    np.testing.assert_array_equal(found["turned"], found["one-hot"])
+    assert left_out == {} and list(found) == ["one-hot", "label smoothing 0.1", "geols", "turned"]
+
+
+def test_a_target_of_other_classes_is_left_out_and_not_compared(case):
+    prepare, geols, onehot = case
+    first, organ, tumour = onehot.described["classes"]
+    other = with_classes(onehot, [first, {**organ, "values": [1, 2]}, {**tumour, "values": [4]}])
+    found, left_out = rank_candidates(prepare, {"geols": geols, "other": other}, 3)
+    assert "other" not in found and "background, organ, tumour" in left_out["other"]

@@ -44,7 +44,7 @@ def rank(
 ) -> None:
     """Rank a case's targets by their closeness to probability maps or the mean of raters.
 
-    The maps are those of the target's classes in their order; the background's may be left out.
+    The maps are those of the first target's classes in their order; the background's may be left out.
     """
     import softlabels.rank
     from softlabels.results import case_entries, rank_candidates, read_reference
