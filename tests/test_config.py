@@ -154,3 +154,20 @@ def test_what_the_rules_pass_on_is_the_same_configuration():
     for raw in (MINIMAL, MINIMAL | {"targets": {"g": {"method": "geols", "seeds": seeds}, "s": {"method": "sing"}}}):
         config = parse_config(raw)
         assert parse_config(config.model_dump(mode="json", exclude_defaults=True)) == config
+
+
+def test_exclusive_classes_of_a_target_must_have_a_place_for_every_voxel():
+    labels = {"background": 0, "core": 1, "edema": 2, "ring": 4, "ignore": 5}
+
+    def parse(method, own):
+        return parse_config(MINIMAL | {"labels": labels, "targets": {"t": {"method": method, "labels": own}}})
+
+    edema = {"background": 0, "edema": 2}
+    for method in ("geols", "onehot", "gaussian", "label_smoothing"):
+        with pytest.raises(ConfigError, match=r"targets.t: labels: integers \[1, 4\] are in no class.*rest: \[1, 4\]"):
+            parse(method, edema)
+        parse(method, edema | {"rest": [1, 4]})
+    # One structure against all else, and regions: what is in none of them is outside.
+    parse("sing", edema)
+    parse("level_set", edema)
+    parse("svls", {"background": 0, "whole": [1, 2], "core": [1]})

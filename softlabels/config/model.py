@@ -196,16 +196,27 @@ def _target_faults(target: Target, label_set: LabelSet, sections: dict) -> list[
             "Give the target its own 'labels' with one class per integer"
         )
     if target.labels and sections.get("labels"):
-        declared = LabelSet.parse(sections["labels"]).values if not grammar_faults(sections["labels"]) else ()
-        unknown = sorted(set(label_set.values) - set(declared))
-        if declared and unknown:
-            faults.append(f"labels: integers {unknown} are not among the top-level labels. Declare them there too")
+        faults += _own_label_faults(label_set, sections["labels"], method.kind)
     if isinstance(target, GeodesicTarget):
         faults += _engine_faults(target, sections)
     if target.method == "level_set" and target.truncate and target.variant != "official":
         faults.append("truncate: only variant official cuts distances to integers. Remove it, or set variant: official")
     if target.method == "svls" and target.kernel_size % 2 == 0:
         faults.append(f"kernel_size: got {target.kernel_size}, expected an odd number")
+    return faults
+
+
+def _own_label_faults(own: LabelSet, top_labels: dict, kind: str) -> list[str]:
+    """Return what a target's own classes have too many and too few of."""
+    if grammar_faults(top_labels):
+        return []
+    top, faults = LabelSet.parse(top_labels), []
+    if unknown := sorted(set(own.values) - set(top.values)):
+        faults.append(f"labels: integers {unknown} are not among the top-level labels. Declare them there too")
+    # A voxel of no class would have zeros for a distribution. A region or a signed map is one against the rest.
+    missing = sorted(set(top.values) - set(own.values) - {top.ignore})
+    if missing and kind == "probability" and not own.is_overlapping:
+        faults.append(f"labels: integers {missing} are in no class. Give them one, such as 'rest: {missing}'")
     return faults
 
 

@@ -23,7 +23,7 @@ class Target(Section):
     seed_defaults: ClassVar[dict[str, Section]] = {}
 
     labels: dict[str, int | list[int]] | None = Field(
-        None, description="this target's own classes, in the grammar of the top-level labels"
+        None, description="this target's own classes of the same integers, in the grammar of the top-level labels"
     )
     precision: Literal["uint8", "uint16"] = Field(
         "uint8", description="of a stored map with bounds: error at most 1/510 or 1/131070 of its range"
