@@ -66,6 +66,8 @@ RATES = {
 SPREAD, MEASURED_SPREAD = 3.0, 1.5
 #: What every result takes, however small: reading, publishing, the first call of compiled code.
 START_SECONDS = 0.4
+#: Work that makes a job worth its start, and the most cases that may share one.
+JOB_SECONDS, MOST_CASES_PER_JOB = 30, 64
 #: CPUs of a job, as the rules ask.
 THREADS = 2
 #: Two Snakemakes and one Python with its compiled code, whatever the case.
@@ -223,6 +225,25 @@ def plan_rows(
             }
         )
     return rows
+
+
+def suggested_cases_per_job(plan: Plan, cases: list[Case], rates: dict[str, Rate] | None = None) -> int:
+    """Return how many cases should share a job: enough for `JOB_SECONDS` of work, at most a quarter of the cohort.
+
+    A job takes a second to start on one machine and several on a cluster, whatever it does then; and beyond some
+    thousand jobs Snakemake takes minutes to plan them.
+
+    Parameters
+    ----------
+    plan, cases, rates
+        As in `estimate_job`; a sample of the cases is looked at.
+    """
+    sample = cases[:: max(1, len(cases) // 20)]
+    costs = [estimate_job(plan, node_id, case, rates) for node_id in plan.nodes for case in sample]
+    if not costs:
+        return 1
+    enough = math.ceil(JOB_SECONDS * len(costs) / total(costs).seconds)
+    return max(1, min(enough, len(cases) // 4, MOST_CASES_PER_JOB))
 
 
 def time_limit_min(seconds: float) -> int:

@@ -1,5 +1,9 @@
 """What a plan says: it follows voxels, classes and channels, and learns from what was run."""
 
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import made_data
@@ -8,8 +12,16 @@ import pytest
 
 from softlabels import estimate
 from softlabels.cases import Case
-from softlabels.config import parse_config
-from softlabels.estimate import estimate_job, measured_rates, n_maps, peak_memory, plan_rows, prepared_voxels
+from softlabels.config import load_config, parse_config
+from softlabels.estimate import (
+    estimate_job,
+    measured_rates,
+    n_maps,
+    peak_memory,
+    plan_rows,
+    prepared_voxels,
+    suggested_cases_per_job,
+)
 from softlabels.plan import make_plan
 from softlabels.receipts import Receipt
 
@@ -100,6 +112,35 @@ def test_plan_counts_done_hits_and_the_rest(case):
     assert [(row["done"], row["hits"], row["to_do"]) for row in rows] == [(2, 1, 1), (1, 0, 3)]
     one = estimate_job(plan, target, cases[0])
     assert rows[1]["seconds"] == pytest.approx(3 * one.seconds) and rows[1]["memory_mb"] == one.memory_mb
+
+
+def test_short_jobs_are_to_be_shared_and_long_ones_not(case, monkeypatch):
+    plan = plan_of()
+    cases = [Case(f"case{i}", case.images, case.label) for i in range(200)]
+    assert [suggested_cases_per_job(plan, cases[:n]) for n in (0, 3, 8, 40, 200)] == [1, 1, 2, 10, 50]
+    most = suggested_cases_per_job(plan, cases * 50)
+    assert most == estimate.MOST_CASES_PER_JOB
+    seconds = [estimate_job(plan, node_id, case).seconds for node_id in plan.nodes]
+    monkeypatch.setattr(estimate, "JOB_SECONDS", 10 * np.mean(seconds))
+    assert suggested_cases_per_job(plan, cases) == 10
+    monkeypatch.setattr(estimate, "prepared_voxels", lambda plan, case: 2_000_000_000)
+    assert suggested_cases_per_job(plan, cases) == 1
+
+
+def test_init_lets_short_jobs_share_a_process(case, tmp_path):
+    data, project = tmp_path / "data", tmp_path / "project"
+    for folder, source, tail in (("imagesTr", case.images[0], "_0000"), ("labelsTr", case.label, "")):
+        (data / folder).mkdir(parents=True)
+        for i in range(12):
+            shutil.copy(source, data / folder / f"case{i}{tail}.nii.gz")
+    content = {"channel_names": {"0": "T1"}, "labels": {"background": 0, "necrosis": 1, "edema": 2}}
+    (data / "dataset.json").write_text(json.dumps(content | {"numTraining": 12, "file_ending": ".nii.gz"}))
+    command = [sys.executable, "-m", "softlabels"]
+    subprocess.run([*command, "init", project, "--nnunet", data], check=True, capture_output=True)
+    assert load_config(project / "config.yaml").batch_size == 3
+    (project / "config.yaml").write_text((project / "config.yaml").read_text().replace("cases_per_job: 3", ""))
+    said = subprocess.run([*command, "plan"], cwd=project, check=True, capture_output=True, text=True).stdout
+    assert "set cases_per_job: 3 in config.yaml" in said
 
 
 def test_hits_are_found_from_the_bytes_of_the_files_alone(tmp_path, monkeypatch):

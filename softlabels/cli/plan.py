@@ -26,7 +26,7 @@ def plan(
     from rich.table import Table
 
     from softlabels.batches import make_units
-    from softlabels.estimate import duration, measured_rates, plan_rows
+    from softlabels.estimate import duration, measured_rates, plan_rows, suggested_cases_per_job
     from softlabels.status import read_receipts
 
     project = Project.load(config)
@@ -44,6 +44,12 @@ def plan(
     units = make_units(list(case_of), project.config.batch_size)
     for line in _summary(project, rows, len(units), set(rates)):
         print(line)
+    suggested = suggested_cases_per_job(project.plan, project.cases, rates)
+    if suggested >= 2 * project.config.batch_size:
+        print(
+            f"most of these jobs take little longer than their start: set cases_per_job: {suggested} in {config}, "
+            "and as many cases share one"
+        )
 
 
 def _hits(project: Project) -> set[tuple[str, str]]:

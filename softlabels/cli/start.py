@@ -25,8 +25,13 @@ def init(
     gpu_partition: Annotated[str | None, typer.Option(help="with --profile slurm: where GPU jobs run")] = None,
 ) -> None:
     """Begin a project: write config.yaml and cases.tsv, from a data set if one is named."""
+    import yaml
+
     from softlabels.cases import write_sheet
+    from softlabels.config import parse_config
     from softlabels.config.template import config_template
+    from softlabels.estimate import suggested_cases_per_job
+    from softlabels.plan import make_plan
 
     if profile:
         from softlabels.profiles import install_profile
@@ -49,7 +54,11 @@ def init(
         if path.exists():
             raise InputError(f"{path}: exists already. Choose another folder, or delete it first")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(config_template(list(channels), labels))
+    text = config_template(list(channels), labels)
+    if cases:
+        plan = make_plan(parse_config(yaml.safe_load(text)))
+        text = config_template(list(channels), labels, suggested_cases_per_job(plan, cases))
+    (folder / "config.yaml").write_text(text)
     write_sheet(cases, folder / "cases.tsv", channels)
     print(f"{folder}: config.yaml and cases.tsv written, {len(cases)} cases. Next: softlabels check, then snakemake")
 

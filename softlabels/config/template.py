@@ -34,6 +34,8 @@ targets:
 $targets
 device: cpu                   # cpu | cuda: the results are the same, bit for bit
 engine: softlabels            # fastgeodis | geodistk only for parity with published results
+# Cases that share a process, because starting one takes a second and more; `softlabels plan` says what suits yours.
+${off}cases_per_job: $cases_per_job
 """)
 
 _GEOLS = """\
@@ -51,10 +53,11 @@ _SING = """\
 """
 
 
-def config_template(channels: list[str], labels: dict[str, int | list[int]]) -> str:
+def config_template(channels: list[str], labels: dict[str, int | list[int]], cases_per_job: int = 1) -> str:
     """Return a config.yaml for the channels and labels of a data set.
 
-    GeoLS needs exclusive classes, so overlapping regions begin with SiNG alone.
+    GeoLS needs exclusive classes, so overlapping regions begin with SiNG alone. One case per job is the default, so it
+    is only mentioned.
 
     Examples
     --------
@@ -63,4 +66,10 @@ def config_template(channels: list[str], labels: dict[str, int | list[int]]) -> 
     """
     shown = "\n".join(f"  {name}: {value}" for name, value in labels.items())
     targets = _SING if LabelSet.parse(labels).is_overlapping else _GEOLS + _SING
-    return _TEMPLATE.substitute(channels=", ".join(channels), labels=shown, targets=targets)
+    return _TEMPLATE.substitute(
+        channels=", ".join(channels),
+        labels=shown,
+        targets=targets,
+        cases_per_job=cases_per_job,
+        off="# " if cases_per_job == 1 else "",
+    )
