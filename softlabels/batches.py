@@ -23,6 +23,9 @@ FOLDER = "batches"
 #: The last line of a batch's log, unless the batch was killed.
 SUMMARY = "batch is through: %d cases done, %d failed, %d failed at an earlier stage"
 
+#: The last line of a job's log that was told to end.
+ENDED = "ended by SIGTERM (time limit, scancel or a lost node); nothing was published. Run snakemake again"
+
 #: Unless the configuration says otherwise: starting CUDA takes longer than a case's distances.
 DEFAULT_SIZES = {"cpu": 1, "cuda": 16}
 

@@ -42,6 +42,26 @@ def release_stale_lock(folder: Path) -> bool:
     return bool(left_over)
 
 
+def is_controlled(folder: Path) -> bool | None:
+    """Return whether the Snakemake of this project lives; None if it never ran or nobody can tell.
+
+    Parameters
+    ----------
+    folder : Path
+        Snakemake's own folder, `.snakemake` in the working directory.
+    """
+    try:
+        with open(folder / "softlabels.controller") as owner:
+            if owner.read() != platform.node():
+                return None
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
+
+
 def _remove_left_over(locks: Path, owner) -> list[Path]:
     """Remove Snakemake's locks if the last owner was on this host; return them."""
     found, here = list(locks.glob("*.lock")), platform.node()

@@ -1,4 +1,4 @@
-"""What of a project waits or runs on a Slurm cluster now."""
+"""What of a project waits or runs on a Slurm cluster now, and why Slurm ended a job."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ _COMMENT = re.compile(r"rule_\w+?_wildcards_(?P<unit>.+)_(?P<node>\w+-[0-9a-f]{8
 PATIENT = frozenset(
     {"None", "Resources", "Priority", "BeginTime", "Dependency", "Prolog", "Cleaning", "JobArrayTaskLimit"}
 )
+#: How Slurm says in a job's output that it ended the job.
+_ENDED = re.compile(r"^slurmstepd\S*: error: (?:\*+ )?(.+?)(?: \*+)?$", re.MULTILINE)
+_REASON = re.compile(r"memory|oom|DUE TO", re.IGNORECASE)
 _RUNNING = frozenset({"RUNNING", "COMPLETING", "CONFIGURING", "COMPLETED", "SUSPENDED"})
 
 
@@ -55,3 +58,27 @@ def parse_queue(text: str, folder: Path) -> dict[tuple[str, str], str]:
             unit = re.sub(r"^batches_(\d{5})$", r"batches/\1", match["unit"])
             found[unit, match["node"]] = reason if state == "PENDING" else state
     return found
+
+
+def last_words(logs: Path, unit: str, node: str) -> str | None:
+    """Return what Slurm says of the end of the last job of a (unit, node id), or None if it says nothing.
+
+    Read from Slurm's own log of that job, which the profile keeps of failed jobs in logs/slurm.
+    """
+    found = logs.glob(f"slurm/rule_*/{unit.replace('/', '_')}_{node}/*.log")
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return None if newest is None else why_ended(newest.read_text(errors="replace"))
+
+
+def why_ended(text: str) -> str | None:
+    r"""Return the line of a job's output in which Slurm says best why it ended the job, or None.
+
+    Examples
+    --------
+    >>> why_ended("slurmstepd-n7: error: *** JOB 3 ON n7 CANCELLED AT 2026-11-21T13:48:17 DUE TO TIME LIMIT ***")
+    'JOB 3 ON n7 CANCELLED AT 2026-11-21T13:48:17 DUE TO TIME LIMIT'
+    >>> why_ended("slurmstepd: error: JOB 6 CANCELLED\nslurmstepd: error: Exceeded job memory limit\n")
+    'Exceeded job memory limit'
+    """
+    said = _ENDED.findall(text)
+    return next((line for line in said if _REASON.search(line)), said[-1] if said else None)

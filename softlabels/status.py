@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from softlabels.batches import FOLDER, SUMMARY
+from softlabels.batches import ENDED, FOLDER, SUMMARY
 from softlabels.cases import Case
 from softlabels.errors import FormatError, InputError
 from softlabels.plan import Plan
+from softlabels.queue import last_words
 from softlabels.receipts import Receipt
 from softlabels.store import Store
 
@@ -119,16 +120,20 @@ def failures(
                 found += [Failure(m["case"], m["node"], m["why"], str(log)) for m in of_cases]
                 if BATCH_IS_THROUGH in text:
                     continue
-            found.append(Failure(unit, node, _why(text), str(log)))
+            found.append(Failure(unit, node, _why(text, lambda u=unit, n=node: last_words(logs, u, n)), str(log)))
     return found
 
 
-def _why(text: str) -> str:
-    """Return the line of a log that says why a job ended."""
+def _why(text: str, ask_slurm: Callable[[], str | None]) -> str:
+    """Return the line of a log that says why a job ended, or what Slurm says if the job was ended from outside."""
     lines = [line for line in text.splitlines() if line.strip()]
-    said = [line for line in lines if _FAULT.match(line)]
+    said = [line.removeprefix("softlabels: ") for line in lines if _FAULT.match(line)]
+    if said and said[-1] != ENDED:
+        return said[-1]
+    if reason := ask_slurm():
+        return f"ended by Slurm: {reason}"
     if said:
-        return said[-1].removeprefix("softlabels: ")
+        return said[-1]
     return f"still running here, or killed (memory, time limit, node); last said: {lines[-1] if lines else 'nothing'}"
 
 

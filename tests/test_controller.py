@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from softlabels import controller
-from softlabels.controller import release_stale_lock
+from softlabels.controller import is_controlled, release_stale_lock
 
 HOLD = """
 import sys, time
@@ -53,6 +53,15 @@ def test_lock_of_a_killed_controller_is_removed(tmp_path, living):
     living.send_signal(signal.SIGKILL)
     living.wait()
     assert release_stale_lock(tmp_path) and locks(tmp_path) == []
+
+
+def test_life_of_a_controller_is_seen_without_touching_it(tmp_path, living, monkeypatch):
+    assert is_controlled(tmp_path) is True and len(locks(tmp_path)) == 1
+    living.kill()
+    living.wait()
+    assert is_controlled(tmp_path) is False and len(locks(tmp_path)) == 1
+    monkeypatch.setattr("platform.node", lambda: "another-login-node")
+    assert is_controlled(tmp_path) is None and is_controlled(tmp_path / "never") is None
 
 
 def test_lock_from_another_host_stays(tmp_path, living, monkeypatch):

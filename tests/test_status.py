@@ -5,7 +5,7 @@ import os
 import made_data
 import pytest
 
-from softlabels.batches import SUMMARY
+from softlabels.batches import ENDED, SUMMARY
 from softlabels.cases import Case
 from softlabels.config import parse_config
 from softlabels.plan import make_plan
@@ -75,6 +75,24 @@ def test_job_that_says_nothing_of_its_end_is_running_or_was_killed(tmp_path):
     assert "killed" in found.why and "1 of 4 distance maps" in found.why
 
 
+@pytest.mark.parametrize("said", ["10:00 a: 1 of 4 distance maps done\n", f"softlabels: {ENDED}\n", ""])
+def test_job_that_slurm_ended_is_shown_with_what_slurm_says_of_the_last_try(tmp_path, said):
+    leave_log(tmp_path, "batches/00000", DISTANCE, said)
+    of_slurm = tmp_path / "slurm" / "rule_distance_cuda" / f"batches_00000_{DISTANCE}"
+    of_slurm.mkdir(parents=True)
+    for name, at, line in [("7", 2000, "*** JOB 7 ON n1 CANCELLED AT 12:00 DUE TO TIME LIMIT ***"), ("6", 1000, "oom")]:
+        (of_slurm / f"{name}.log").write_text(f"Building DAG\nslurmstepd: error: {line}\n")
+        os.utime(of_slurm / f"{name}.log", (at, at))
+    (found,) = failures(PLAN, set(), tmp_path)
+    assert found.why == "ended by Slurm: JOB 7 ON n1 CANCELLED AT 12:00 DUE TO TIME LIMIT"
+
+
+def test_own_reason_of_a_job_counts_more_than_what_slurm_said_of_an_earlier_try(tmp_path):
+    leave_log(tmp_path, "a", DISTANCE, "softlabels: device 'cuda': no CUDA driver answers\n")
+    leave_log(tmp_path, "slurm/rule_distance", f"a_{DISTANCE}/3", "slurmstepd: error: Exceeded job memory limit\n")
+    assert failures(PLAN, set(), tmp_path)[0].why == "device 'cuda': no CUDA driver answers"
+
+
 def test_job_in_the_queue_is_no_failure(tmp_path):
     leave_log(tmp_path, "a", DISTANCE, "softlabels: failed the first time")
     assert failures(PLAN, set(), tmp_path, lambda unit, node: (unit, node) == ("a", DISTANCE)) == []
@@ -127,3 +145,55 @@ def test_results_of_an_earlier_day_do_not_slow_the_pace(tmp_path):
     done = set(read_receipts(PLAN, CASES, tmp_path))
     times = receipt_times(done, tmp_path)
     assert seconds_left(PLAN, CASES, times, dict.fromkeys(PLAN.nodes, 1.0)) == pytest.approx(12 * 10)
+
+
+def cohort_of_batches(folder):
+    """A project of 5 cases in batches of 2: the second runs, the last waits, prepare is done but for case1."""
+    made_data.write_cohort(folder, n_cases=5, cases_per_job=2, targets={"geols": {"method": "geols"}})
+    results, logs = folder / "results", folder / "logs"
+    plan = make_plan(parse_config(made_data.CONFIG | {"targets": {"geols": {"method": "geols"}}}))
+    prepare, seeds, *_ = plan.nodes
+    for number in (0, 2, 3, 4):
+        leave(results, f"case{number}", prepare, at=1000 + number)
+    leave(results, "case0", seeds, at=1010)
+    leave(results, "case2", seeds, at=1011)
+    leave_log(logs, "batches/00000", prepare, f"case1 {prepare} failed: InputError: bad\n{SUMMARY % (1, 1, 0)}\n")
+    return {("batches/00001", seeds): "RUNNING", ("batches/00002", seeds): "Priority"}
+
+
+def test_command_counts_cases_that_run_wait_and_failed(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from softlabels.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    queued = cohort_of_batches(tmp_path)
+    monkeypatch.setattr("softlabels.queue.queued_jobs", lambda folder: queued)
+    said = CliRunner().invoke(app, ["status"]).output
+    head = [cell.strip() for cell in next(line for line in said.splitlines() if "node" in line).split("┃")]
+    rows = [[cell.strip() for cell in line.split("│")] for line in said.splitlines() if line.startswith("│")]
+    shown = {
+        row[1].split("-")[0]: {name: row[head.index(name)] for name in ("done", "running", "waiting", "failed")}
+        for row in rows
+    }
+    assert shown["prepare"] == {"done": "4/5", "running": "0", "waiting": "0", "failed": "1"}
+    assert shown["seeds"] == {"done": "2/5", "running": "1", "waiting": "1", "failed": "0"}
+    assert "failed: case1 prepare-" in said and "nothing runs" not in said
+    assert "failed" not in CliRunner().invoke(app, ["status", "--logs", "none"]).output.splitlines()[2]
+
+
+def test_command_says_when_nothing_runs_although_something_is_left(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from softlabels import controller
+    from softlabels.cli import app
+
+    monkeypatch.chdir(tmp_path)
+    cohort_of_batches(tmp_path)
+    monkeypatch.setattr("softlabels.queue.queued_jobs", lambda folder: {})
+    assert "nothing runs" not in CliRunner().invoke(app, ["status"]).output
+    controller.release_stale_lock(tmp_path / ".snakemake")
+    assert "nothing runs" not in CliRunner().invoke(app, ["status"]).output
+    controller._held.pop().close()
+    assert "14 results are left and nothing runs: the same snakemake" in CliRunner().invoke(app, ["status"]).output

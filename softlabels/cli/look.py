@@ -21,45 +21,57 @@ def status(
     """Show what is done, computed or reused, what runs and what failed, and when it will end; works while jobs run."""
     from rich.console import Console
 
+    from softlabels.controller import is_controlled
     from softlabels.queue import PATIENT, is_running, queued_jobs
     from softlabels.status import failures, read_receipts
 
     project = Project.load(config)
     receipts = read_receipts(project.plan, project.cases, project.results)
     queued = queued_jobs(Path.cwd())
-    Console().print(_status_table(project, receipts, queued))
+    failed = failures(project.plan, set(receipts), logs, lambda unit, node: (unit, node) in queued)
+    Console().print(_status_table(project, receipts, queued, failed))
     for reason, n_jobs in Counter(queued.values()).items():
         if not is_running(reason) and reason not in PATIENT:
             print(f"{n_jobs} jobs wait for {reason}: they may never start. docs/cluster.md says what to change")
-    failed = failures(project.plan, set(receipts), logs, lambda unit, node: (unit, node) in queued)
     for one in failed[:limit]:
         print(f"failed: {one.case} {one.node}: {one.why} (log: {one.log})")
     if len(failed) > limit:
         print(f"... and {len(failed) - limit} more failures; --limit {len(failed)} lists them all")
     for line in _pace(project, receipts):
         print(line)
+    n_left = len(project.cases) * len(project.plan.nodes) - len(receipts)
+    if n_left and not queued and is_controlled(Path(".snakemake")) is False:
+        print(f"{n_left} results are left and nothing runs: the same snakemake command goes on where it stopped")
 
 
-def _status_table(project: Project, receipts: dict, queued: dict):
-    """Return the table of nodes with their counts."""
+def _status_table(project: Project, receipts: dict, queued: dict, failed: list):
+    """Return the table of nodes with their counts of cases."""
     from rich.table import Table
 
+    from softlabels.batches import make_units
     from softlabels.estimate import duration
     from softlabels.queue import is_running
     from softlabels.status import summarise
 
-    columns = ["node", "for", "done", "running", "waiting", "computed", "reused", "flagged", "work"]
-    shown = [name for name in columns if queued or name not in ("running", "waiting")]
-    table = Table(
-        *shown, title=f"{len(project.cases)} cases", caption="running and waiting: Slurm jobs" if queued else None
-    )
+    units = make_units([case.id for case in project.cases], project.config.batch_size)
+
+    def n_open(node: str, names) -> int:
+        """Return how many cases of these units, or of these cases, have no result of a node."""
+        return sum((case, node) not in receipts for name in names for case in units.get(name, [name]))
+
+    columns = ["node", "for", "done", "running", "waiting", "failed", "computed", "reused", "flagged", "work"]
+    hidden = {"running": not queued, "waiting": not queued, "failed": not failed}
+    shown = [name for name in columns if not hidden.get(name)]
+    table = Table(*shown, title=f"{len(project.cases)} cases")
     for row in summarise(project.plan, project.cases, receipts):
-        states = [state for (_, node), state in queued.items() if node == row["node"]]
+        node = row["node"]
+        states = {unit: is_running(state) for (unit, of), state in queued.items() if of == node}
         cells = row | {
             "for": ", ".join(row["targets"]),
             "done": f"{row['done']}/{row['of']}",
-            "running": sum(map(is_running, states)),
-            "waiting": len(states) - sum(map(is_running, states)),
+            "running": n_open(node, [unit for unit, runs in states.items() if runs]),
+            "waiting": n_open(node, [unit for unit, runs in states.items() if not runs]),
+            "failed": n_open(node, {one.case for one in failed if one.node == node}),
             "work": duration(row["seconds"]),
         }
         table.add_row(*(str(cells[name]) for name in shown))

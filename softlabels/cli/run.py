@@ -14,8 +14,6 @@ import typer
 
 from softlabels.cli.project import DEFAULT_CONFIG, ConfigJson, ConfigPath, Project, app
 
-ENDED = "softlabels: ended by SIGTERM (time limit, scancel or a lost node); nothing was published. Run snakemake again"
-
 
 @app.command(hidden=True)
 def stage(
@@ -28,14 +26,14 @@ def stage(
     threads: Annotated[int | None, typer.Option()] = None,
 ) -> None:
     """Run one job: one node for a case or a batch of cases. The rules call this."""
-    from softlabels.batches import run_batch
+    from softlabels.batches import ENDED, run_batch
     from softlabels.node import Node
     from softlabels.stages import Job, run_job
     from softlabels.store import Store
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     # Ends like an exception does, so that what was being written is removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(f"softlabels: {ENDED}"))
     if threads:
         # ITK would take every core of the machine, also those of other jobs.
         os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(threads))
