@@ -6,7 +6,6 @@ for; beside it every case leaves its own receipt, as it does when it runs alone.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Callable, Sequence
@@ -74,18 +73,22 @@ class BatchReceipt:
 
     def write(self, path: Path) -> None:
         """Write the receipt in one step: a reader sees the whole file or none."""
+        from softlabels.store.format import sealed_json
+
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        temporary.write_bytes(sealed_json(asdict(self)))
         os.replace(temporary, path)
 
     @classmethod
     def read(cls, path: Path) -> BatchReceipt:
         """Return the receipt in a file, or raise FormatError with the remedy."""
+        from softlabels.store.format import unsealed_json
+
         try:
-            return cls(**json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
-            raise FormatError(f"receipt {path}: damaged ({error}). Delete it and run snakemake again") from None
+            return cls(**unsealed_json(path.read_bytes(), path))
+        except (FormatError, TypeError):
+            raise FormatError(f"receipt {path}: damaged. Run 'softlabels verify --discard', then snakemake") from None
 
 
 def run_batch(jobs: Sequence, receipt_path: Path, run: Callable) -> BatchReceipt:

@@ -18,13 +18,15 @@ from softlabels.store.read import Entry, open_entry
 _BLOCK = 2
 
 
-def open_cohort(index) -> Cohort:
+def open_cohort(index, *, store=None) -> Cohort:
     """Return the cases of an index as dask arrays; nothing but the index is read before something is computed.
 
     Parameters
     ----------
     index : path
         index.json, as the pipeline wrote it.
+    store : path, optional
+        Where the store lies now; by default where it lay when the index was written, seen from the index.
 
     Returns
     -------
@@ -33,7 +35,7 @@ def open_cohort(index) -> Cohort:
     Raises
     ------
     FormatError
-        If the file is missing or no index.
+        If the file is missing, no index, or changed since it was written.
 
     Examples
     --------
@@ -44,7 +46,7 @@ def open_cohort(index) -> Cohort:
     """
     path = Path(index)
     content = read_index(path)
-    return Cohort(path.parent / content["store"], content)
+    return Cohort(path.parent / content["store"] if store is None else Path(store), content)
 
 
 class Cohort:

@@ -10,6 +10,7 @@ from softlabels.config import Config
 from softlabels.errors import FormatError, InputError
 from softlabels.plan import Plan
 from softlabels.receipts import Receipt
+from softlabels.store.format import sealed_json
 from softlabels.targets import METHODS
 
 INDEX_VERSION = 1
@@ -56,6 +57,14 @@ def build_index(config: Config, plan: Plan, cases: list[Case], folder: Path, *, 
         "missing": missing,
         "cases": found,
     }
+
+
+def write_index(content: dict, path: Path) -> None:
+    """Write an index in one step, with a seal over its content: a reader sees the whole file or an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(sealed_json(content))
+    os.replace(temporary, path)
 
 
 def _case_entry(case: Case, plan: Plan, results: Path) -> dict:

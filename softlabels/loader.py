@@ -63,6 +63,8 @@ class SoftLabelDataset(Dataset):
     patch_size : tuple of 3 ints, or of 2
         (z, y, x) in voxels. Two sizes (y, x) give 2D samples without the z axis, slices of a 3D volume or the image of
         a (1, H, W) one. A volume smaller than the patch lies in its middle. Not for mode "whole".
+    store : path, optional
+        Where the store lies now; by default where it lay when the index was written, seen from the index.
     split : str, optional
         Only the cases of this split; by default all.
     patches_per_case : int
@@ -104,6 +106,7 @@ class SoftLabelDataset(Dataset):
         index,
         *,
         target: str,
+        store=None,
         mode: str = "random",
         patch_size=None,
         split: str | None = None,
@@ -138,7 +141,7 @@ class SoftLabelDataset(Dataset):
         self.patches_per_case, self.foreground_fraction = patches_per_case, foreground_fraction
         self.foreground = _foreground_values(self.classes, foreground_classes)
         self.is_2d, self.patch_size = _checked_patch(mode, patch_size)
-        self._store_path = Path(index).parent / content["store"]
+        self._store_path = Path(store) if store is not None else Path(index).parent / content["store"]
         self._cases = _cases_of_split(content["cases"], split, index)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._open, self._tables = {}, {}

@@ -10,6 +10,7 @@ import numpy as np
 
 from softlabels.errors import FormatError, StoreError
 from softlabels.patches import ForegroundTable
+from softlabels.store.format import unsealed_json
 from softlabels.store.read import open_entry
 
 INDEX_FORMAT, INDEX_VERSION = "softlabels-index", 1
@@ -18,7 +19,8 @@ INDEX_FORMAT, INDEX_VERSION = "softlabels-index", 1
 def read_index(path: Path) -> dict:
     """Return the content of index.json; FormatError with the remedy if it is missing, damaged or of another version."""
     try:
-        content = json.loads(path.read_text())
+        raw = path.read_bytes()
+        content = json.loads(raw)
     except FileNotFoundError:
         raise FormatError(f"index {path}: no such file. Run snakemake, which writes it last") from None
     except ValueError as error:
@@ -29,7 +31,13 @@ def read_index(path: Path) -> dict:
             f"index {path}: got {found}, expected {(INDEX_FORMAT, INDEX_VERSION)}. "
             "Write it again with this version of softlabels"
         )
-    return content
+    try:
+        return unsealed_json(raw, path)
+    except FormatError:
+        raise FormatError(
+            f"index {path}: changed since it was written (its seal does not fit). Delete it and run snakemake again; "
+            "what a run can vary, such as alpha or the store's place, is an argument of the data set"
+        ) from None
 
 
 class OpenCase:
@@ -92,7 +100,7 @@ class OpenCase:
             entry = open_entry(store_path, key, address["manifest"])
             if entry is None:
                 raise FormatError(
-                    f"it is not in store {store_path}. Run snakemake again, or point the index at its store"
+                    f"it is not in store {store_path}. Run snakemake again, or say where the store is (store=...)"
                 )
         return entry
 

@@ -6,11 +6,14 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from softlabels.batches import forget_cases
+from softlabels.batches import FOLDER, BatchReceipt, forget_cases
 from softlabels.errors import FormatError
+from softlabels.reader import read_index
 from softlabels.store.format import sealed_json, unsealed_json
 
 RECEIPT_VERSION = 1
+#: Where receipts of cases lie in the results folder, those of batches in the folder of batches, and the index.
+_RECEIPTS, _INDEX = "*/*-*.json", "index.json"
 
 
 @dataclass(frozen=True)
@@ -81,20 +84,25 @@ def link_entry(receipt_path: Path, target: Path) -> None:
 
 
 def damaged_receipts(results: Path) -> dict[Path, str]:
-    """Return the receipts that cannot be read, each with the message."""
+    """Return the receipts of cases and batches, and the index, that cannot be read, each with the message."""
     found = {}
-    for path in sorted(results.glob("*/*-*.json")):
-        try:
-            Receipt.read(path)
-        except FormatError as error:
-            found[path] = str(error)
+    for pattern, read in (
+        (_RECEIPTS, Receipt.read),
+        (f"{FOLDER}/{_RECEIPTS}", BatchReceipt.read),
+        (_INDEX, read_index),
+    ):
+        for path in sorted(results.glob(pattern)):
+            try:
+                read(path)
+            except FormatError as error:
+                found[path] = str(error)
     return found
 
 
 def absent_keys(results: Path, store) -> set[str]:
     """Return the keys that receipts expect in a store and that it lacks; damaged receipts are passed over."""
     damaged = damaged_receipts(results)
-    receipts = [Receipt.read(path) for path in results.glob("*/*-*.json") if path not in damaged]
+    receipts = [Receipt.read(path) for path in results.glob(_RECEIPTS) if path not in damaged]
     return {receipt.key for receipt in receipts if Path(receipt.store) == store.path} - set(store.keys())
 
 
@@ -106,13 +114,14 @@ def forget_receipts(results: Path, keys: set[str]) -> int:
     Returns
     -------
     int
-        How many receipts were deleted.
+        How many files were deleted because they are damaged or name a key.
     """
     damaged = damaged_receipts(results)
-    found = [path for path in results.glob("*/*-*.json") if path in damaged or Receipt.read(path).key in keys]
+    named = [path for path in results.glob(_RECEIPTS) if path not in damaged and Receipt.read(path).key in keys]
+    found = [*damaged, *named]
     for path in found:
         path.unlink()
     forget_cases(results, {(path.parent.name, path.stem) for path in found})
     if found:
-        (results / "index.json").unlink(missing_ok=True)
+        (results / _INDEX).unlink(missing_ok=True)
     return len(found)

@@ -1,12 +1,12 @@
 """A small published cohort with its index.json, for the tests of what reads one."""
 
 import hashlib
-import json
 
 import numpy as np
 
 from softlabels.grid import Grid
 from softlabels.store import Exact, Integer, Layer, Rounded, Store
+from softlabels.store.format import sealed_json
 
 CLASSES = [
     {"name": "background", "values": [0]},
@@ -102,7 +102,7 @@ def write_index(folder, cases):
         "missing": [],
         "cases": cases,
     }
-    index.write_text(json.dumps(content))
+    index.write_bytes(sealed_json(content))
     return index
 
 

@@ -11,6 +11,7 @@ from softlabels.batches import BatchReceipt, forget_cases, forget_incomplete, ma
 from softlabels.cases import Case
 from softlabels.errors import DeviceError, FormatError, InputError, StoreError
 from softlabels.node import Node
+from softlabels.receipts import damaged_receipts, forget_receipts
 
 PREPARE = Node("prepare", "1", {})
 SEEDS = Node("seeds", "1", {}, {"prepare": PREPARE.id})
@@ -118,3 +119,16 @@ def test_batch_is_forgotten_with_any_of_its_cases(tmp_path):
     assert path.exists()
     forget_cases(tmp_path, {("b", PREPARE.id)})
     assert not path.exists()
+
+
+def test_any_changed_byte_of_a_batch_receipt_is_noticed_and_forgotten(tmp_path):
+    path = tmp_path / "batches/00000/prepare-0a1b2c3d.json"
+    BatchReceipt("prepare-0a1b2c3d", ["a", "b"], {"b": "InputError: truncated"}).write(path)
+    good = path.read_bytes()
+    for position in range(len(good)):
+        path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])
+        with pytest.raises(FormatError, match="damaged. Run 'softlabels verify --discard'"):
+            BatchReceipt.read(path)
+    (tmp_path / "index.json").write_text('{"format": "softlabels-index", "version": 1}')
+    assert set(damaged_receipts(tmp_path)) == {path, tmp_path / "index.json"}
+    assert forget_receipts(tmp_path, set()) == 2 and damaged_receipts(tmp_path) == {}

@@ -221,7 +221,7 @@ def test_a_transform_that_the_target_forbids_is_refused(index):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": "nope"}, "'nope', expected one of 'onehot', 'smooth'"),
+        ({"target": "nope"}, "'nope', expected one of 'geols', 'onehot'"),
         ({"mode": "rand"}, "mode: got 'rand'"),
         ({"patch_size": None}, "patch_size: got None"),
         ({"patch_size": (4, 0, 4)}, "patch_size"),
@@ -258,6 +258,29 @@ def test_a_damaged_or_foreign_index_is_refused(tmp_path, content):
         path.write_text(content)
     with pytest.raises(FormatError, match="index .*(again|snakemake)"):
         SoftLabelDataset(path, target="geols", mode="whole")
+
+
+def test_any_changed_byte_of_the_index_is_noticed(tmp_path):
+    index = make_cohort(tmp_path, {"small": SHAPES["small"]})
+    good = index.read_bytes()
+    for position in range(0, len(good), 7):
+        bad = bytearray(good)
+        bad[position] ^= 1
+        index.write_bytes(bad)
+        with pytest.raises(FormatError, match="index .*index.json: .*(again|snakemake)"):
+            SoftLabelDataset(index, target="geols", mode="whole")
+    index.write_text(good.decode().replace('"alpha": 0.1', '"alpha": 0.7'))
+    with pytest.raises(FormatError, match="seal"):
+        SoftLabelDataset(index, target="geols", mode="whole")
+
+
+def test_a_store_that_was_moved_is_found_where_one_says(tmp_path):
+    index = make_cohort(tmp_path, {"small": SHAPES["small"]})
+    before = SoftLabelDataset(index, target="geols", mode="whole")[0]
+    (tmp_path / "store").rename(tmp_path / "elsewhere")
+    with pytest.raises(FormatError, match=r"store=\.\.\."):
+        SoftLabelDataset(index, target="geols", mode="whole")[0]
+    assert same(SoftLabelDataset(index, target="geols", mode="whole", store=tmp_path / "elsewhere")[0], before)
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "swap", "gone"])

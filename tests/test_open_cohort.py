@@ -13,6 +13,7 @@ from softlabels.cohort import open_cohort
 from softlabels.errors import FormatError, InputError
 from softlabels.grid import Grid
 from softlabels.store import Integer, Layer, Store, entry_key
+from softlabels.store.format import sealed_json
 
 SHAPES = {"one": (9, 140, 131), "two": (1, 20, 33), "three": (130, 7, 8)}
 CLASSES = [
@@ -53,7 +54,7 @@ def write_cohort(folder, shapes):
         cases.append({"id": case_id, "split": "train", "flags": [], "prepare": prepared, "targets": {"geols": geols}})
     content = {"format": "softlabels-index", "version": 1, "store": "../store", "targets": TARGETS, "cases": cases}
     (folder / "results").mkdir()
-    (folder / "results" / "index.json").write_text(json.dumps(content))
+    (folder / "results" / "index.json").write_bytes(sealed_json(content))
     return folder / "results" / "index.json"
 
 

@@ -12,6 +12,7 @@ from softlabels.cohort import open_cohort
 from softlabels.loader import SoftLabelDataset
 from softlabels.plots import value_histogram
 from softlabels.report import cohort_figures, quality_series, report_page, write_report
+from softlabels.store.format import sealed_json
 
 TARGETS = {"geols": {"node": "target-2"}, "onehot": {"node": None}}
 MAPS = [{"map": "T1:a", "certified": True}, {"map": "T1:b", "certified": False}]
@@ -153,7 +154,7 @@ def test_the_voxels_of_every_stored_target_are_drawn(tmp_path):
     content = json.loads(index.read_text())
     for name in content["targets"]:
         content["targets"][name]["node"] = None if name in ("onehot", "smooth") else f"target-{name}"
-    index.write_text(json.dumps(content))
+    index.write_bytes(sealed_json({k: v for k, v in content.items() if k != "seal"}))
     figures = cohort_figures([], {}, open_cohort(index))
     assert [re.match(r"\w+", caption)[0] for caption in figures] == ["geols", "sing", "svls"]
     assert all("2 of 2 cases" in caption for caption in figures)

@@ -82,11 +82,10 @@ def index(
     allow_missing: Annotated[bool, typer.Option(help="leave out cases that failed")] = False,
 ) -> None:
     """Write index.json, the one file a trainer opens, from what is done."""
-    from softlabels.index import build_index
+    from softlabels.index import build_index, write_index
 
     project = Project.load(config, config_json)
     path = output or project.results / "index.json"
     content = build_index(project.config, project.plan, project.cases, path.parent, allow_missing=allow_missing)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    write_index(content, path)
     print(f"{path}: {len(content['cases'])} cases, {len(content['missing'])} left out")
