@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import emulated_cuda
 import numpy as np
 import pytest
 
@@ -25,7 +26,7 @@ from softlabels.geodesic._reference import solve_reference
 from softlabels.geodesic.metric import METRICS
 
 HERE = Path(__file__).resolve().parent
-EMULATED = os.environ.get("SOFTLABELS_CUDA_ON_CPU")
+EMULATED = emulated_cuda.FOLDER
 VARIANTS = [
     {"FORM": form, "CHANNELS": channels, "TILE": side}
     for form in (0, 1, 2)
@@ -37,19 +38,6 @@ def problem_of(image, seeds, spacing=(1, 1, 1), *, metric="sum", lamb=0.5, gamma
     return checked_problem(image, seeds, spacing, metric=metric, lamb=lamb, gamma=gamma, domain=domain, cap=cap)
 
 
-def compile_for_cpu(macros: dict, *_):
-    """Return what the emulated driver takes for a cubin: the path of the kernels as a library, built if need be."""
-    names = sorted(macros.items())
-    library = Path(EMULATED, "kernels-" + "-".join(str(value) for _, value in names) + ".so")
-    if not library.exists():
-        kernels = Path(_cuda_device.__file__).with_name("kernels")
-        flags = ["-shared", "-fPIC", "-O1", "-std=c++17", "-ffp-contract=off", f"-I{kernels}"]
-        command = ["g++", *flags, *(f"-D{n}={v}" for n, v in names), str(HERE / "cuda_on_cpu" / "kernels.cpp")]
-        subprocess.run([*command, "-o", f"{library}.part"], check=True)
-        os.replace(f"{library}.part", library)
-    return str(library).encode() + b"\0"
-
-
 only_emulated = pytest.mark.skipif(not EMULATED, reason="only the emulated driver can be watched so closely")
 
 
@@ -57,7 +45,7 @@ only_emulated = pytest.mark.skipif(not EMULATED, reason="only the emulated drive
 def cuda(monkeypatch):
     """Return the name of a CUDA device, or skip."""
     if EMULATED:
-        monkeypatch.setattr(_cuda_device, "compiled", compile_for_cpu)
+        monkeypatch.setattr(_cuda_device, "compiled", emulated_cuda.compile_for_cpu)
     try:
         with _cuda_device.CudaDevice("cuda", {"FORM": 0, "CHANNELS": 1, "TILE": 16}):
             return "cuda"
@@ -384,14 +372,7 @@ def test_everything_taken_is_given_back(cuda, monkeypatch):
 @pytest.fixture(scope="module")
 def emulated_driver(tmp_path_factory):
     """Return the folder of a libcuda.so.1 that needs no device, or skip."""
-    pytest.importorskip("cuda.bindings", reason="cuda-bindings is not installed")
-    if shutil.which("g++") is None:
-        pytest.skip("no g++ to build the emulated driver with")
-    folder = tmp_path_factory.mktemp("cuda_on_cpu")
-    source, library = HERE / "cuda_on_cpu" / "libcuda.cpp", folder / "libcuda.so.1"
-    flags = ["-shared", "-fPIC", "-O1", "-std=c++17", "-Wl,-soname,libcuda.so.1", "-pthread"]
-    subprocess.run(["g++", *flags, str(source), "-o", str(library), "-ldl"], check=True)
-    return folder
+    return emulated_cuda.build_driver(tmp_path_factory.mktemp("cuda_on_cpu"))
 
 
 @pytest.mark.skipif(EMULATED is not None, reason="this is the emulated run")

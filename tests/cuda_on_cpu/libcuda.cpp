@@ -5,9 +5,11 @@
 //   CUDA_ON_CPU_THREADS   blocks of a launch at the same time (1)
 //   CUDA_ON_CPU_REVERSE   "threads", "blocks" or both: from last to first
 //   CUDA_ON_CPU_MEMORY    bytes that the device has (2^40)
+//   CUDA_ON_CPU_TELLS     if set, a line to stderr for each context made
 #include <dlfcn.h>
 
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -40,7 +42,11 @@ Status cuDriverGetVersion(int* version) { return *version = 13000, SUCCESS; }
 Status cuDeviceGetCount(int* count) { return *count = 1, SUCCESS; }
 Status cuDeviceGet(int* device, int index) { return *device = index, SUCCESS; }
 Status cuDeviceGetAttribute(int* value, int name, int) { return *value = name == CAPABILITY_MAJOR ? 9 : 0, SUCCESS; }
-Status cuDevicePrimaryCtxRetain(void** context, int) { return *context = &n_pushed, SUCCESS; }
+Status cuDevicePrimaryCtxRetain(void** context, int)
+{
+    if (std::getenv("CUDA_ON_CPU_TELLS")) std::fprintf(stderr, "cuda_on_cpu: context made\n");
+    return *context = &n_pushed, SUCCESS;
+}
 Status cuCtxPushCurrent_v2(void*) { return ++n_pushed, SUCCESS; }
 Status cuCtxPopCurrent_v2(void** context) { return --n_pushed, *context = &n_pushed, SUCCESS; }
 

@@ -17,6 +17,8 @@ from softlabels.store import Store
 BIN = Path(sys.executable).parent
 PR_SET_PDEATHSIG = 1
 HERE = Path(__file__).resolve().parent
+#: The controller as it is typed, and one that asks for the state of its jobs more often.
+AS_TYPED, IMPATIENT = (str(BIN / "snakemake"),), (sys.executable, str(HERE / "controller.py"))
 #: Seconds until the first look at a job; the profile's default suits a real cluster.
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "20")
 
@@ -44,21 +46,26 @@ class Job:
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with config.yaml and cases.tsv, and the environment of its user."""
+    """A folder with config.yaml and cases.tsv, and the environment of its user.
+
+    With a folder of `emulated_cuda.build_driver`, the node with GPUs has a driver.
+    """
 
     folder: Path
     home: Path
+    driver: Path | None = None
 
     @property
     def environment(self) -> dict[str, str]:
-        paths = os.pathsep.join([str(HERE / "pause"), os.environ.get("PYTHONPATH", "")])
+        paths = os.pathsep.join([str(HERE / "injected"), os.environ.get("PYTHONPATH", "")])
         # Kernels compiled before are used, whoever the user is.
         cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
-        return os.environ | {"HOME": str(self.home), "PYTHONPATH": paths, "XDG_CACHE_HOME": cache}
+        cuda = {"SOFTLABELS_CUDA_ON_CPU": str(self.driver), "CUDA_ON_CPU_TELLS": "1"} if self.driver else {}
+        return os.environ | {"HOME": str(self.home), "PYTHONPATH": paths, "XDG_CACHE_HOME": cache} | cuda
 
-    def start(self, *arguments: str) -> subprocess.Popen:
+    def start(self, *arguments: str, command: tuple[str, ...] = IMPATIENT) -> subprocess.Popen:
         """Start the controller in the background, with its output in a file."""
-        command = [str(BIN / "snakemake"), "--profile", "slurm", *QUICK, *arguments]
+        command = [*command, "--profile", "slurm", *QUICK, *arguments]
         with open(self.folder / "controller.log", "a") as log:
             return subprocess.Popen(
                 command,
@@ -70,9 +77,9 @@ class Project:
                 preexec_fn=_end_with_the_tests,
             )
 
-    def run(self, *arguments: str, timeout: float = 400) -> int:
+    def run(self, *arguments: str, timeout: float = 400, **options) -> int:
         """Run the controller to its end; return its exit status."""
-        process = self.start(*arguments)
+        process = self.start(*arguments, **options)
         try:
             return process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -128,6 +135,15 @@ def home(tmp_path_factory) -> Path:
     return home
 
 
-def make_project(folder: Path, home: Path, n_cases: int = 1, **config) -> Project:
+def make_project(folder: Path, home: Path, n_cases: int = 1, driver: Path | None = None, **config) -> Project:
     made_data.write_cohort(folder, n_cases=n_cases, **config)
-    return Project(folder, home)
+    return Project(folder, home, driver)
+
+
+def show_jobs(project: Project, n_before: int = 0) -> list[Job]:
+    """Print the jobs after the first n_before, and return them."""
+    jobs = project.jobs()[n_before:]
+    print(f"\n{'job':>5} {'state':10} {'partition':9} {'memory':>7} gpu what")
+    for job in jobs:
+        print(f"{job.id:>5} {job.state:10} {job.partition:9} {job.memory:>7} {job.has_gpu:>3} {job.what}")
+    return jobs

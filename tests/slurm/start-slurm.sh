@@ -36,7 +36,7 @@ fi
 
 # ---- 2. refuse to run over a live instance; wipe the old state ----------------------------
 if compgen -G "$DIR/pid/*.pid" >/dev/null; then
-  for f in "$DIR"/pid/*.pid; do p=$(cat "$f"); [ -n "$p" ] && kill -0 "$p" 2>/dev/null && die "already running (pid $p in $f): run stop-slurm.sh first"; done
+  for f in "$DIR"/pid/*.pid; do p=$(cat "$f"); [ -n "$p" ] && kill -0 "$p" 2>/dev/null && { echo "start-slurm: already running (pid $p in $f): run stop-slurm.sh first" >&2; exit 3; }; done
 fi
 rm -rf "$DIR/etc" "$DIR/pid" "$DIR/log" "$DIR/spool" "$DIR/state" "$DIR/munge" "$DIR/db" "$DIR/dev" "$DIR/env.sh"
 mkdir -p "$DIR"/{etc,pid,log,spool,state,munge,db,dev}

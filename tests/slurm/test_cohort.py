@@ -1,22 +1,15 @@
-"""A cohort on a real Slurm, as typed in the README: partitions, GPUs, batches, a bad case, growing memory."""
+"""A cohort on a real Slurm, as typed in the README: partitions, batches, a bad case, growing memory."""
 
-from conftest import Project, make_project
+from conftest import AS_TYPED, make_project, show_jobs
 
 GEOLS = {"targets": {"geols": {"method": "geols"}}, "pictures": False}
-
-
-def table(project: Project) -> None:
-    print(f"\n{'job':>5} {'state':10} {'partition':9} {'memory':>7} gpu what")
-    for job in project.jobs():
-        print(f"{job.id:>5} {job.state:10} {job.partition:9} {job.memory:>7} {job.has_gpu:>3} {job.what}")
 
 
 def test_cohort_runs_on_cpu_and_gpu_nodes(tmp_path, home):
     project = make_project(tmp_path / "project", home, n_cases=2, targets=GEOLS["targets"])
     on_gpu = ("--set-resources", "distance:slurm_partition=gpu", "distance:gpu=1")
-    assert project.run(*on_gpu) == 0, project.said()
-    table(project)
-    jobs = project.jobs()
+    assert project.run(*on_gpu, command=AS_TYPED) == 0, project.said()
+    jobs = show_jobs(project)
     assert {job.state for job in jobs} == {"COMPLETED"}
     for job in jobs:
         is_distance = "_distance" in job.what
@@ -30,22 +23,13 @@ def test_cohort_runs_on_cpu_and_gpu_nodes(tmp_path, home):
     assert project.run("--dry-run") == 0 and "Nothing to be done" in project.said()
 
 
-def test_device_cuda_goes_to_the_gpu_partition_in_batches_of_16(tmp_path, home):
-    project = make_project(tmp_path / "project", home, n_cases=17, device="cuda", **GEOLS)
-    assert project.run("--dry-run", "--printshellcmds") == 0
-    said = project.said()
-    asked = [part for part in said.split("\nrule ") if part.startswith("distance_cuda:")]
-    assert len(asked) == 2 and all("gpu=1" in part and "slurm_partition=gpu" in part for part in asked)
-    assert all("slurm_partition=cpu" in part for part in said.split("\nrule ") if part.startswith("prepare:"))
-
-
 def test_bad_case_in_a_batch_fails_alone_and_is_tried_again(tmp_path, home):
     project = make_project(tmp_path / "project", home, n_cases=4, cases_per_job=2, **GEOLS)
     image = project.folder / "case2_t1.nii.gz"
     whole = image.read_bytes()
     image.write_bytes(whole[:-400])
     assert project.run() == 1
-    table(project)
+    show_jobs(project)
     assert project.receipts() == sorted(["prepare", "seeds", "distance", "target"] * 3)
     assert not (project.folder / "results" / "case2" / "target.json").exists()
     status = project.softlabels("status").stdout
@@ -62,7 +46,7 @@ def test_bad_case_in_a_batch_fails_alone_and_is_tried_again(tmp_path, home):
 def test_job_over_its_memory_gets_more_in_a_new_job(tmp_path, home):
     project = make_project(tmp_path / "project", home, targets={"svls": {"method": "svls"}}, pictures=False)
     assert project.run("--set-resources", "prepare:mem_mb=120 if attempt == 1 else 1500") == 0, project.said()
-    table(project)
+    show_jobs(project)
     first, second = [job for job in project.jobs() if "_prepare" in job.what]
     assert (first.memory, second.memory) == ("120M", "1500M")
     assert first.state in ("FAILED", "OUT_OF_MEMORY", "CANCELLED") and second.state == "COMPLETED"
