@@ -9,7 +9,7 @@ from pathlib import Path
 from softlabels.batches import FOLDER, BatchReceipt, forget_cases
 from softlabels.errors import FormatError
 from softlabels.reader import read_index
-from softlabels.store.format import sealed_json, unsealed_json
+from softlabels.store.format import entry_folder, sealed_json, unsealed_json
 
 RECEIPT_VERSION = 1
 #: Where receipts of cases lie in the results folder, those of batches in the folder of batches, and the index.
@@ -73,6 +73,22 @@ class Receipt:
             raise FormatError(f"receipt {path}: damaged. Run 'softlabels verify --discard', then snakemake") from None
 
 
+def find_entry(receipt: Receipt, store):
+    """Return the entry that a receipt names, or None if it is neither in a store nor where the receipt says.
+
+    The store comes first: a project may have been moved or copied together with it, and receipts hold absolute paths.
+
+    Raises
+    ------
+    FormatError
+        If the entry is damaged, or not the one of the receipt.
+    """
+    entry = store.find(receipt.key, receipt.manifest)
+    if entry is None and Path(receipt.store) != store.path:
+        entry = type(store)(receipt.store).find(receipt.key, receipt.manifest)
+    return entry
+
+
 def link_entry(receipt_path: Path, target: Path) -> None:
     """Point ``<receipt>.zarr`` at the entry's Zarr group, for people and viewers."""
     link = receipt_path.with_suffix(".zarr")
@@ -99,11 +115,18 @@ def damaged_receipts(results: Path) -> dict[Path, str]:
     return found
 
 
-def absent_keys(results: Path, store) -> set[str]:
-    """Return the keys that receipts expect in a store and that it lacks; damaged receipts are passed over."""
+def absent_keys(results: Path, store, *, is_own: bool) -> set[str]:
+    """Return the keys that receipts expect in a store and that it lacks; damaged receipts are passed over.
+
+    In the project's own store all are expected but those that still lie elsewhere, where the receipt says.
+    """
     damaged = damaged_receipts(results)
     receipts = [Receipt.read(path) for path in results.glob(_RECEIPTS) if path not in damaged]
-    return {receipt.key for receipt in receipts if Path(receipt.store) == store.path} - set(store.keys())
+    known = set(store.keys())
+    absent = [receipt for receipt in receipts if receipt.key not in known]
+    if is_own:
+        return {receipt.key for receipt in absent if not entry_folder(Path(receipt.store), receipt.key).is_dir()}
+    return {receipt.key for receipt in absent if Path(receipt.store) == store.path}
 
 
 def forget_receipts(results: Path, keys: set[str]) -> int:

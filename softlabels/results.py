@@ -15,7 +15,7 @@ from softlabels.index import describe_target
 from softlabels.inspect import TargetEntries
 from softlabels.plan import Plan
 from softlabels.rank import as_probability
-from softlabels.receipts import Receipt
+from softlabels.receipts import Receipt, find_entry
 from softlabels.resample import resample
 from softlabels.store import Store
 from softlabels.volumes import read_volume
@@ -32,10 +32,10 @@ def entry_of(config: Config, case_id: str, node_id: str):
         If there is no receipt yet, or receipt or entry are damaged.
     """
     receipt = Receipt.read(Path(config.results) / case_id / f"{node_id}.json")
-    entry = Store(receipt.store).find(receipt.key, receipt.manifest)
+    entry = find_entry(receipt, Store(config.store))
     if entry is None:
         raise InputError(
-            f"case {case_id}, {node_id}: entry {receipt.key[:12]} is gone from {receipt.store}. "
+            f"case {case_id}, {node_id}: entry {receipt.key[:12]} is gone from {config.store}. "
             "Run 'softlabels verify --discard', then snakemake"
         )
     return entry

@@ -15,7 +15,7 @@ from softlabels.cases import Case
 from softlabels.errors import FormatError, InputError
 from softlabels.plan import Plan
 from softlabels.queue import last_words
-from softlabels.receipts import Receipt
+from softlabels.receipts import Receipt, find_entry
 from softlabels.store import Store
 
 #: Files are read by so many threads: on a shared file system nearly all of the time is waiting.
@@ -191,28 +191,36 @@ def finished_at(seconds: float) -> str:
     return time.strftime(form, time.localtime(time.time() + seconds))
 
 
-def explain_case(case_id: str, plan: Plan, results: Path) -> list[dict]:
+def explain_case(case_id: str, plan: Plan, results: Path, store: Store) -> list[dict]:
     """Return, for each node of one case, where its entry came from and what would change it.
 
     Raises
     ------
     InputError
-        If no receipt of the case exists.
+        If no result of the case exists.
     """
     rows = []
     for node_id, node in plan.nodes.items():
         row = {"node": node_id, "stage": node.stage, "algorithm": node.algorithm, "params": node.params}
         try:
             receipt = Receipt.read(results / case_id / f"{node_id}.json")
-            entry = Store(receipt.store).find(receipt.key)
+            entry = find_entry(receipt, store)
         except FormatError as error:
             rows.append(row | {"state": str(error)})
             continue
         if entry is None:
-            gone = f"entry {receipt.key[:12]} is gone from {receipt.store}"
+            gone = f"entry {receipt.key[:12]} is gone from {store.path}"
             rows.append(row | {"state": f"{gone}. Run 'softlabels verify --discard', then snakemake"})
             continue
-        rows.append(row | {"state": receipt.outcome, "receipt": receipt, "provenance": entry.provenance})
+        rows.append(
+            row
+            | {
+                "state": receipt.outcome,
+                "receipt": receipt,
+                "provenance": entry.provenance,
+                "store": entry.path.parents[2],
+            }
+        )
     if all("receipt" not in row for row in rows):
-        raise InputError(f"case {case_id}: no result in {results}. Known cases have a folder there")
+        raise InputError(f"case {case_id}: no result in {results} that is still in the store. Run snakemake")
     return rows

@@ -201,3 +201,32 @@ def test_n_files_of_a_case_stays_far_below_forty(project):
     project.run_all()
     entries = [r.key for r in (Receipt.read(p) for p in project.results.glob("case0/*.json"))]
     assert sum(project.store.find(key).n_files for key in entries) < 40
+
+
+def test_a_project_that_was_moved_with_its_store_is_read_where_it_lies_now(project, tmp_path, monkeypatch):
+    from softlabels.receipts import absent_keys
+    from softlabels.results import case_entries
+    from softlabels.status import explain_case
+
+    project.run_all()
+    moved = tmp_path.with_name(f"{tmp_path.name}_moved")
+    tmp_path.rename(moved)
+    monkeypatch.chdir(moved)
+    prepare, targets = case_entries(project.config, project.plan, "case0")
+    assert all(entry.path.is_relative_to(moved) for entry in [prepare, *(one.entry for one in targets.values())])
+    rows = explain_case("case0", project.plan, Path("results"), store := Store("store"))
+    assert {row["store"] for row in rows} == {moved / "store"}
+    assert absent_keys(Path("results"), store, is_own=True) == set()
+    # What the remedy of a missing entry promises must hold here too.
+    store.discard(prepare.key)
+    assert absent_keys(Path("results"), store, is_own=True) == {prepare.key}
+    assert absent_keys(Path("results"), store, is_own=False) == set()
+    with pytest.raises(SoftLabelsError, match="verify --discard"):
+        case_entries(project.config, project.plan, "case0")
+
+
+def test_results_that_still_lie_in_another_store_are_not_absent(project):
+    from softlabels.receipts import absent_keys
+
+    project.run_all()
+    assert absent_keys(project.results, Store("new"), is_own=True) == set()

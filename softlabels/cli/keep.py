@@ -30,11 +30,12 @@ def verify(
     with Progress(transient=True) as bar:
         task = bar.add_task("Verifying")
         problems = shelf.verify(deep=deep, progress=lambda done, total: bar.update(task, completed=done, total=total))
-    results = Path(load_config(config).results)
+    settings = load_config(config)
+    results, is_own = Path(settings.results), shelf.path == Path(settings.store).absolute()
     receipts = damaged_receipts(results)
     for problem in [*problems, *receipts.values()]:
         print(f"damaged  {problem}")
-    damaged, absent = {problem.key for problem in problems}, absent_keys(results, shelf)
+    damaged, absent = {problem.key for problem in problems}, absent_keys(results, shelf, is_own=is_own)
     for key in sorted(absent):
         print(f"absent   {key}: receipts name an entry that is not in the store")
     done = ""

@@ -105,13 +105,15 @@ def _pace(project: Project, receipts: dict) -> list[str]:
 def explain(case: CaseId, config: ConfigPath = DEFAULT_CONFIG) -> None:
     """Say where every result of a case came from, and what would compute it anew."""
     from softlabels.status import explain_case
+    from softlabels.store import Store
 
     project = Project.load(config)
-    for row in explain_case(project.case(case).id, project.plan, project.results):
+    store = Store(project.config.store)
+    for row in explain_case(project.case(case).id, project.plan, project.results, store):
         print(f"{row['node']}: {row['state']}")
         if "receipt" in row:
             receipt, made = row["receipt"], row["provenance"]
-            print(f"  entry      {receipt.key[:16]}… in {receipt.store}")
+            print(f"  entry      {receipt.key[:16]}… in {row['store']}")
             by = f"{made['user']}@{made['host']}"
             print(f"  computed   {made['finished']} by {by} in {made['seconds']} s, for case {made['case']}")
         print(f"  depends on algorithm {row['algorithm']}, " + json.dumps(row["params"], sort_keys=True))
