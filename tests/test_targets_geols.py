@@ -1,5 +1,7 @@
 """GeoLS: Eqs. 5-6 and the authors' script by hand, where they differ and how much, and the cases without a formula."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -140,6 +142,41 @@ def test_outside_of_the_domain_the_hard_label_stands():
     np.testing.assert_array_equal(found[:, 0, 0, 2], [0, 1])
     np.testing.assert_array_equal(found[:, 0, 0, 0], [1, 0])
     assert official_map(row([0, 1, np.inf], [1, 0, np.inf]), background=0)[0][1, 0, 0, 2] == 0
+
+
+def distribution_step_by_step(distance, largest, hard):
+    """Return what `add_distribution` adds, (C, n), a NumPy line for each step of its definition."""
+    largest = largest[:, None]
+    is_reached = np.isfinite(distance.min(axis=0))
+    with np.errstate(invalid="ignore"):
+        weight = -expm1_nonpositive(np.minimum(distance - largest, 0))
+        weight /= np.where(largest > 0, -expm1_nonpositive(-largest), 1)
+        weight[np.ravel(largest == 0)] = 1
+        weight[np.isinf(distance)] = 0
+        weight[:, is_reached & (weight.max(axis=0) == 0)] = 1
+        nearest = np.where(weight > 0, distance, np.inf).min(axis=0)
+        weight *= exp_nonpositive(np.minimum(nearest - distance, 0))
+        weight /= weight.sum(axis=0)
+    weight[:, ~is_reached] = hard[:, ~is_reached]
+    return weight
+
+
+@pytest.mark.parametrize("scale", [0.1, 1, 50, 3000])
+def test_compiled_distribution_is_that_of_the_steps_bit_for_bit(scale):
+    rng = np.random.default_rng(int(scale))
+    for n_classes, spoil in itertools.product((2, 3, 4), ("nothing", "walls", "no seeds", "all seeds", "ties")):
+        distance = rng.exponential(scale, (n_classes, 2500)).astype(np.float32)
+        distance[rng.random(distance.shape) < 0.1] = 0
+        if spoil == "walls":
+            distance[:, :900] = distance[0, 1000:1500] = np.inf
+        elif spoil in ("no seeds", "all seeds"):
+            distance[1] = np.inf if spoil == "no seeds" else 0
+        elif spoil == "ties":
+            distance[:, ::3] = distance.max(axis=1, keepdims=True)
+        hard = rng.integers(0, n_classes, 2500) == np.arange(n_classes)[:, None]
+        largest = np.max(distance, axis=1, where=np.isfinite(distance), initial=0)
+        found = paper_map(distance.reshape(1, n_classes, 1, 50, 50), hard.reshape(n_classes, 1, 50, 50))
+        np.testing.assert_array_equal(found.reshape(hard.shape), distribution_step_by_step(distance, largest, hard))
 
 
 def test_threads_change_no_bit():

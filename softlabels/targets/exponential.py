@@ -5,9 +5,18 @@ NumPy's own differ in the last bit between instruction sets; two hosts would the
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-_LOG2_E = np.float32(1.44269504088896341)
+from softlabels.compiler import Compiler
+
+#: Compiles what is made of these functions, too.
+compiled = Compiler(
+    "targets", [Path(__file__).with_name(name) for name in ("exponential.py", "_geols_kernels.py")]
+).compiled
+
+_ONE, _LOG2_E = np.float32(1), np.float32(1.44269504088896341)
 #: ln 2 in two parts, the first with so few bits that its product with an exponent is exact.
 _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
 #: Minimax coefficients of (exp(r) - 1 - r) / r^2 for |r| <= ln 2 / 2, highest power first (Cephes, expf).
@@ -18,7 +27,7 @@ _POLYNOMIAL = tuple(
 #: Below it exp(x) is no normal float32; it counts as 0.
 _LEAST = np.float32(-87.0)
 #: Numbers handled at a time: the temporaries stay in the first cache.
-_SLAB = 1 << 14
+BLOCK = 1 << 10
 
 
 def exp_nonpositive(x: np.ndarray) -> np.ndarray:
@@ -39,7 +48,7 @@ def exp_nonpositive(x: np.ndarray) -> np.ndarray:
     >>> exp_nonpositive(np.float32([0, -1, -100])).tolist()
     [1.0, 0.3678794503211975, 0.0]
     """
-    return _by_slab(x, _exp)
+    return _exponentials(np.ravel(x), 0).reshape(np.shape(x))
 
 
 def expm1_nonpositive(x: np.ndarray) -> np.ndarray:
@@ -60,49 +69,42 @@ def expm1_nonpositive(x: np.ndarray) -> np.ndarray:
     >>> expm1_nonpositive(np.float32([0, -1e-6, -100])).tolist()
     [0.0, -9.999995427278918e-07, -1.0]
     """
-    return _by_slab(x, _expm1)
+    return _exponentials(np.ravel(x), 1).reshape(np.shape(x))
 
 
-def _by_slab(x: np.ndarray, function) -> np.ndarray:
-    """Return a function of all elements, some at a time."""
-    flat = np.ravel(x)
-    found = np.empty(flat.shape, np.float32)
-    for start in range(0, flat.size, _SLAB):
-        part = slice(start, start + _SLAB)
-        found[part] = function(flat[part])
-    return found.reshape(np.shape(x))
+@compiled
+def exponentials_of_block(x, less, out, exponents):
+    """Write exp(x) - less for less = 0 or 1 of a 1D block; `exponents` is int32 scratch of its size."""
+    scale = exponents.view(np.float32)
+    for i in range(x.size):
+        # x = k ln 2 + r with |r| <= ln 2 / 2.
+        r = max(x[i], _LEAST)
+        k = np.rint(r * _LOG2_E)
+        r -= k * _LN2_HIGH
+        r -= k * _LN2_LOW
+        # The polynomial of exp(r) - 1.
+        rest = r * _POLYNOMIAL[0]
+        rest = (rest + _POLYNOMIAL[1]) * r
+        rest = (rest + _POLYNOMIAL[2]) * r
+        rest = (rest + _POLYNOMIAL[3]) * r
+        rest = (rest + _POLYNOMIAL[4]) * r
+        rest = (rest + _POLYNOMIAL[5]) * r
+        out[i] = rest * r + r
+        # The exponent's bits of 2^k.
+        exponents[i] = (np.int32(k) + np.int32(127)) << np.int32(23)
+    if less:
+        for i in range(x.size):
+            out[i] = out[i] * scale[i] + (scale[i] - _ONE)
+    else:
+        for i in range(x.size):
+            out[i] = np.float32(0) if x[i] < _LEAST else out[i] * scale[i] + scale[i]
 
 
-def _exp(x: np.ndarray) -> np.ndarray:
-    """Return exp(x) of a slab."""
-    scale, rest = _parts(x)
-    rest *= scale
-    rest += scale
-    rest[x < _LEAST] = 0
-    return rest
-
-
-def _expm1(x: np.ndarray) -> np.ndarray:
-    """Return exp(x) - 1 of a slab."""
-    scale, rest = _parts(x)
-    rest *= scale
-    scale -= np.float32(1)
-    rest += scale
-    return rest
-
-
-def _parts(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return 2^k and exp(r) - 1 with x = k ln 2 + r and |r| <= ln 2 / 2."""
-    r = np.maximum(x, _LEAST)
-    k = np.rint(r * _LOG2_E)
-    r -= k * _LN2_HIGH
-    r -= k * _LN2_LOW
-    rest = r * _POLYNOMIAL[0]
-    for coefficient in _POLYNOMIAL[1:]:
-        rest += coefficient
-        rest *= r
-    rest *= r
-    rest += r
-    # The exponent's bits of 2^k.
-    scale = ((k.astype(np.int32) + np.int32(127)) << np.int32(23)).view(np.float32)
-    return scale, rest
+@compiled
+def _exponentials(x, less):
+    """Return exp(x) - less of a 1D array."""
+    out, exponents = np.empty(x.size, np.float32), np.empty(BLOCK, np.int32)
+    for start in range(0, x.size, BLOCK):
+        part = x[start : start + BLOCK]
+        exponentials_of_block(part, less, out[start : start + BLOCK], exponents[: part.size])
+    return out

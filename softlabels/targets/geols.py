@@ -31,11 +31,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from softlabels.errors import SeedError
+from softlabels.targets._geols_kernels import add_distribution
 from softlabels.targets.exponential import exp_nonpositive, expm1_nonpositive
 from softlabels.targets.method import TargetInputs
 
-#: Voxels handled at a time: the temporaries of a slab stay in the processor's cache.
-_SLAB = 1 << 16
+#: Voxels that a thread takes at a time.
+_SLAB = 1 << 18
 
 
 def compute(inputs: TargetInputs, *, variant: str = "paper") -> tuple[np.ndarray, list[str], dict]:
@@ -82,7 +83,7 @@ def paper_map(distance: np.ndarray, masks: np.ndarray, *, threads: int = 1) -> n
     all seeds (float32 exp(-D) is 0 from 104 on). Two cases have no value in the paper: where every class is at its
     own maximum the ratio is 0/0, and the softmax of -D is taken; a class with M_c = 0 keeps exp(-D_c) = 1.
 
-    Cost: 2 exponentials per modality, class and voxel; about 2 s for 4 modalities, 4 classes and 9 M voxels on a core.
+    Cost: 2 exponentials per modality, class and voxel; about 1 s for 4 modalities, 4 classes and 9 M voxels on a core.
 
     Examples
     --------
@@ -91,16 +92,17 @@ def paper_map(distance: np.ndarray, masks: np.ndarray, *, threads: int = 1) -> n
     [[[[1.0, 0.5, 0.0]]], [[[0.0, 0.5, 1.0]]]]
     """
     n_classes, shape = masks.shape[0], masks.shape[1:]
-    flat = distance.reshape(len(distance), n_classes, -1)
-    hard = masks.reshape(n_classes, -1)
+    flat = np.ascontiguousarray(distance).reshape(len(distance), n_classes, -1)
+    hard = np.ascontiguousarray(masks).reshape(n_classes, -1)
     total = np.zeros(hard.shape, np.float32)
-    largest = [[_largest_finite(one) for one in classes] for classes in flat]
+    largest = np.array([[_largest_finite(one) for one in classes] for classes in flat], np.float32)
+    factors = np.where(largest > 0, -expm1_nonpositive(-largest), np.float32(1))
 
     def add_slab(start: int) -> None:
         """Add up the modalities of one slab."""
-        part = slice(start, start + _SLAB)
-        for modality, maxima in zip(flat, largest, strict=True):
-            total[:, part] += _paper_slab(modality[:, part], np.float32(maxima), hard[:, part])
+        stop = min(start + _SLAB, hard.shape[1])
+        for modality, maxima, factor in zip(flat, largest, factors, strict=True):
+            add_distribution(modality, maxima, factor, hard, total, start, stop)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(add_slab, range(0, hard.shape[1], _SLAB)))
@@ -173,28 +175,6 @@ def _largest_finite(distance: np.ndarray) -> float:
     if np.isfinite(largest):
         return float(largest)
     return float(np.max(distance, where=np.isfinite(distance), initial=0.0))
-
-
-def _paper_slab(distance: np.ndarray, largest: np.ndarray, hard: np.ndarray) -> np.ndarray:
-    """Return the distribution over classes of a slab (C, n) of one modality."""
-    largest = largest[:, None]
-    nearest = distance.min(axis=0)
-    is_reached = np.isfinite(nearest)
-    with np.errstate(invalid="ignore", over="ignore"):
-        # Between 0 and 1: the min-max factor over 1 - exp(-M), a constant of the class that stays.
-        weight = -expm1_nonpositive(np.minimum(distance - largest, 0))
-        weight /= np.where(largest > 0, -expm1_nonpositive(-largest), 1)
-        weight[np.ravel(largest == 0)] = 1
-        weight[np.isinf(distance)] = 0
-        is_lost = is_reached & (weight.max(axis=0) == 0)
-        weight[:, is_lost] = 1
-        # The nearest class that counts, so that its exponential is 1 and the sum cannot vanish.
-        nearest = np.where(weight > 0, distance, np.inf).min(axis=0)
-        # At most 0: a class that does not count may be nearer than all that do, and 0 times inf is no weight.
-        weight *= exp_nonpositive(np.minimum(nearest - distance, 0))
-        weight /= weight.sum(axis=0)
-    weight[:, ~is_reached] = hard[:, ~is_reached]
-    return weight
 
 
 def _scaled_exponential(distance: np.ndarray) -> tuple[np.ndarray | None, float | None]:
