@@ -5,6 +5,7 @@ Only the slices that are shown are read, and the labels once to choose them, so 
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,7 @@ FEW_SEEDS = 20
 _KINDS = {
     "probability": ("probability", "soft label"),
     "signed": ("signed", "signed soft label"),
-    "distance": ("level", "signed distance (mm)"),
+    "distance": ("level", "signed distance"),
 }
 _NAMES = {"geols": "GeoLS", "sing": "SiNG", "svls": "SVLS", "onehot": "one-hot"}
 _SYMBOLS = {"alpha": "α", "delta": "δ", "epsilon": "ε"}
@@ -57,6 +58,8 @@ class Page:
     view: View
     index: int
     box: tuple[slice, slice] = (slice(None), slice(None))
+    #: Every class that is drawn somewhere on the page; its place in the list is its colour.
+    classes: tuple[dict, ...] = ()
 
     def read(self, entry, layer: str) -> np.ndarray:
         """Return the slice of a layer: (..., h, w)."""
@@ -88,8 +91,8 @@ def case_picture(case_id, prepare, targets, *, class_name=None, plane=None) -> F
     targets : dict
         Target name to `TargetEntries`; at least one.
     class_name : str, optional
-        The class whose distance and soft labels are shown; by default the foreground class with most voxels in the
-        slice, of those that all targets have (if none, each target shows its own).
+        The class whose distance and soft labels are shown, of those targets that have it; by default the foreground
+        class with most voxels in the slice, of those that all targets have (if none, each target shows its own).
     plane : {"axial", "coronal", "sagittal"}, optional
         By default the plane of the finest pixels.
 
@@ -100,15 +103,17 @@ def case_picture(case_id, prepare, targets, *, class_name=None, plane=None) -> F
     Raises
     ------
     InputError
-        If a target has no class of that name.
+        If no target has a class of that name.
     """
-    first = next(iter(targets.values())).described["classes"]
-    (page,) = _pages(prepare, first, plane, 1)
+    targets = _having(targets, class_name)
+    first, *others = [target.described["classes"] for target in targets.values()]
+    (page,) = _pages(prepare, first, plane, 1, others)
     lead = [_labels_panel(page, first)]
     lead += [_image_panel(page, channel) for channel in range(len(prepare.channels("image")))]
     lead = [lead[1], lead[0], *lead[2:]]
     common = [c for c in first if all(c in target.described["classes"] for target in targets.values())]
-    rows = [_target_row(page, name, target, class_name, _foreground(common)) for name, target in targets.items()]
+    words = _distinct({name: _described(target.described) for name, target in targets.items()})
+    rows = [_target_row(page, words[name], target, class_name, _foreground(common)) for name, target in targets.items()]
     used = [any(row[column] for row in rows) for column in range(4)]
     rows = [[panel for panel, is_used in zip(row, used, strict=True) if is_used] for row in rows]
     n_lead = -(-2 // len(rows))
@@ -163,14 +168,32 @@ def _montage_row(page, entry, stage, target, classes) -> list[Panel]:
     if stage == "distance":
         return [_distance_panel(page, entry, i, classes) for i in range(len(entry.channels("distance")))][:MAX_CHANNELS]
     soft_label = _soft_label(page, entry, target)
-    panels = [_soft_panel(page, soft_label, target, i) for i in range(len(classes))][:MAX_CHANNELS]
-    return [*panels, *_entropy_panel(soft_label, target)]
+    word = _described(target)
+    panels = [_soft_panel(page, soft_label, target, i, word) for i in range(len(classes))][:MAX_CHANNELS]
+    return [*panels, *_entropy_panel(soft_label, target, word)]
 
 
-def _target_row(page, name, target, class_name, common) -> list[Panel | None]:
+def _having(targets, class_name) -> dict:
+    """Return the targets that have a class of that name; all if none is named."""
+    if class_name is None:
+        return targets
+    names = {name: [c["name"] for c in target.described["classes"]] for name, target in targets.items()}
+    if not any(class_name in known for known in names.values()):
+        known = "; ".join(f"{name}: {', '.join(known)}" for name, known in names.items())
+        raise InputError(f"class: got {class_name!r}, expected one that a target has ({known})")
+    return {name: target for name, target in targets.items() if class_name in names[name]}
+
+
+def _distinct(words: dict[str, str]) -> dict[str, str]:
+    """Return what each target is called on the page: its description, or its name where two have one description."""
+    said = list(words.values())
+    return {name: word if said.count(word) == 1 else _spoken(name) for name, word in words.items()}
+
+
+def _target_row(page, word, target, class_name, common) -> list[Panel | None]:
     """Return seeds, distance, soft label and entropy of a target; None where it has no such thing."""
     classes = target.described["classes"]
-    class_id = _class_id(page, classes, class_name, name, common)
+    class_id = _class_id(page, classes, class_name, common)
     soft_label = _soft_label(page, target.entry, target.described)
     seeds = distance = None
     if target.seeds is not None:
@@ -179,17 +202,23 @@ def _target_row(page, name, target, class_name, common) -> list[Panel | None]:
         wanted = classes[class_id]["name"]
         channels = [channel.rpartition(":")[2] for channel in target.distance.channels("distance")]
         distance = _distance_panel(page, target.distance, channels.index(wanted), classes)
-    soft = _soft_panel(page, soft_label, target.described, class_id)
-    (entropy,) = _entropy_panel(soft_label, target.described) or [None]
+    soft = _soft_panel(page, soft_label, target.described, class_id, word)
+    (entropy,) = _entropy_panel(soft_label, target.described, word) or [None]
     return [seeds, distance, soft, entropy]
 
 
-def _pages(prepare, classes, plane, n_slices) -> list[Page]:
-    """Return the slices to show, all cut to the box around the foreground of every one of them."""
+def _pages(prepare, classes, plane, n_slices, others=()) -> list[Page]:
+    """Return the slices to show, all cut to the box around the foreground of every one of them.
+
+    `others` are further lists of classes that the page will show.
+    """
+    drawn: list[dict] = []
+    for one in itertools.chain(classes, *others):
+        drawn += [one] if one not in drawn else []
     view, shown = View.of(prepare.grid, plane), _foreground(classes) or classes
     inside = class_masks(prepare.read("labels"), shown).any(axis=0)
     box = content_box(view.page(inside.any(axis=view.axis, keepdims=True)), view.spacing)
-    return [Page(prepare, view, i, box) for i in chosen_slices(view.scores(inside), n_slices)]
+    return [Page(prepare, view, i, box, tuple(drawn)) for i in chosen_slices(view.scores(inside), n_slices)]
 
 
 def _drawn(rows, pages, title) -> Figure:
@@ -213,7 +242,7 @@ def _image_panel(page, channel) -> Panel:
 def _labels_panel(page, classes) -> Panel:
     """Return the foreground classes on the first modality."""
     shown = _foreground(classes) or classes
-    return Panel("labels", "labels", page.masks(shown), "class", under=page.image(), **_legend(shown, classes))
+    return Panel("labels", "labels", page.masks(shown), "class", under=page.image(), **_legend(shown, page.classes))
 
 
 def _seeds_panel(page, entry, classes) -> Panel:
@@ -230,7 +259,7 @@ def _seeds_panel(page, entry, classes) -> Panel:
         "class",
         under=page.image(),
         outline=page.masks(classes),
-        **_legend(classes, classes),
+        **_legend(classes, page.classes),
     )
 
 
@@ -255,20 +284,22 @@ def _soft_label(page, entry, target) -> np.ndarray:
     return blend(page.masks(target["classes"]), stored, is_overlapping=target["is_overlapping"], **rule)
 
 
-def _soft_panel(page, soft_label, target, class_id) -> Panel:
+def _soft_panel(page, soft_label, target, class_id, word) -> Panel:
     """Return the soft label of one class; its mask is outlined."""
     one = target["classes"][class_id]
     style, bar = _KINDS[target["kind"]]
-    title = f"{_described(target)}: {_spoken(one['name'])}"
+    if style == "level":
+        bar += " (share of the largest)" if target["variant"] == "normalised" else " (mm)"
+    title = f"{word}: {_spoken(one['name'])}"
     return Panel(title, style, soft_label[class_id], bar, outline=page.masks([one]))
 
 
-def _entropy_panel(soft_label, target) -> list[Panel]:
+def _entropy_panel(soft_label, target, word) -> list[Panel]:
     """Return the entropy over all classes; nothing for distances, which have none."""
     if target["kind"] == "distance":
         return []
     entropy = entropy_bits(soft_label, is_signed=target["kind"] == "signed", is_overlapping=target["is_overlapping"])
-    return [Panel(f"{_described(target)}: entropy", "entropy", entropy, "entropy over all classes (bits)")]
+    return [Panel(f"{word}: entropy", "entropy", entropy, "entropy over all classes (bits)")]
 
 
 def _described(target) -> str:
@@ -279,15 +310,12 @@ def _described(target) -> str:
     return f"{method}{variant}{shares}"
 
 
-def _class_id(page, classes, class_name, target_name, common) -> int:
+def _class_id(page, classes, class_name, common) -> int:
     """Return the class of that name, or the one with most voxels in the slice of those that all targets have."""
-    names = [c["name"] for c in classes]
     if class_name is None:
         shown = common or _foreground(classes) or classes
-        return names.index(shown[int(page.masks(shown).sum(axis=(1, 2)).argmax())]["name"])
-    if class_name not in names:
-        raise InputError(f"class of target {target_name!r}: got {class_name!r}, expected one of {', '.join(names)}")
-    return names.index(class_name)
+        class_name = shown[int(page.masks(shown).sum(axis=(1, 2)).argmax())]["name"]
+    return [c["name"] for c in classes].index(class_name)
 
 
 def _label_classes(prepare) -> list[dict]:

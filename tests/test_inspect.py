@@ -143,6 +143,44 @@ def test_the_case_picture_shows_the_way_from_image_to_soft_label(case):
     } < set(found)
 
 
+def legends(figure):
+    """Return class name and colour of every entry in the class bars of a figure."""
+    bars = [ax.child_axes[0] for ax in figure.axes if ax.get_title() == "labels" or ax.get_title().startswith("seeds")]
+    for bar in bars:
+        names, colours = [text.get_text() for text in bar.get_yticklabels()], bar.collections[-1].cmap.colors
+        yield from zip(names, colours, strict=True)
+
+
+def test_a_class_has_one_colour_on_the_whole_page_whatever_its_place(case):
+    prepare, targets = case
+    geols = targets["geols"]
+    turned = TargetEntries({**geols.described, "classes": CLASSES[::-1]}, geols.entry, geols.seeds, geols.distance)
+    figure = case_picture(CASE, prepare, {"geols": geols, "turned": turned})
+    colours = {}
+    for name, colour in legends(figure):
+        colours.setdefault(name, set()).add(colour)
+    assert {name: len(found) for name, found in colours.items()} == {"background": 1, "organ": 1, "tumour": 1}
+    assert len(set.union(*colours.values())) == 3
+    # Two targets of one method and variant are told apart by their names.
+    assert {"geols: organ", "turned: organ"} < set(titles(figure))
+
+
+def test_a_class_that_only_some_targets_have_is_shown_of_those(case):
+    prepare, targets = case
+    figure = case_picture(CASE, prepare, targets, class_name="core")
+    assert "SiNG paper, δ = 0.5: core" in titles(figure) and not any("GeoLS" in title for title in titles(figure))
+
+
+def test_the_unit_of_a_level_set_is_that_of_its_variant(case):
+    prepare, targets = case
+    svls = targets["svls"]
+    for variant, unit in (("mm", "(mm)"), ("normalised", "(share of the largest)")):
+        described = {**svls.described, "kind": "distance", "variant": variant}
+        figure = case_picture(CASE, prepare, {"level": TargetEntries(described, svls.entry)})
+        labels = [bar.get_ylabel() for ax in figure.axes for bar in ax.child_axes]
+        assert f"signed distance {unit}" in labels
+
+
 def test_every_panel_has_a_labelled_colour_bar_and_its_shape_in_mm(case):
     prepare, targets = case
     figure = case_picture(CASE, prepare, targets, class_name=None, plane="sagittal")
@@ -244,7 +282,9 @@ def test_every_style_draws_constant_and_unreached_values(style, tmp_path):
 
 def test_wrong_requests_are_refused(case):
     prepare, targets = case
-    with pytest.raises(InputError, match="class of target 'geols': got 'liver', expected one of background, organ"):
+    with pytest.raises(
+        InputError, match="class: got 'liver', expected one that a target has .geols: background, organ"
+    ):
         case_picture(CASE, prepare, {"geols": targets["geols"]}, class_name="liver")
     with pytest.raises(InputError, match="stage: got 'labels'"):
         montage(CASE, prepare, prepare, "labels")
