@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -277,3 +278,15 @@ print(digest.hexdigest())
         )
         digests.add(found.stdout)
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize(("name", "variant"), [(n, v) for n, v in PROBABILITIES if METHODS[n].sums_to_one(v)])
+def test_sums_hold_beside_voxels_of_no_class(name, variant):
+    """Beside the ignore label a filter must not hand mass to voxels that no loss looks at."""
+    full = a_case()
+    gone = np.zeros(full.masks.shape[1:], bool)
+    gone[:, 3:5, 2:6] = True
+    raters = full.raters & ~np.roll(gone, 2, 1)
+    inputs = replace(full, masks=full.masks & ~gone, raters=raters, source_masks=full.source_masks & ~gone.repeat(2, 1))
+    sums = METHODS[name].compute(inputs, variant=variant, **PARAMS.get(name, {})).values.sum(axis=0)
+    np.testing.assert_allclose(sums[~gone & raters.any(axis=(0, 1))], 1, atol=2e-4)

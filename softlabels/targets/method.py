@@ -205,6 +205,8 @@ class Method:
         if self.variants != ("standard",):
             params["variant"] = variant
         values, flags, notes = module.compute(inputs, **params)
+        if self.sums_to_one(variant) and inputs.background is not None:
+            _share_out(values)
         self._check_values(values, variant)
         pad_value = self.pad_value(len(inputs.masks), inputs.background, variant)
         return TargetMap(values, pad_value, flags, notes)
@@ -245,6 +247,17 @@ class Method:
                 )
                 if not fits:
                     raise InputError(f"method {self.name}: {name} got shape {np.shape(given)}, expected {wanted}")
+
+
+def _share_out(values: np.ndarray) -> None:
+    """Divide by the sum, in place, where mass went to voxels of no class: beside the ignore label or a rater's.
+
+    Elsewhere nothing changes, because rounding moves a sum by less than 1e-4.
+    """
+    total = values.sum(axis=0)
+    is_short = (total > 0) & (total < 1 - 1e-4)
+    if is_short.any():
+        values[:, is_short] /= total[is_short]
 
 
 #: Each need: its fields and their shapes as axes of the masks (C, D, H, W); None is any length.
