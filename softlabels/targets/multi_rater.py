@@ -1,7 +1,8 @@
 """Several raters fused to one probability per class: their plain mean, or STAPLE (Warfield et al., TMI 2004).
 
-In [0, 1]; sums to one wherever every rater's masks do. A class that no rater marks is 0 everywhere. Padding is 1 for
-the background and 0 elsewhere. All augmentations keep it valid. No load-time parameters.
+In [0, 1]; sums to one wherever any rater gives a class: one who gives none, such as the ignore label, has no vote
+there. A class that no rater marks is 0 everywhere. Padding is 1 for the background and 0 elsewhere. All augmentations
+keep it valid. No load-time parameters.
 
 STAPLE here is the multi-label form, with one confusion matrix per rater, for classes that exclude each other; for two
 classes it is the binary STAPLE of SimpleITK. Regions that overlap are binary problems of their own. Both weigh raters
