@@ -1,6 +1,7 @@
 """A whole case from files to stored GeoLS target, workflow included, beside the steps of the authors' script.
 
-Usage: python benchmarks/whole_case.py [FOLDER], by default the shared glioma (155 x 240 x 240, 4 modalities).
+Usage: python benchmarks/whole_case.py [FOLDER], by default the shared glioma (155 x 240 x 240, 4 modalities); --write puts the
+table into benchmarks/RESULTS.md.
 
 The peer restates what GeoLS' published script does for one BraTS case (docs/methods.md): read, skeleton of three
 classes, GeodisTK's raster scan with 4 iterations for each modality and class, exp(-D / mean D), min-max, background,
@@ -10,6 +11,8 @@ mean over modalities, one float32 NIfTI; GeodisTK has one thread. Ours is `snake
 from __future__ import annotations
 
 import argparse
+import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -23,6 +26,16 @@ from skimage.morphology import skeletonize
 
 ROOT = Path(__file__).resolve().parents[1]
 MODALITIES = ("fla", "t1", "t1c", "t2")
+SECTION = "## A whole case"
+#: What is run: the work of the script itself, and the paper's variant on raw and on normalised intensities.
+RUNS = {
+    "official, raw intensities": ("official", {}),
+    "paper, raw intensities": ("paper", {}),
+    "paper, z-scores (what `softlabels init` writes)": (
+        "paper",
+        {"clip_percentiles": [0.5, 99.5], "normalise": "zscore"},
+    ),
+}
 CLASSES = {"necrosis": 1, "edema": 2, "enhancing": 4}
 
 
@@ -45,7 +58,7 @@ def authors_steps(folder: Path, label: str, out: Path) -> None:
     sitk.WriteImage(sitk.GetImageFromArray((total / len(image)).astype(np.float32)), str(out / "maps.nii.gz"))
 
 
-def write_project(folder: Path, label: str, project: Path, variant: str) -> None:
+def write_project(folder: Path, label: str, project: Path, variant: str, prepare: dict) -> None:
     """Write case sheet and configuration of the same case for the pipeline."""
     columns = "\t".join(f"image:{m}" for m in MODALITIES)
     files = "\t".join(str((folder / f"{m}.nii.gz").resolve()) for m in MODALITIES)
@@ -53,6 +66,7 @@ def write_project(folder: Path, label: str, project: Path, variant: str) -> None
     config = {
         "channels": list(MODALITIES),
         "labels": {"background": 0} | CLASSES,
+        "prepare": prepare,
         "targets": {"geols": {"method": "geols", "variant": variant}},
         "pictures": False,
     }
@@ -77,40 +91,50 @@ def pipeline(project: Path, cores: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Time both, side by side, and print the table."""
+    """Time both, side by side, print the table and write it into RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = ROOT.parent / "shared" / "data" / "glioma_du7294"
     parser.add_argument("folder", type=Path, nargs="?", default=default)
     parser.add_argument("--label", default="label_sanet0-20.nii.gz")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--write", action="store_true", help=f"replace the section '{SECTION}' of RESULTS.md")
     arguments = parser.parse_args()
-    rows = []
+    times: dict[str, list[tuple]] = {name: [] for name in RUNS}
     for _ in range(arguments.repeats):
         with tempfile.TemporaryDirectory() as scratch:
             started = time.perf_counter()
             authors_steps(arguments.folder, arguments.label, Path(scratch))
             peer = time.perf_counter() - started
-        for variant in ("paper", "official"):
+        for name, (variant, prepare) in RUNS.items():
             with tempfile.TemporaryDirectory() as scratch:
-                write_project(arguments.folder, arguments.label, Path(scratch), variant)
+                write_project(arguments.folder, arguments.label, Path(scratch), variant, prepare)
                 started = time.perf_counter()
                 stages = pipeline(Path(scratch), arguments.cores)
                 ours = time.perf_counter() - started
-            rows.append((variant, peer, ours, stages))
-            print(
-                f"{variant:9} authors {peer:6.1f} s, ours {ours:6.1f} s, ratio {peer / ours:5.1f}x, stages {stages}",
-                flush=True,
-            )
-    print(
-        "\n| variant | authors' steps (s) | whole workflow (s) | ratio | of it: prepare, seeds, distance, target (s) |"
-    )
-    print("|---|---|---|---|---|")
-    for variant in ("paper", "official"):
-        own = sorted((row for row in rows if row[0] == variant), key=lambda row: row[1] / row[2])
-        _, peer, ours, stages = own[len(own) // 2]
+            times[name].append((peer, ours, stages))
+            print(f"{name}: authors {peer:.1f} s, ours {ours:.1f} s, {peer / ours:.1f}x, {stages}", flush=True)
+    lines = [
+        f"\n{platform.machine()}, {arguments.cores} cores (GeodisTK has one thread), load {os.getloadavg()[0]:.1f}; "
+        f"medians of {arguments.repeats}; four modalities of 155 x 240 x 240, three classes and the background.\n",
+        "| ours | authors' steps s | whole workflow s | ratio | of it prepare, seeds, distance, target s |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for name, rows in times.items():
+        peer, ours, stages = sorted(rows, key=lambda row: row[0] / row[1])[len(rows) // 2]
         parts = ", ".join(f"{stages[s]:.1f}" for s in ("prepare", "seeds", "distance", "target"))
-        print(f"| {variant} | {peer:.1f} | {ours:.1f} | {peer / ours:.1f}x | {parts} |")
+        lines.append(f"| {name} | {peer:.1f} | {ours:.1f} | {peer / ours:.1f}x | {parts} |")
+    print("\n".join(lines))
+    if arguments.write:
+        write_section("\n".join(lines))
+
+
+def write_section(text: str) -> None:
+    """Replace this benchmark's section of RESULTS.md."""
+    path = ROOT / "benchmarks" / "RESULTS.md"
+    before, _, rest = path.read_text().partition(SECTION + "\n")
+    _, mark, after = rest.partition("\n## ")
+    path.write_text(f"{before.rstrip()}\n\n{SECTION}\n{text}\n{mark}{after}")
 
 
 if __name__ == "__main__":
