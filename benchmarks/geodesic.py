@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from results import write_section
 from scipy.ndimage import binary_erosion
 
 from softlabels.geodesic import certify, geodesic_distance
@@ -245,14 +246,6 @@ def context(volume, arguments) -> list[str]:
 def table(rows: list[dict]) -> str:
     lines = [list(rows[0]), ["---"] * len(rows[0]), *[list(row.values()) for row in rows]]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
-
-def write_section(title: str, text: str) -> None:
-    """Replace or append one section of benchmarks/RESULTS.md."""
-    path = Path(__file__).with_name("RESULTS.md")
-    sections = path.read_text().split("\n## ") if path.exists() else ["# Measured\n"]
-    kept = [s.rstrip("\n") for s in sections if s.splitlines()[0].removeprefix("## ") != title]
-    path.write_text("\n\n## ".join([*kept, f"{title}\n\n{text}"]) + "\n")
 
 
 def main() -> None:

@@ -23,11 +23,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import yaml
+from results import read_section, write_section
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
-RESULTS = ROOT / "benchmarks" / "RESULTS.md"
-SECTION = "## Workflow scale"
+SECTION = "Workflow scale"
 CONFIG = {
     "channels": ["image"],
     "labels": {"background": 0, "structure": 1},
@@ -193,11 +193,22 @@ def jobs(folder: Path) -> list[str]:
     return lines
 
 
+def suggested_size(cases: dict[str, tuple[Path, Path]]) -> int:
+    """Return the cases_per_job that `softlabels init` would write."""
+    from softlabels.cases import Case
+    from softlabels.config import parse_config
+    from softlabels.estimate import suggested_cases_per_job
+    from softlabels.plan import make_plan
+
+    listed = [Case(name, (str(image),), str(label)) for name, (image, label) in cases.items()]
+    return suggested_cases_per_job(make_plan(parse_config(CONFIG)), listed)
+
+
 def cohort(folder: Path) -> list[str]:
     """Run the real cases, repeated to a cohort of 50, and compare the clock with the stages' own work."""
     lines = [
         "Nine real volumes repeated to 50 cases (each with one voxel changed, so that the store has none of them);",
-        "GeoLS; `--cores 2`.",
+        "GeoLS; `--cores 2`; one case per job, and as many as `softlabels init` would write.",
         "",
         "| cases_per_job | jobs | wall s | the stages' own work s | overhead | planned before the run |",
         "|---:|---:|---:|---:|---:|---|",
@@ -212,7 +223,7 @@ def cohort(folder: Path) -> list[str]:
         write_volume(folder / f"{i}_image.nii.gz", values, image)
         write_volume(folder / f"{i}_label.nii.gz", (sitk.GetArrayFromImage(label) > 0).astype(np.uint8), image)
         cases[f"{name}_{i:02d}"] = (folder / f"{i}_image.nii.gz", folder / f"{i}_label.nii.gz")
-    for size in (1, 10):
+    for size in (1, suggested_size(cases)):
         project = write_project(folder / f"cohort-{size}", cases, cases_per_job=size)
         planned = re.findall(r"CPU time (.*)", softlabels(project, "plan"))[0]
         run = snakemake(project, "--cores", "2", "--quiet")
@@ -226,15 +237,11 @@ def cohort(folder: Path) -> list[str]:
     return lines
 
 
-def write_section(tables: dict[str, list[str]]) -> None:
-    """Replace this benchmark's section of RESULTS.md, and in it only the tables that were made now."""
-    text = RESULTS.read_text() if RESULTS.exists() else "# Results\n"
-    before, _, rest = text.partition(SECTION + "\n")
-    body, mark, after = rest.partition("\n## ")
-    kept = dict(re.findall(r"### (\w+)\n(.*?)(?=\n### |\Z)", body, re.DOTALL))
-    kept |= {name: "\n" + machine() + "\n\n" + "\n".join(lines) + "\n" for name, lines in tables.items()}
-    body = "".join(f"\n### {name}\n{content}" for name, content in kept.items())
-    RESULTS.write_text(f"{before.rstrip()}\n\n{SECTION}\n{body}{mark}{after}")
+def write_tables(tables: dict[str, list[str]]) -> None:
+    """Replace, in this benchmark's section of RESULTS.md, only the tables that were made now."""
+    kept = dict(re.findall(r"### (\w+)\n(.*?)(?=\n### |\Z)", read_section(SECTION), re.DOTALL))
+    kept |= {name: "\n" + machine() + "\n\n" + "\n".join(lines) for name, lines in tables.items()}
+    write_section(SECTION, "\n\n".join(f"### {name}\n\n{content.strip()}" for name, content in kept.items()))
 
 
 def machine() -> str:
@@ -254,7 +261,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for name in asked.which:
         shutil.rmtree(asked.folder / name, ignore_errors=True)
-        write_section({name: globals()[name](asked.folder / name)})
+        write_tables({name: globals()[name](asked.folder / name)})
 
 
 if __name__ == "__main__":

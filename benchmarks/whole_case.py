@@ -1,7 +1,7 @@
 """A whole case from files to stored GeoLS target, workflow included, beside the steps of the authors' script.
 
-Usage: python benchmarks/whole_case.py [FOLDER], by default the shared glioma (155 x 240 x 240, 4 modalities); --write puts the
-table into benchmarks/RESULTS.md.
+Usage: python benchmarks/whole_case.py [FOLDER] [--write], by default the shared glioma (155 x 240 x 240, 4 modalities);
+--write puts the table into benchmarks/RESULTS.md.
 
 The peer restates what GeoLS' published script does for one BraTS case (docs/methods.md): read, skeleton of three
 classes, GeodisTK's raster scan with 4 iterations for each modality and class, exp(-D / mean D), min-max, background,
@@ -22,11 +22,12 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import yaml
+from results import write_section
 from skimage.morphology import skeletonize
 
 ROOT = Path(__file__).resolve().parents[1]
 MODALITIES = ("fla", "t1", "t1c", "t2")
-SECTION = "## A whole case"
+SECTION = "A whole case"
 #: What is run: the work of the script itself, and the paper's variant on raw and on normalised intensities.
 RUNS = {
     "official, raw intensities": ("official", {}),
@@ -115,7 +116,7 @@ def main() -> None:
             times[name].append((peer, ours, stages))
             print(f"{name}: authors {peer:.1f} s, ours {ours:.1f} s, {peer / ours:.1f}x, {stages}", flush=True)
     lines = [
-        f"\n{platform.machine()}, {arguments.cores} cores (GeodisTK has one thread), load {os.getloadavg()[0]:.1f}; "
+        f"{platform.machine()}, {arguments.cores} cores (GeodisTK has one thread), load {os.getloadavg()[0]:.1f}; "
         f"medians of {arguments.repeats}; four modalities of 155 x 240 x 240, three classes and the background.\n",
         "| ours | authors' steps s | whole workflow s | ratio | of it prepare, seeds, distance, target s |",
         "|---|---:|---:|---:|---|",
@@ -126,15 +127,7 @@ def main() -> None:
         lines.append(f"| {name} | {peer:.1f} | {ours:.1f} | {peer / ours:.1f}x | {parts} |")
     print("\n".join(lines))
     if arguments.write:
-        write_section("\n".join(lines))
-
-
-def write_section(text: str) -> None:
-    """Replace this benchmark's section of RESULTS.md."""
-    path = ROOT / "benchmarks" / "RESULTS.md"
-    before, _, rest = path.read_text().partition(SECTION + "\n")
-    _, mark, after = rest.partition("\n## ")
-    path.write_text(f"{before.rstrip()}\n\n{SECTION}\n{text}\n{mark}{after}")
+        write_section(SECTION, "\n".join(lines))
 
 
 if __name__ == "__main__":
