@@ -89,6 +89,19 @@ def test_load_time_parameter_computes_nothing(finished, tmp_path):
     assert index["targets"]["geols"]["blend"]["alpha"] == 0.4
 
 
+def test_another_split_writes_the_index_again_and_runs_no_job(tmp_path):
+    made_data.write_cohort(tmp_path, targets={"svls": {"method": "svls"}}, pictures=False)
+    assert snakemake(tmp_path).returncode == 0
+    sheet = tmp_path / "cases.tsv"
+    first, *rows = sheet.read_text().splitlines()
+    rows = ["\t".join([*row.split("\t")[:-1], f"fold{i}"]) for i, row in enumerate(rows)]
+    sheet.write_text("\n".join([first, *rows]) + "\n")
+    done = snakemake(tmp_path)
+    assert done.returncode == 0 and "rule prepare" not in done.stdout and "rule target" not in done.stdout
+    index = json.loads((tmp_path / "results" / "index.json").read_text())
+    assert [case["split"] for case in index["cases"]] == [f"fold{i}" for i in range(len(rows))]
+
+
 def test_changed_seeds_recompute_all_but_prepare(finished, tmp_path):
     made_data.write_cohort(tmp_path, store=str(finished / "store"))
     only = {"geols": {"method": "geols", "seeds": {"strategy": "erosion"}}}

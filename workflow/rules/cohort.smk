@@ -11,6 +11,7 @@ rule index:
         "../../envs/pipeline.yaml"
     params:
         config=config_json,
+        splits=splits_digest,
     shell:
         "python -m softlabels index --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"
 

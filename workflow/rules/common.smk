@@ -1,8 +1,9 @@
 # The plan and the functions that answer what a rule reads; no rules here.
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 from snakemake.utils import validate
@@ -96,7 +97,13 @@ def cases_json(wildcards):
 @cache
 def unit_json(unit):
     """Return the cases of a unit; Snakemake asks for it several times a job."""
-    return canonical_json([asdict(CASES[case]) for case in UNITS[unit]])
+    # No result depends on the split: only the index holds it.
+    return canonical_json([asdict(replace(CASES[case], split=None)) for case in UNITS[unit]])
+
+
+def splits_digest(wildcards):
+    """Return a digest of what the index takes from the sheet itself: cases in their order, with their splits."""
+    return sha256(canonical_json([[case.id, case.split] for case in CASES.values()]).encode()).hexdigest()
 
 
 def results_folder(wildcards):
