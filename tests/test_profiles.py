@@ -1,8 +1,11 @@
 """The Slurm profile: what it asks, and how it gets to a user."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import made_data
 import pytest
 import yaml
 
@@ -57,6 +60,21 @@ def test_profiles_that_are_used_together_do_not_hide_each_others_resources():
     default, slurm = (yaml.safe_load((SHIPPED / name / "config.yaml").read_text()) for name in ("default", "slurm"))
     shared = {key for key in default if key in slurm and default[key] != slurm[key]}
     assert not shared and "default-resources" not in default
+
+
+def asked_of_cuda_jobs(folder: Path, *more: str) -> str:
+    """Return the resources of distance_cuda in a dry run of a small cohort with the shipped profile."""
+    made_data.write_cohort(folder, device="cuda", targets={"geols": {"method": "geols"}})
+    command = [sys.executable, "-m", "snakemake", "--profile", str(SHIPPED / "slurm"), "--dry-run", *more]
+    command += ["--snakefile", str(CHECKOUT / "Snakefile")]
+    said = subprocess.run(command, cwd=folder, text=True, capture_output=True, check=True).stdout
+    return next(part for part in said.split("\nrule ") if part.startswith("distance_cuda:"))
+
+
+def test_set_resources_belongs_into_the_profile_as_the_command_line_hides_its_gpu_partition(tmp_path):
+    assert "slurm_partition=gpu, " in asked_of_cuda_jobs(tmp_path)
+    hidden = asked_of_cuda_jobs(tmp_path, "--set-resources", "distance_cuda:mem_mb=16000")
+    assert "mem_mb=16000" in hidden and "slurm_partition=cpu, " in hidden and "gpu=1" in hidden
 
 
 def test_no_rule_retries_inside_its_own_job():

@@ -11,6 +11,9 @@ import typer
 
 from softlabels.cli.project import DEFAULT_CONFIG, CaseId, ConfigJson, ConfigPath, Project, app
 
+#: What a job on Slurm takes besides its work: two Snakemakes start one after another.
+SLURM_START_SECONDS = 5
+
 
 @app.command(rich_help_panel="Look")
 def status(
@@ -37,11 +40,13 @@ def status(
         print(f"failed: {one.case} {one.node}: {one.why} (log: {one.log})")
     if len(failed) > limit:
         print(f"... and {len(failed) - limit} more failures; --limit {len(failed)} lists them all")
-    for line in _pace(project, receipts):
+    for line in _pace(project, receipts, start_seconds=SLURM_START_SECONDS if queued else 1):
         print(line)
     n_left = len(project.cases) * len(project.plan.nodes) - len(receipts)
     if n_left and not queued and is_controlled(Path(".snakemake")) is False:
         print(f"{n_left} results are left and nothing runs: the same snakemake command goes on where it stopped")
+    if not n_left and (index := project.results / "index.json").exists():
+        print(f"all results are there; train on {index}")
 
 
 def _status_table(project: Project, receipts: dict, queued: dict, failed: list):
@@ -78,7 +83,7 @@ def _status_table(project: Project, receipts: dict, queued: dict, failed: list):
     return table
 
 
-def _pace(project: Project, receipts: dict) -> list[str]:
+def _pace(project: Project, receipts: dict, start_seconds: float) -> list[str]:
     """Return lines on the time that the done jobs took, beside the plan's, and on when the rest will be done."""
     from softlabels.estimate import SPREAD, between, duration, estimate_job, measured_rates, total
     from softlabels.status import finished_at, receipt_times, seconds_left
@@ -93,8 +98,8 @@ def _pace(project: Project, receipts: dict) -> list[str]:
             f"{len(computed)} computed results took {duration(took)} of work; planned: {between([(planned, SPREAD)])}"
         )
     rates = measured_rates(plan, case_of, receipts)
-    # A second for each job stands for its start.
-    weights = {node: estimate_job(plan, node, project.cases[0], rates).seconds + 1 for node in plan.nodes}
+    start_seconds /= project.config.batch_size
+    weights = {node: estimate_job(plan, node, project.cases[0], rates).seconds + start_seconds for node in plan.nodes}
     left = seconds_left(plan, project.cases, receipt_times(set(receipts), project.results), weights)
     if left:
         lines.append(f"at the pace of the last half hour the rest would be done at {finished_at(left)}")
