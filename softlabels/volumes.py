@@ -220,8 +220,10 @@ def _label_problems(case: Case, role: str, volume: Volume, label_values, ignore_
         shown = ", ".join(f"{value} ({n} of {volume.grid.n_voxels} voxels)" for value, n in list(foreign.items())[:8])
         message = f"labels that are not declared: {shown}; expected {sorted(label_values)}; declare or remap them"
         problems.append(Problem(case.id, role, message))
-    if not any(value in counts for value in label_values if value != 0):
+    # Neither a fully labelled case nor one of which nothing but what to ignore is known lacks the ignore label.
+    wanted = [value for value in sorted(label_values) if value not in (0, ignore_label)]
+    if not any(value in counts for value in wanted):
         return [*problems, Problem(case.id, role, f"empty_label{suffix}", kind="flag")]
-    absent = [value for value in sorted(label_values) if value not in counts and value != 0]
+    absent = [value for value in wanted if value not in counts]
     problems += [Problem(case.id, role, f"absent_label:{value}{suffix}", kind="flag") for value in absent]
     return problems
