@@ -1,12 +1,31 @@
 """Every way to install softlabels installs the same versions."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = tuple(PROJECT["optional-dependencies"])
+#: Needed where snakemake is started, not in the environment of a job.
+OF_THE_CONTROLLER = {"snakemake", "snakemake-executor-plugin-slurm", "pygments"}
+
+
+def asked(*groups: str) -> dict[str, SpecifierSet]:
+    """Return what pyproject.toml asks for in its dependencies and extras: package to allowed versions."""
+    lists = [PROJECT["dependencies"] if g == "dependencies" else PROJECT["optional-dependencies"][g] for g in groups]
+    requirements = [Requirement(text) for group in lists for text in group]
+    return {canonicalize_name(one.name): one.specifier for one in requirements}
+
+
+def content(name: str) -> dict:
+    return yaml.safe_load((ROOT / "envs" / name).read_text())
 
 
 def pins(path: Path) -> dict[str, str]:
@@ -15,8 +34,7 @@ def pins(path: Path) -> dict[str, str]:
 
 
 def conda_pins(name: str) -> dict[str, str]:
-    dependencies = yaml.safe_load((ROOT / "envs" / name).read_text())["dependencies"]
-    (pip,) = [d["pip"] for d in dependencies if isinstance(d, dict)]
+    (pip,) = [d["pip"] for d in content(name)["dependencies"] if isinstance(d, dict)]
     return {re.sub(r"[-_.]+", "-", n.lower()): v for n, v in (pin.split("==") for pin in pip)}
 
 
@@ -38,9 +56,35 @@ def test_constraints_cover_every_supported_python():
 
 @pytest.mark.parametrize("minor", ["3.11", "3.12", "3.13"])
 def test_constraints_pin_what_the_project_asks_for(minor):
-    import tomllib
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]
-    names = {re.sub(r"[-_.]+", "-", re.match(r"[A-Za-z0-9_.-]+", d)[0].lower()) for d in asked}
+    names = set(asked("dependencies", *EXTRAS))
     assert names <= set(pins(ROOT / "constraints" / f"py{minor}.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("pipeline.yaml", ("dependencies", "workflow")),
+        ("cuda.yaml", ("dependencies", "workflow", "cuda")),
+        ("loader.yaml", ("dependencies", "loader")),
+    ],
+)
+def test_conda_environment_holds_what_its_rules_import_in_versions_that_the_project_allows(name, groups):
+    wanted = {package: allowed for package, allowed in asked(*groups).items() if package not in OF_THE_CONTROLLER}
+    made = conda_pins(name)
+    assert set(made) == set(wanted)
+    assert [package for package, version in made.items() if not wanted[package].contains(version)] == []
+
+
+def test_every_rule_names_an_environment_and_no_rule_another_file():
+    rules = "".join(path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk"))
+    named = set(re.findall(r'"\.\./\.\./envs/([a-z]+\.yaml)"', rules))
+    assert named == {"pipeline.yaml", "cuda.yaml"} and all((ROOT / "envs" / name).exists() for name in named)
+    assert len(re.findall(r"^    conda:$", rules, re.MULTILINE)) == len(re.findall(r"^rule\b", rules, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", ["pipeline.yaml", "cuda.yaml", "loader.yaml", "geodistk.yaml"])
+def test_conda_environment_has_a_python_that_the_project_supports_and_pip(name):
+    dependencies = [d for d in content(name)["dependencies"] if isinstance(d, str)]
+    (python,) = [d.partition("=")[2] for d in dependencies if d.startswith("python=")]
+    assert PROJECT["requires-python"] == ">=3.11" and (ROOT / "constraints" / f"py{python}.txt").exists()
+    assert any(re.fullmatch(r"pip(=.*)?", d) for d in dependencies)
