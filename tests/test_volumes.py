@@ -333,11 +333,11 @@ def test_empty_label_absent_class_and_constant_image_are_flagged_not_refused(cas
     assert read_case(case, ["A", "B"], (0, 1, 2, 4)).flags == ("absent_label:2",)
     assert read_case(case, ["A", "B"], (0, 1, 4, 5), 5).flags == (), "a case need not hold the ignore label"
     assert read_case(case, ["A", "B"], (0, 1, 3, 4), 4).flags == ("absent_label:3",)
-    unknown = _replaced(case, tmp_path, "label", np.full((6, 5, 4), 9, np.uint8))
-    assert read_case(unknown, ["A", "B"], (0, 1, 9), 9).flags == ("empty_label",)
     constant = _replaced(case, tmp_path, "image:1", np.full((6, 5, 4), 5, np.int16))
     assert read_case(constant, ["A", "B"], (0, 1, 4)).flags == ("constant_image:B",)
     assert _faults(empty) == _faults(constant) == []
+    unknown = _replaced(case, tmp_path, "label", np.full((6, 5, 4), 9, np.uint8))
+    assert read_case(unknown, ["A", "B"], (0, 1, 9), 9).flags == ("empty_label",)
 
 
 def test_raters_are_stacked_after_the_label_in_one_type(case, tmp_path):
