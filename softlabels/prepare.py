@@ -6,6 +6,7 @@ after resampling, taken inside the domain if there is one, in float64; each stor
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,6 +60,7 @@ def prepare(
     crop: Literal["none", "nonzero", "labels"] = "none",
     crop_margin_mm: float = 0.0,
     raters: np.ndarray | None = None,
+    threads: int = 1,
 ) -> Prepared:
     """Crop, resample and normalise one case.
 
@@ -89,6 +91,8 @@ def prepare(
         Added to the box on each side, rounded up to whole voxels, within the volume.
     raters : (R, D, H, W) integer array, optional
         Further label maps, treated like `labels`.
+    threads : int
+        Channels normalised at once; no effect on the result.
 
     Returns
     -------
@@ -127,9 +131,15 @@ def prepare(
         inside = None if inside is None else resample(inside, grid, target, "nearest")
         grid = target
     stored = np.empty((len(channels), *grid.shape), np.float32)
-    for index, channel in enumerate(channels):
-        stored[index], is_constant = _normalised(channel, inside, clip_percentiles, normalise)
-        flags += [f"constant_in_domain:{index}"] if is_constant else []
+
+    def store_one(index: int) -> bool:
+        """Normalise one channel; return whether it is constant."""
+        stored[index], is_constant = _normalised(channels[index], inside, clip_percentiles, normalise)
+        return is_constant
+
+    with ThreadPoolExecutor(threads) as pool:
+        constant = list(pool.map(store_one, range(len(channels))))
+    flags += [f"constant_in_domain:{index}" for index in np.flatnonzero(constant)]
     return Prepared(
         image=stored,
         labels=np.ascontiguousarray(everyone[0]),
@@ -213,7 +223,8 @@ def _normalised(channel, inside, clip_percentiles, normalise: str) -> tuple[np.n
     sample = values if inside is None else values[inside]
     if clip_percentiles is not None:
         low, high = np.percentile(sample, clip_percentiles)
-        values, sample = values.clip(low, high), sample.clip(low, high)
+        values = values.clip(low, high)
+        sample = values if inside is None else sample.clip(low, high)
     if normalise == "none":
         return values, False
     if normalise == "zscore":

@@ -189,7 +189,14 @@ class _Prepare(_Stage):
         from softlabels.prepare import prepare
 
         volumes = self.volumes
-        prepared = prepare(volumes.image, volumes.labels, volumes.grid, raters=volumes.raters, **self.params)
+        prepared = prepare(
+            volumes.image,
+            volumes.labels,
+            volumes.grid,
+            raters=volumes.raters,
+            threads=self.job.threads or 1,
+            **self.params,
+        )
         channels = tuple(self.job.node.checks["channels"])
         layers = [
             Layer("image", prepared.image, channels=channels, encoding=Exact()),

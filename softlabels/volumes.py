@@ -93,7 +93,7 @@ def read_case(
     ignore_label : int, optional
         A label that may occur besides and stands for "unknown".
     threads : int, optional
-        Files read at once; by default as many as the machine has cores. No effect on the result.
+        Files read, and channels copied, at once; by default as many as the machine has cores. No effect on the result.
     max_voxels : int
         See `read_volume`.
 
@@ -114,7 +114,7 @@ def read_case(
     labels = [volumes[role].values for role in volumes if not role.startswith("image")]
     widest = np.result_type(*labels)
     return CaseVolumes(
-        image=_stacked(images, len(channels)),
+        image=_stacked(images, len(channels), threads),
         labels=labels[0].astype(widest, copy=False),
         raters=np.stack(labels).astype(widest, copy=False) if len(labels) > 1 else None,
         grid=images[0].grid,
@@ -140,11 +140,12 @@ def check_case(
     return _inspect(case, channels, label_values, ignore_label, threads, max_voxels)[1]
 
 
-def _stacked(images: list[Volume], n_channels: int) -> np.ndarray:
+def _stacked(images: list[Volume], n_channels: int, threads: int | None) -> np.ndarray:
     """Return the channels of all image files as one (M, D, H, W) float32 array."""
     stacked = np.empty((n_channels, *images[0].grid.shape), np.float32)
-    for channel, values in enumerate(v for image in images for v in image.values.reshape(-1, *image.grid.shape)):
-        stacked[channel] = values
+    channels = [values for image in images for values in image.values.reshape(-1, *image.grid.shape)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(np.copyto, stacked, channels))
     return stacked
 
 

@@ -186,6 +186,14 @@ def test_zscore_has_mean_0_and_deviation_1_and_minmax_range_0_to_1():
     assert (minmax.min(axis=(1, 2, 3)) == 0).all() and (minmax.max(axis=(1, 2, 3)) == 1).all()
 
 
+def test_threads_change_no_bit_and_flag_the_same_channels():
+    image = np.stack([*IMAGE, np.ones_like(IMAGE[0]), *IMAGE[::-1], np.ones_like(IMAGE[0])])
+    for options in ({"normalise": "zscore"}, {"normalise": "minmax", "clip_percentiles": (5, 95), "domain": "nonzero"}):
+        one, three = (prepare(image, LABELS, _grid(), threads=n, **options) for n in (1, 3))
+        np.testing.assert_array_equal(one.image, three.image)
+        assert one.flags == three.flags == ("constant_in_domain:2", "constant_in_domain:5")
+
+
 def test_clip_is_at_the_percentiles_of_each_channel():
     ramp = np.stack([np.arange(101.0), np.arange(101.0) * 10]).reshape(2, 1, 1, 101)
     image = prepare(ramp, np.zeros((1, 1, 101), np.uint8), Grid((1, 1, 101), (1, 1, 1)), clip_percentiles=(5, 90)).image
