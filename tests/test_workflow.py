@@ -139,6 +139,25 @@ def test_status_and_explain_say_what_is_done_and_why(finished):
     assert unknown.returncode == 1 and "Did you mean case" in unknown.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["verify", "--store", "stroe"], "store stroe: no such folder"),
+        (["du", "--store", "stroe"], "store stroe: no such folder"),
+        (["gc", "--days", "-1"], "Invalid value"),
+        (["check", "--threads", "0"], "Invalid value"),
+        (["status", "--limit", "-1"], "Invalid value"),
+        (["init", "new", "--brats-labels", "2023"], "without --brats"),
+        (["export", "case0", "--output", "config.yaml/x"], "config.yaml/x: Not a directory. Check path"),
+        (["index", "--output", "config.yaml/index.json"], "config.yaml: File exists. Check path"),
+    ],
+)
+def test_a_mistaken_argument_is_refused_and_no_all_clear_given(finished, arguments, says):
+    done = softlabels(finished, *arguments)
+    assert done.returncode != 0 and says in done.stdout and "Traceback" not in done.stdout
+    assert not (finished / "new").exists()
+
+
 def test_export_keeps_geometry(finished, tmp_path):
     import SimpleITK as sitk
 

@@ -12,10 +12,15 @@ from softlabels.errors import SoftLabelsError
 
 
 def main() -> None:
-    """Run a command; a softlabels error ends it with one line on stderr and exit code 1."""
+    """Run a command; a softlabels error, or a file's, ends it with one line on stderr and exit code 1."""
     try:
         app()
     except SoftLabelsError as error:
         where = "".join(f"\n  in {note}" for note in getattr(error, "__notes__", []))
         print(f"softlabels: {error}{where}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"softlabels: {error.filename}: {error.strerror}. Check path, rights and free space", file=sys.stderr)
         sys.exit(1)

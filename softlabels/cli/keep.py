@@ -54,7 +54,7 @@ def gc(
     config: ConfigPath = DEFAULT_CONFIG,
     store: StorePath = None,
     keep: Annotated[list[Path] | None, typer.Option(help="further results folders whose entries to keep")] = None,
-    days: Annotated[float, typer.Option(help="spare what was used within so many days")] = 14,
+    days: Annotated[float, typer.Option(min=0, help="spare what was used within so many days")] = 14,
     delete: Annotated[bool, typer.Option(help="really remove; without it only what would go is shown")] = False,
 ) -> None:
     """Remove entries that no receipt and no index names, of this project and of all others that used the store."""

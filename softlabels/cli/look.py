@@ -19,7 +19,7 @@ SLURM_START_SECONDS = 5
 def status(
     config: ConfigPath = DEFAULT_CONFIG,
     logs: Annotated[Path, typer.Option(help="the workflow's folder of logs")] = Path("logs"),
-    limit: Annotated[int, typer.Option(help="failures to list")] = 20,
+    limit: Annotated[int, typer.Option(min=0, help="failures to list")] = 20,
 ) -> None:
     """Show what is done, computed or reused, what runs and what failed, and when it will end; works while jobs run."""
     from rich.console import Console

@@ -59,8 +59,10 @@ class Project:
 
 
 def store_of(store: Path | None, config: Path):
-    """Return the store that was named, or the one of the configuration."""
+    """Return the store that was named, which must be there, or the one of the configuration, which a run makes."""
     from softlabels.config import load_config
     from softlabels.store import Store
 
+    if store is not None and not store.exists():
+        raise InputError(f"store {store}: no such folder. Name the store of a project, or leave --store out")
     return Store(store or load_config(config).store)

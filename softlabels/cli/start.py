@@ -43,6 +43,8 @@ def init(
     chosen = [(name, path) for name, path in sources.items() if path]
     if len(chosen) > 1:
         raise InputError("init: got several data sets, expected one of --nnunet, --msd, --brats")
+    if brats_labels and not brats:
+        raise InputError("init: got --brats-labels without --brats. Name the folder of BraTS cases too")
     cases, channels, labels = [], ["image"], {"background": 0, "foreground": 1}
     if chosen:
         import softlabels.importers
@@ -66,7 +68,7 @@ def init(
 @app.command(rich_help_panel="Begin")
 def check(
     config: ConfigPath = DEFAULT_CONFIG,
-    threads: Annotated[int | None, typer.Option(help="cases read at once; default: all cores at hand")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="cases read at once; default: all cores at hand")] = None,
 ) -> None:
     """Read every file of every case to its last byte and print all problems at once."""
     from concurrent.futures import ThreadPoolExecutor
