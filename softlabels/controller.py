@@ -51,7 +51,8 @@ def is_controlled(folder: Path) -> bool | None:
         Snakemake's own folder, `.snakemake` in the working directory.
     """
     try:
-        with open(folder / "softlabels.controller") as owner:
+        # An exclusive lock on NFS needs a file that is open for writing.
+        with open(folder / "softlabels.controller", "r+") as owner:
             if owner.read() != platform.node():
                 return None
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -80,6 +80,7 @@ def outcome(tmp_path_factory, home):
         found[name]["status"] = controller.wait(400)
         found[name] |= {"job": projects[name].jobs()[0], "after": projects[name].published()}
         found[name]["receipts"] = projects[name].receipts()
+        found[name]["status says"] = projects[name].softlabels("status").stdout
     # Refused where Slurm has taken the node back already.
     subprocess.run(
         ["scontrol", "update", "nodename=cpu2", "state=resume"], check=False, capture_output=True, timeout=30
@@ -102,3 +103,10 @@ def test_interruption_publishes_nothing_wrong_and_the_same_command_finishes(outc
     assert found["after"] == published and found["receipts"] == published
     assert found["again"] == 0, found["said"]
     assert found["end"] == DONE
+
+
+@pytest.mark.parametrize(("name", "why"), [("time limit", "DUE TO TIME LIMIT"), ("memory", "emory limit")])
+def test_status_says_why_slurm_ended_a_job_and_that_nothing_runs(outcome, name, why):
+    said = outcome[name]["status says"]
+    assert "failed: case0 prepare-" in said and "ended by Slurm: " in said and why in said
+    assert "2 results are left and nothing runs" in said
