@@ -91,9 +91,7 @@ def import_msd(folder) -> Imported:
     folder = Path(folder)
     dataset = _read_dataset(folder)
     training = dataset.get("training")
-    if not isinstance(training, list) or not all(
-        isinstance(row, dict) and {"image", "label"} <= set(row) for row in training
-    ):
+    if not isinstance(training, list) or not all(map(_is_pair, training)):
         raise ConfigError(
             f"{folder / 'dataset.json'}: got no list 'training' of image and label; is this a decathlon task?"
         )

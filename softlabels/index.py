@@ -69,12 +69,15 @@ def write_index(content: dict, path: Path) -> None:
 
 def _case_entry(case: Case, plan: Plan, results: Path) -> dict:
     """Return what the index says of one case."""
-    receipts = {node: Receipt.read(results / case.id / f"{node}.json") for node in _needed(plan)}
+    folder = results / case.id
+    receipts = {node: Receipt.read(folder / f"{node}.json") for node in _needed(plan)}
+    # Seeds and distances may have been collected; what was remarkable about them is told while it is known.
+    others = [path for node in plan.nodes if node not in receipts and (path := folder / f"{node}.json").exists()]
     prepared = receipts[plan.prepare]
     return {
         "id": case.id,
         "split": case.split,
-        "flags": sorted({flag for receipt in receipts.values() for flag in receipt.flags}),
+        "flags": sorted({flag for one in [*receipts.values(), *map(Receipt.read, others)] for flag in one.flags}),
         "prepare": _address(prepared),
         "targets": {name: _address(receipts[node]) for name, node in plan.targets.items() if node},
     }

@@ -204,6 +204,13 @@ def test_decathlon_task_with_4d_images(tmp_path):
     assert found == {"background": 0, "edema": 2, "late": 10} and list(found) == ["background", "edema", "late"]
 
 
+@pytest.mark.parametrize("row", ["a.nii.gz", {"image": "a.nii.gz"}, {"image": 5, "label": "a.nii.gz"}])
+def test_a_decathlon_list_that_names_no_pair_is_refused(tmp_path, row):
+    _dataset(tmp_path, modality={"0": "CT"}, labels={"0": "background", "1": "liver"}, training=[row])
+    with pytest.raises(ConfigError, match="got no list 'training' of image and label"):
+        import_msd(tmp_path)
+
+
 def test_names_become_what_a_config_takes(tmp_path):
     _touch(tmp_path, "imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz")
     labels = {"background": 0, "left kidney": 1, "left-kidney": 2, "3rd (ventricle)": [2, 3], "é": 4, "ignore": 5}

@@ -203,6 +203,18 @@ def test_n_files_of_a_case_stays_far_below_forty(project):
     assert sum(project.store.find(key).n_files for key in entries) < 40
 
 
+def test_flags_of_every_stage_reach_the_index_while_their_receipts_are_there(project):
+    from dataclasses import replace
+
+    project.run_all()
+    path = next(project.results.glob("case0/distance-*.json"))
+    replace(Receipt.read(path), flags=["map T1:gm: not certified exact"]).write(path)
+    first, second = project.index()["cases"]
+    assert "map T1:gm: not certified exact" in first["flags"] and second["flags"] == []
+    path.unlink()
+    assert project.index()["cases"][0]["flags"] == []
+
+
 def test_a_project_that_was_moved_with_its_store_is_read_where_it_lies_now(project, tmp_path, monkeypatch):
     from softlabels.receipts import absent_keys
     from softlabels.results import case_entries
