@@ -25,8 +25,8 @@ class Node:
     inputs : dict
         Role to id of the node that is read, e.g. ``{"prepare": "prepare-0a1b2c3d"}``.
     checks : dict
-        What the job verifies about its input files. Not part of the id nor of any key, because it changes no
-        result; part of the rule's params, so that a change is verified again.
+        What the job verifies about its input files. Not part of the id, nor, but for the names of the channels, of
+        any key, because it changes no result; part of the rule's params, so that a change is verified again.
     """
 
     stage: str
@@ -44,8 +44,11 @@ class Node:
     def key_params(self, case_id: str) -> dict:
         """Return the parameters that are part of an entry's key.
 
-        A random draw depends on the case's name, so there the name is among them.
+        A random draw depends on the case's name, so there the name is among them. The names of the channels are written
+        into a prepared entry: without them one key would stand for entries that differ.
         """
+        if self.stage == "prepare":
+            return {**self.params, "channels": self.checks["channels"]}
         return {**self.params, "case": case_id} if self.params.get("strategy") == "random" else self.params
 
     def to_json(self) -> str:

@@ -195,7 +195,7 @@ class _Prepare(_Stage):
             volumes.grid,
             raters=volumes.raters,
             threads=self.job.threads or 1,
-            **self.params,
+            **self.job.node.params,
         )
         channels = tuple(self.job.node.checks["channels"])
         layers = [

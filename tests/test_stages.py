@@ -203,6 +203,19 @@ def test_n_files_of_a_case_stays_far_below_forty(project):
     assert sum(project.store.find(key).n_files for key in entries) < 40
 
 
+def test_other_names_of_channels_are_other_entries_each_with_its_own_names(project):
+    from dataclasses import replace
+
+    first = project.run_all()
+    prepare = project.plan.nodes[project.plan.prepare]
+    project.plan.nodes[prepare.id] = replace(prepare, checks={**prepare.checks, "channels": ["MPRAGE"]})
+    second = project.run_all()
+    for receipts, name in ((first, "T1"), (second, "MPRAGE")):
+        image, distance = (project.store.find(receipts["case0", stage].key) for stage in ("prepare", "distance"))
+        assert list(image.channels("image")) == [name]
+        assert {channel.partition(":")[0] for channel in distance.channels("distance")} == {name}
+
+
 def test_flags_of_every_stage_reach_the_index_while_their_receipts_are_there(project):
     from dataclasses import replace
 
