@@ -52,7 +52,7 @@ demo: $(VENV)/.demo  ## the main job on a real brain: picture, table, index (und
 	$(BIN)/python examples/icbm152.py --cores $(CORES)
 
 test: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## all tests that need neither a GPU nor Slurm
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 test-faults: $(VENV)/.test  ## the sixteen failure tests in their full form
 	$(BIN)/python -m pytest -q tests/faults tests/test_intake_faults.py --fault-rounds full

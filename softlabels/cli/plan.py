@@ -84,9 +84,11 @@ def _summary(project: Project, rows: list[dict], n_units: int, measured: set[str
     cpu = between((THREADS * row["seconds"], row["spread"]) for row in rows if row not in gpu)
     largest = max(rows, key=lambda row: row["memory_mb"])
     n_unknown = sum(row["to_do"] > 0 and row["node"] not in measured for row in rows)
+    size = project.config.batch_size
+    of_up_to = "one case" if size == 1 else f"up to {size} cases"
     lines = [
-        f"{len(project.cases)} cases x {len(rows)} nodes in {n_units * len(rows)} jobs of up to "
-        f"{project.config.batch_size} cases; {sum(row['done'] for row in rows)} results are there",
+        f"{len(project.cases)} cases x {len(rows)} nodes in {n_units * len(rows)} jobs of {of_up_to}; "
+        f"{sum(row['done'] for row in rows)} results are there",
         f"CPU time {cpu}" + (f", GPU time at most {between((r['seconds'], r['spread']) for r in gpu)}" if gpu else ""),
         f"largest job {largest['memory_mb'] / 1e3:.1f} GB ({largest['node']}), "
         f"store grows by about {sum(row['disk_mb'] for row in rows) / 1e3:.2f} GB",

@@ -42,8 +42,8 @@ METHODS: dict[str, Method] = {
             unnormalised=frozenset({"paper"}),
             augmentation=_NOT_ELASTIC,
         ),
-        Method("svls", variants=("paper", "official")),
-        Method("gaussian"),
+        Method("svls", variants=("paper", "official"), algorithm="2"),
+        Method("gaussian", algorithm="2"),
         Method("dilation"),
         Method(
             "level_set",
@@ -52,7 +52,7 @@ METHODS: dict[str, Method] = {
             ranges={"normalised": (-1.0, 1.0)},
             augmentation=_RIGID,
         ),
-        Method("partial_volume", needs=frozenset({"source_labels"})),
-        Method("multi_rater", needs=frozenset({"raters"})),
+        Method("partial_volume", needs=frozenset({"source_labels"}), algorithm="2"),
+        Method("multi_rater", needs=frozenset({"raters"}), algorithm="2"),
     )
 }

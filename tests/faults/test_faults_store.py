@@ -308,8 +308,8 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become 
 def shared(tmp_path_factory):
     """Return a store in a folder that other users may enter."""
     folder = tmp_path_factory.mktemp("open")
-    for parent in (folder, folder.parent, folder.parent.parent):
-        if parent == folder or "pytest" in parent.name:
+    for parent in (folder, *folder.parents):
+        if "pytest" in str(parent):
             parent.chmod(0o755)
     yield str(folder / "store")
     shutil.rmtree(folder)
