@@ -1,4 +1,5 @@
-# Image files to soft labels: prepare -> seeds -> distance -> target -> index. Each stage is a file in workflow/rules.
+# Image files to soft labels: prepare -> seeds -> distance -> target -> index. Each stage is a file in workflow/rules;
+# with `stages_per_job: all` the rule `stages` takes the place of the four.
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -12,6 +13,7 @@ include: "workflow/rules/prepare.smk"
 include: "workflow/rules/seeds.smk"
 include: "workflow/rules/distance.smk"
 include: "workflow/rules/target.smk"
+include: "workflow/rules/stages.smk"
 include: "workflow/rules/cohort.smk"
 
 

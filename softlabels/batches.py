@@ -1,15 +1,17 @@
-"""Several cases in one job: one process and one CUDA context for all of them; a bad case fails alone.
+"""Several cases or stages in one job: one process and one CUDA context for all of them; a bad case fails alone.
 
-Snakemake knows units: a unit is one case, or a batch of cases. The receipt of a batch is the file that Snakemake waits
-for; beside it every case leaves its own receipt, as it does when it runs alone.
+Snakemake knows units and steps: a unit is one case, or a batch of cases; a step is one node of the plan, or all of them
+in turn. The receipt of a batch is the file that Snakemake waits for; beside it every case leaves its own receipts, as
+it does when it runs alone.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 
 from softlabels.errors import DeviceError, FormatError, InputError, SoftLabelsError, StoreError
@@ -18,6 +20,9 @@ log = logging.getLogger(__name__)
 
 #: Folder of the batches in the results folder.
 FOLDER = "batches"
+
+#: The step that takes its cases through all stages.
+ALL_STAGES = "stages"
 
 #: The last line of a batch's log, unless the batch was killed.
 SUMMARY = "batch is through: %d cases done, %d failed, %d failed at an earlier stage"
@@ -45,23 +50,36 @@ def make_units(case_ids: Sequence[str], cases_per_job: int) -> dict[str, list[st
     return {f"{FOLDER}/{n:05d}": list(case_ids[start : start + cases_per_job]) for n, start in enumerate(starts)}
 
 
+def make_steps(node_ids: Iterable[str], stages_per_job: str) -> dict[str, list[str]]:
+    """Return what the jobs of a unit do: step name to its nodes, upstream first.
+
+    Examples
+    --------
+    >>> make_steps(["prepare-1", "target-2"], "one")
+    {'prepare-1': ['prepare-1'], 'target-2': ['target-2']}
+    >>> make_steps(["prepare-1", "target-2"], "all")
+    {'stages': ['prepare-1', 'target-2']}
+    """
+    return {ALL_STAGES: list(node_ids)} if stages_per_job == "all" else {node: [node] for node in node_ids}
+
+
 @dataclass(frozen=True)
 class BatchReceipt:
-    """What became of one batch x one node.
+    """What became of one batch x one step.
 
     Parameters
     ----------
-    node : str
-        Which node.
+    nodes : list of str
+        The nodes of the step.
     cases : list of str
         All cases of the batch.
     failed : dict
-        Case id to the one line that says why.
+        Case id to the one line that says why; of several, the first.
     waiting : list of str
         Cases that could not begin, because an earlier stage failed.
     """
 
-    node: str
+    nodes: list[str]
     cases: list[str]
     failed: dict[str, str] = field(default_factory=dict)
     waiting: list[str] = field(default_factory=list)
@@ -92,12 +110,12 @@ class BatchReceipt:
 
 
 def run_batch(jobs: Sequence, receipt_path: Path, run: Callable) -> BatchReceipt:
-    """Run the jobs of one node one after another, and write the batch's receipt.
+    """Run the jobs of one step one after another, and write the batch's receipt.
 
     Parameters
     ----------
     jobs : sequence of softlabels.stages.Job
-        Of one node, one for each case.
+        Every case x every node of the step, upstream first.
     receipt_path : Path
         The file that Snakemake waits for.
     run : callable
@@ -111,26 +129,28 @@ def run_batch(jobs: Sequence, receipt_path: Path, run: Callable) -> BatchReceipt
         At once, as these are no fault of the case: another attempt of the whole job, perhaps with more memory or on
         another node, finds finished cases in the store.
     """
-    failed, waiting = {}, []
+    cases, failed, waiting = list(dict.fromkeys(job.case.id for job in jobs)), {}, []
     for job in jobs:
         # A receipt of an earlier run must not stand for a result that this run could not make.
         job.receipt_path.unlink(missing_ok=True)
         if not all(path.exists() for path in job.upstream_receipts().values()):
-            waiting.append(job.case.id)
+            if job.case.id not in (*failed, *waiting):
+                waiting.append(job.case.id)
             continue
         try:
             run(job)
         except Exception as error:
             if not _is_of_the_case(error):
                 raise
-            failed[job.case.id] = " ".join(f"{type(error).__name__}: {error}".split())
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            failed.setdefault(job.case.id, why)
             is_known = isinstance(error, SoftLabelsError)
-            log.error("%s %s failed: %s", job.case.id, job.node.id, failed[job.case.id], exc_info=not is_known)
-    n_done = len(jobs) - len(failed) - len(waiting)
+            log.error("%s %s failed: %s", job.case.id, job.node.id, why, exc_info=not is_known)
+    n_done = len(cases) - len(failed) - len(waiting)
     log.info(SUMMARY, n_done, len(failed), len(waiting))
-    receipt = BatchReceipt(jobs[0].node.id, [job.case.id for job in jobs], failed, waiting)
+    receipt = BatchReceipt(list(dict.fromkeys(job.node.id for job in jobs)), cases, failed, waiting)
     if n_done == 0:
-        raise InputError(f"all {len(jobs)} cases failed, {len(waiting)} of them at an earlier stage. {_first(failed)}")
+        raise InputError(f"all {len(cases)} cases failed, {len(waiting)} of them at an earlier stage. {_first(failed)}")
     receipt.write(receipt_path)
     return receipt
 
@@ -147,9 +167,9 @@ def _first(failed: dict[str, str]) -> str:
     return "".join(f"The first, {case_id}: {why}" for case_id, why in list(failed.items())[:1])
 
 
-def read_batch_receipts(results: Path) -> dict[Path, BatchReceipt]:
-    """Return all receipts of batches in a results folder, by their paths."""
-    return {path: BatchReceipt.read(path) for path in sorted(results.glob(f"{FOLDER}/*/*.json"))}
+def batch_receipt_paths(results: Path) -> list[Path]:
+    """Return where the receipts of batches lie, of a single case that went through all stages too."""
+    return sorted([*results.glob(f"{FOLDER}/*/*.json"), *results.glob(f"*/{ALL_STAGES}.json")])
 
 
 def forget_incomplete(results: Path) -> int:
@@ -157,7 +177,7 @@ def forget_incomplete(results: Path) -> int:
 
     The workflow calls this when it ends: until then the good cases of the batch go on.
     """
-    incomplete = [path for path, receipt in read_batch_receipts(results).items() if not receipt.is_complete]
+    incomplete = [path for path in batch_receipt_paths(results) if not BatchReceipt.read(path).is_complete]
     for path in incomplete:
         path.unlink()
     return len(incomplete)
@@ -165,6 +185,7 @@ def forget_incomplete(results: Path) -> int:
 
 def forget_cases(results: Path, jobs: set[tuple[str, str]]) -> None:
     """Delete the receipts of batches that hold any of these (case id, node id)."""
-    for path, receipt in read_batch_receipts(results).items():
-        if any((case_id, receipt.node) in jobs for case_id in receipt.cases):
+    for path in batch_receipt_paths(results):
+        receipt = BatchReceipt.read(path)
+        if jobs & set(product(receipt.cases, receipt.nodes)):
             path.unlink()

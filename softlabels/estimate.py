@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from softlabels.batches import ALL_STAGES, make_steps
 from softlabels.cases import Case
 from softlabels.errors import InputError
 from softlabels.plan import Plan
@@ -144,8 +145,11 @@ def peak_memory(plan: Plan, case_of: dict[str, Case], logs: Path) -> dict[str, f
     found = defaultdict(float)
     for path in logs.glob("*/*.benchmark.tsv"):
         node_id, case = path.name.removesuffix(".benchmark.tsv"), case_of.get(path.parent.name)
-        if node_id not in plan.nodes or case is None:
+        if case is None or node_id not in (*plan.nodes, ALL_STAGES):
             continue
+        if node_id == ALL_STAGES:
+            # The peak of a job of all stages is that of the node which needs most.
+            node_id = max(plan.nodes, key=lambda node: shipped_rate(plan, node).memory_bytes * n_maps(plan, node))
         header, row = (line.split("\t") for line in path.read_text().splitlines()[:2])
         peak_mb = dict(zip(header, row, strict=True))["max_rss"]
         if peak_mb != "NA":
@@ -227,7 +231,9 @@ def plan_rows(
     return rows
 
 
-def suggested_cases_per_job(plan: Plan, cases: list[Case], rates: dict[str, Rate] | None = None) -> int:
+def suggested_cases_per_job(
+    plan: Plan, cases: list[Case], rates: dict[str, Rate] | None = None, stages_per_job: str = "one"
+) -> int:
     """Return how many cases should share a job: enough for `JOB_SECONDS` of work, at most a quarter of the cohort.
 
     A job takes a second to start on one machine and several on a cluster, whatever it does then; and beyond some
@@ -237,12 +243,14 @@ def suggested_cases_per_job(plan: Plan, cases: list[Case], rates: dict[str, Rate
     ----------
     plan, cases, rates
         As in `estimate_job`; a sample of the cases is looked at.
+    stages_per_job : str
+        As in the configuration: a job that takes a case through all stages works longer.
     """
     sample = cases[:: max(1, len(cases) // 20)]
-    costs = [estimate_job(plan, node_id, case, rates) for node_id in plan.nodes for case in sample]
-    if not costs:
+    if not sample:
         return 1
-    enough = math.ceil(JOB_SECONDS * len(costs) / total(costs).seconds)
+    work = total(estimate_job(plan, node_id, case, rates) for node_id in plan.nodes for case in sample)
+    enough = math.ceil(JOB_SECONDS * len(sample) * len(make_steps(plan.nodes, stages_per_job)) / work.seconds)
     return max(1, min(enough, len(cases) // 4, MOST_CASES_PER_JOB))
 
 

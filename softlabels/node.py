@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
 #: Stages in the order in which they run.
@@ -51,14 +52,15 @@ class Node:
             return {**self.params, "channels": self.checks["channels"]}
         return {**self.params, "case": case_id} if self.params.get("strategy") == "random" else self.params
 
-    def to_json(self) -> str:
-        """Return the node as canonical JSON: what a job is told to do."""
-        return canonical_json(asdict(self))
 
-    @classmethod
-    def from_json(cls, text: str) -> Node:
-        """Return the node that `to_json` wrote."""
-        return cls(**json.loads(text))
+def nodes_to_json(nodes: Iterable[Node]) -> str:
+    """Return nodes as canonical JSON: what a job is told to do."""
+    return canonical_json([asdict(node) for node in nodes])
+
+
+def nodes_from_json(text: str) -> list[Node]:
+    """Return the nodes that `nodes_to_json` wrote."""
+    return [Node(**content) for content in json.loads(text)]
 
 
 def canonical_json(content) -> str:

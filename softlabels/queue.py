@@ -7,8 +7,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
-#: Snakemake's comment on a job: rule_<rule>_wildcards_<unit>_<node>, with `_` for the `/` of a batch.
-_COMMENT = re.compile(r"rule_\w+?_wildcards_(?P<unit>.+)_(?P<node>\w+-[0-9a-f]{8})")
+from softlabels.batches import ALL_STAGES
+
+#: Snakemake's comment on a job: rule_<rule>_wildcards_<unit>_<node>, with `_` for the `/` of a batch; the rule that
+#: takes cases through all stages has no node.
+_COMMENT = re.compile(
+    rf"rule_(?:{ALL_STAGES}_wildcards_(?P<whole>.+)|\w+?_wildcards_(?P<unit>.+)_(?P<node>\w+-[0-9a-f]{{8}}))"
+)
 
 
 #: Why Slurm lets a job wait that will start by itself.
@@ -27,7 +32,7 @@ def is_running(state: str) -> bool:
 
 
 def queued_jobs(folder: Path) -> dict[tuple[str, str], str]:
-    """Return (unit, node id) to Slurm's state, e.g. RUNNING or the reason of waiting, of a folder's jobs.
+    """Return (unit, step) to Slurm's state, e.g. RUNNING or the reason of waiting, of a folder's jobs.
 
     Empty on a machine without Slurm, or when Slurm does not answer.
     """
@@ -42,7 +47,7 @@ def queued_jobs(folder: Path) -> dict[tuple[str, str], str]:
 
 
 def parse_queue(text: str, folder: Path) -> dict[tuple[str, str], str]:
-    r"""Return (unit, node id) to state from lines of `state|reason|working directory|comment`.
+    r"""Return (unit, step) to state from lines of `state|reason|working directory|comment`.
 
     Examples
     --------
@@ -55,17 +60,18 @@ def parse_queue(text: str, folder: Path) -> dict[tuple[str, str], str]:
         state, reason, workdir, comment = (line.split("|", 3) + [""] * 3)[:4]
         match = _COMMENT.fullmatch(comment.strip())
         if match and Path(workdir) == folder:
-            unit = re.sub(r"^batches_(\d{5})$", r"batches/\1", match["unit"])
-            found[unit, match["node"]] = reason if state == "PENDING" else state
+            unit = re.sub(r"^batches_(\d{5})$", r"batches/\1", match["unit"] or match["whole"])
+            found[unit, match["node"] or ALL_STAGES] = reason if state == "PENDING" else state
     return found
 
 
-def last_words(logs: Path, unit: str, node: str) -> str | None:
-    """Return what Slurm says of the end of the last job of a (unit, node id), or None if it says nothing.
+def last_words(logs: Path, unit: str, step: str) -> str | None:
+    """Return what Slurm says of the end of the last job of a (unit, step), or None if it says nothing.
 
     Read from Slurm's own log of that job, which the profile keeps of failed jobs in logs/slurm.
     """
-    found = logs.glob(f"slurm/rule_*/{unit.replace('/', '_')}_{node}/*.log")
+    wildcards = unit.replace("/", "_") + ("" if step == ALL_STAGES else f"_{step}")
+    found = logs.glob(f"slurm/rule_{step if step == ALL_STAGES else '*'}/{wildcards}/*.log")
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
     return None if newest is None else why_ended(newest.read_text(errors="replace"))
 

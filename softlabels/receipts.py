@@ -6,13 +6,13 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from softlabels.batches import FOLDER, BatchReceipt, forget_cases
+from softlabels.batches import BatchReceipt, batch_receipt_paths, forget_cases
 from softlabels.errors import FormatError
 from softlabels.reader import read_index
 from softlabels.store.format import entry_folder, sealed_json, unsealed_json
 
 RECEIPT_VERSION = 1
-#: Where receipts of cases lie in the results folder, those of batches in the folder of batches, and the index.
+#: Where receipts of cases lie in the results folder, and the index.
 _RECEIPTS, _INDEX = "*/*-*.json", "index.json"
 
 
@@ -102,12 +102,12 @@ def link_entry(receipt_path: Path, target: Path) -> None:
 def damaged_receipts(results: Path) -> dict[Path, str]:
     """Return the receipts of cases and batches, and the index, that cannot be read, each with the message."""
     found = {}
-    for pattern, read in (
-        (_RECEIPTS, Receipt.read),
-        (f"{FOLDER}/{_RECEIPTS}", BatchReceipt.read),
-        (_INDEX, read_index),
+    for paths, read in (
+        (sorted(results.glob(_RECEIPTS)), Receipt.read),
+        (batch_receipt_paths(results), BatchReceipt.read),
+        (sorted(results.glob(_INDEX)), read_index),
     ):
-        for path in sorted(results.glob(pattern)):
+        for path in paths:
             try:
                 read(path)
             except FormatError as error:

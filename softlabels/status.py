@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from softlabels.batches import ENDED, FOLDER, SUMMARY
+from softlabels.batches import ALL_STAGES, ENDED, FOLDER, SUMMARY
 from softlabels.cases import Case
 from softlabels.errors import FormatError, InputError
 from softlabels.plan import Plan
@@ -32,7 +32,7 @@ class Failure:
     Parameters
     ----------
     case, node : str
-        Which job; the case is a batch if the whole batch ended.
+        Which job; the case is a batch if the whole batch ended, the node is `stages` if a job of all stages did.
     why : str
         The line that says so, or what is known if the job was killed before it could.
     log : str
@@ -103,20 +103,24 @@ def failures(
     logs : Path
         Where the workflow's logs lie.
     is_active : callable
-        Whether a (unit, node id) waits or runs now.
+        Whether a (unit, step) waits or runs now.
     """
     units = [path for path in sorted(logs.glob("*")) if path.is_dir() and path.name not in (FOLDER, "slurm")]
     units += sorted((logs / FOLDER).glob("*"))
+
+    def is_open(case: str, node: str) -> bool:
+        return node in plan.nodes and (case, node) not in done
+
     found = []
     for folder in units:
         unit = str(folder.relative_to(logs))
         for log in sorted(folder.glob("*.log")):
             node = log.stem
-            if node not in plan.nodes or (unit, node) in done or is_active(unit, node):
+            if node not in (*plan.nodes, ALL_STAGES) or (unit, node) in done or is_active(unit, node):
                 continue
             text = log.read_text(errors="replace")
-            if unit.startswith(FOLDER):
-                of_cases = [m for m in _FAULT_IN_BATCH.finditer(text) if (m["case"], m["node"]) not in done]
+            if unit.startswith(FOLDER) or node == ALL_STAGES:
+                of_cases = [m for m in _FAULT_IN_BATCH.finditer(text) if is_open(m["case"], m["node"])]
                 found += [Failure(m["case"], m["node"], m["why"], str(log)) for m in of_cases]
                 if BATCH_IS_THROUGH in text:
                     continue

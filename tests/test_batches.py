@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softlabels.batches import BatchReceipt, forget_cases, forget_incomplete, make_units, run_batch
+from softlabels.batches import ALL_STAGES, BatchReceipt, forget_cases, forget_incomplete, make_units, run_batch
 from softlabels.cases import Case
 from softlabels.errors import DeviceError, FormatError, InputError, StoreError
 from softlabels.node import Node
@@ -97,6 +97,41 @@ def test_batch_in_which_nothing_is_done_is_a_failed_job(tmp_path):
     assert not path.exists()
 
 
+def chains(results: Path, names: str = "ab") -> list[FakeJob]:
+    """All stages of one case, then of the next."""
+    return [job for name in names for node in (PREPARE, SEEDS) for job in jobs(results, node, name)]
+
+
+def test_case_that_fails_at_its_first_stage_takes_no_part_in_the_others(tmp_path):
+    path = tmp_path / "batches" / "00000" / f"{ALL_STAGES}.json"
+    receipt = run_batch(chains(tmp_path), path, failing("a", InputError("truncated")))
+    assert receipt.nodes == [PREPARE.id, SEEDS.id] and receipt.cases == ["a", "b"]
+    assert receipt.failed == {"a": "InputError: truncated"} and receipt.waiting == []
+    assert [job.receipt_path.exists() for job in chains(tmp_path)] == [False, False, True, True]
+    assert forget_incomplete(tmp_path) == 1 and not path.exists()
+
+
+def test_single_case_whose_last_stage_fails_keeps_the_others_and_is_a_failed_job(tmp_path):
+    def run(job):
+        if job.node is SEEDS:
+            raise InputError("no seeds")
+        leave_receipt(job)
+
+    path = tmp_path / "a" / f"{ALL_STAGES}.json"
+    with pytest.raises(InputError, match="all 1 cases failed, 0 .*a: InputError: no seeds"):
+        run_batch(chains(tmp_path, "a"), path, run)
+    assert not path.exists() and [job.receipt_path.exists() for job in chains(tmp_path, "a")] == [True, False]
+
+
+def test_job_of_all_stages_is_forgotten_with_any_of_its_nodes(tmp_path):
+    path = tmp_path / "a" / f"{ALL_STAGES}.json"
+    run_batch(chains(tmp_path, "a"), path, leave_receipt)
+    forget_cases(tmp_path, {("b", SEEDS.id)})
+    assert path.exists()
+    forget_cases(tmp_path, {("a", SEEDS.id)})
+    assert not path.exists()
+
+
 def test_old_receipt_does_not_survive_a_failure(tmp_path):
     for job in jobs(tmp_path):
         leave_receipt(job)
@@ -123,7 +158,7 @@ def test_batch_is_forgotten_with_any_of_its_cases(tmp_path):
 
 def test_any_changed_byte_of_a_batch_receipt_is_noticed_and_forgotten(tmp_path):
     path = tmp_path / "batches/00000/prepare-0a1b2c3d.json"
-    BatchReceipt("prepare-0a1b2c3d", ["a", "b"], {"b": "InputError: truncated"}).write(path)
+    BatchReceipt(["prepare-0a1b2c3d"], ["a", "b"], {"b": "InputError: truncated"}).write(path)
     good = path.read_bytes()
     for position in range(len(good)):
         path.write_bytes(good[:position] + bytes([good[position] ^ 1]) + good[position + 1 :])

@@ -104,6 +104,16 @@ def test_memory_is_learnt_from_snakemakes_benchmark_files(case, tmp_path):
     assert found == {prepare: pytest.approx(384e6 / np.prod(made_data.SHAPE))}
 
 
+def test_memory_of_a_job_of_all_stages_is_that_of_its_largest(case, tmp_path):
+    plan = plan_of(targets={"geols": {"method": "geols"}})
+    folder = tmp_path / "logs" / "case0"
+    folder.mkdir(parents=True)
+    (folder / "stages.benchmark.tsv").write_text(f"s\tmax_rss\n1.0\t{estimate.PROCESS_MB + 384}\n")
+    found = peak_memory(plan, {"case0": case}, tmp_path / "logs")
+    distance = node(plan, "distance")
+    assert found == {distance: pytest.approx(384e6 / np.prod(made_data.SHAPE) / n_maps(plan, distance))}
+
+
 def test_plan_counts_done_hits_and_the_rest(case):
     plan = plan_of(targets={"svls": {"method": "svls"}})
     cases = [Case(name, case.images, case.label) for name in "abcd"]
@@ -123,6 +133,7 @@ def test_short_jobs_are_to_be_shared_and_long_ones_not(case, monkeypatch):
     seconds = [estimate_job(plan, node_id, case).seconds for node_id in plan.nodes]
     monkeypatch.setattr(estimate, "JOB_SECONDS", 10 * np.mean(seconds))
     assert suggested_cases_per_job(plan, cases) == 10
+    assert suggested_cases_per_job(plan, cases, stages_per_job="all") == 2
     monkeypatch.setattr(estimate, "prepared_voxels", lambda plan, case: 2_000_000_000)
     assert suggested_cases_per_job(plan, cases) == 1
 

@@ -1,6 +1,7 @@
 """Progress as a person follows it: counts, failures with their log, the pace."""
 
 import os
+from pathlib import Path
 
 import made_data
 import pytest
@@ -9,6 +10,7 @@ from softlabels.batches import ENDED, SUMMARY
 from softlabels.cases import Case
 from softlabels.config import parse_config
 from softlabels.plan import make_plan
+from softlabels.queue import parse_queue
 from softlabels.receipts import Receipt
 from softlabels.status import failures, read_receipts, receipt_times, seconds_left, summarise
 
@@ -115,6 +117,24 @@ def test_bad_case_of_a_batch_is_named_and_the_others_are_not(tmp_path):
 def test_case_that_was_repaired_since_is_no_failure(tmp_path):
     leave_log(tmp_path, "batches/00000", PREPARE, f"b {PREPARE} failed: InputError: bad\n{SUMMARY % (1, 1, 0)}\n")
     assert failures(PLAN, {("b", PREPARE)}, tmp_path) == []
+
+
+def test_job_of_all_stages_says_which_of_them_failed(tmp_path):
+    leave_log(tmp_path, "a", "stages", f"10:00 a {SEEDS} failed: InputError: none\n10:00 {SUMMARY % (0, 1, 0)}\n")
+    leave_log(tmp_path, "b", "stages", "10:00 b: 1 of 4 distance maps done\n")
+    leave_log(tmp_path, "c", "stages", "10:00 reading\n")
+    leave_log(tmp_path, "slurm/rule_stages", "b/7", "slurmstepd: error: Exceeded job memory limit\n")
+    found = failures(PLAN, {("a", PREPARE)}, tmp_path, lambda unit, step: (unit, step) == ("c", "stages"))
+    assert [(f.case, f.node, f.why) for f in found] == [
+        ("a", SEEDS, "InputError: none"),
+        ("b", "stages", "ended by Slurm: Exceeded job memory limit"),
+    ]
+
+
+def test_queue_names_jobs_of_all_stages():
+    line = "RUNNING|None|/p|rule_stages_wildcards_batches_00001\nPENDING|Priority|/p|rule_stages_wildcards_case_7\n"
+    found = parse_queue(line, Path("/p"))
+    assert found == {("batches/00001", "stages"): "RUNNING", ("case_7", "stages"): "Priority"}
 
 
 def test_killed_batch_is_shown_as_a_whole(tmp_path):

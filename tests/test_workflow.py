@@ -38,6 +38,12 @@ def outcomes(folder: Path) -> dict[str, set[str]]:
     return found
 
 
+def published(folder: Path) -> dict[str, tuple[str, str]]:
+    """Return key and manifest digest of what each receipt names."""
+    found = {path: Receipt.read(path) for path in (folder / "results").glob("*/*-*.json")}
+    return {str(path.relative_to(folder)): (receipt.key, receipt.manifest) for path, receipt in found.items()}
+
+
 def digests(folder: Path) -> set[tuple[str, str]]:
     return {(entry.key, entry.manifest_digest) for entry in Store(folder / "store").entries()}
 
@@ -125,6 +131,38 @@ def test_bad_case_fails_alone_with_one_line_that_says_what_to_do(tmp_path):
     assert partial.returncode == 0 and "1 cases, 1 left out" in partial.stdout
 
 
+def test_all_stages_in_one_job_leave_the_same_entries_and_receipts(finished, tmp_path):
+    made_data.write_cohort(tmp_path, stages_per_job="all")
+    done = snakemake(tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert published(tmp_path) == published(finished)
+    jobs = {path.name for path in (tmp_path / "logs" / "case0").iterdir()}
+    assert jobs == {"stages.log", "stages.benchmark.tsv", "montage.log"}
+    assert "Nothing to be done" in snakemake(tmp_path).stdout
+    for receipt in (tmp_path / "results").glob("case0/seeds-*.json"):
+        receipt.write_text("{")
+    assert softlabels(tmp_path, "verify", "--discard").returncode == 0
+    assert snakemake(tmp_path).returncode == 0
+    assert outcomes(tmp_path)["seeds"] == {"computed", "reused"} and published(tmp_path) == published(finished)
+
+
+def test_bad_case_among_jobs_of_all_stages_keeps_what_is_good_of_it(tmp_path):
+    made_data.write_cohort(tmp_path, stages_per_job="all", pictures=False)
+    raters = {"method": "multi_rater"}
+    change_config(tmp_path, lambda c: c["targets"].update(raters=raters))
+    (tmp_path / "case0_t1.nii.gz").write_bytes(b"no image")
+    done = snakemake(tmp_path)
+    assert done.returncode != 0
+    said, results = softlabels(tmp_path, "status").stdout, tmp_path / "results"
+    assert "failed: case0 prepare-" in said
+    assert "failed: case1 target-" in said and "Add columns 'label:<rater>'" in said
+    assert not list(results.glob("case0/*.json")) and not list(results.glob("*/stages.json"))
+    assert len(list(results.glob("case1/target-*.json"))) == 2
+    change_config(tmp_path, lambda c: c["targets"].pop("raters"))
+    assert snakemake(tmp_path, "--until", "stages").returncode != 0
+    assert (results / "case1" / "stages.json").exists() and outcomes(tmp_path)["target"] == {"reused"}
+
+
 def softlabels(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "softlabels", *arguments]
     return subprocess.run(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
@@ -189,9 +227,9 @@ def test_bad_config_stops_the_workflow_with_its_faults(tmp_path):
     assert "engine geodistk has metric 'harmonic' only" in done.stdout
 
 
-def test_rules_pass_node_and_algorithm_version_as_params():
-    for stage in ("prepare", "seeds", "distance", "target"):
-        assert "node=node_json" in (ROOT / "workflow" / "rules" / f"{stage}.smk").read_text()
+def test_rules_pass_nodes_and_algorithm_versions_as_params():
+    for stage in ("prepare", "seeds", "distance", "target", "stages"):
+        assert "nodes=nodes_json" in (ROOT / "workflow" / "rules" / f"{stage}.smk").read_text()
 
 
 def test_reading_the_snakefile_imports_nothing_heavy():

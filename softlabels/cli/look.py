@@ -53,7 +53,7 @@ def _status_table(project: Project, receipts: dict, queued: dict, failed: list):
     """Return the table of nodes with their counts of cases."""
     from rich.table import Table
 
-    from softlabels.batches import make_units
+    from softlabels.batches import ALL_STAGES, make_units
     from softlabels.estimate import duration
     from softlabels.queue import is_running
     from softlabels.status import summarise
@@ -70,13 +70,13 @@ def _status_table(project: Project, receipts: dict, queued: dict, failed: list):
     table = Table(*shown, title=f"{len(project.cases)} cases")
     for row in summarise(project.plan, project.cases, receipts):
         node = row["node"]
-        states = {unit: is_running(state) for (unit, of), state in queued.items() if of == node}
+        states = {unit: is_running(state) for (unit, step), state in queued.items() if step in (node, ALL_STAGES)}
         cells = row | {
             "for": ", ".join(row["targets"]),
             "done": f"{row['done']}/{row['of']}",
             "running": n_open(node, [unit for unit, runs in states.items() if runs]),
             "waiting": n_open(node, [unit for unit, runs in states.items() if not runs]),
-            "failed": n_open(node, {one.case for one in failed if one.node == node}),
+            "failed": n_open(node, {one.case for one in failed if one.node in (node, ALL_STAGES)}),
             "work": duration(row["seconds"]),
         }
         table.add_row(*(str(cells[name]) for name in shown))
@@ -85,6 +85,7 @@ def _status_table(project: Project, receipts: dict, queued: dict, failed: list):
 
 def _pace(project: Project, receipts: dict, start_seconds: float) -> list[str]:
     """Return lines on the time that the done jobs took, beside the plan's, and on when the rest will be done."""
+    from softlabels.batches import make_steps
     from softlabels.estimate import SPREAD, between, duration, estimate_job, measured_rates, total
     from softlabels.status import finished_at, receipt_times, seconds_left
 
@@ -98,7 +99,8 @@ def _pace(project: Project, receipts: dict, start_seconds: float) -> list[str]:
             f"{len(computed)} computed results took {duration(took)} of work; planned: {between([(planned, SPREAD)])}"
         )
     rates = measured_rates(plan, case_of, receipts)
-    start_seconds /= project.config.batch_size
+    n_steps = len(make_steps(plan.nodes, project.config.stages_per_job))
+    start_seconds *= n_steps / len(plan.nodes) / project.config.batch_size
     weights = {node: estimate_job(plan, node, project.cases[0], rates).seconds + start_seconds for node in plan.nodes}
     left = seconds_left(plan, project.cases, receipt_times(set(receipts), project.results), weights)
     if left:

@@ -25,7 +25,7 @@ def plan(
     from rich.console import Console
     from rich.table import Table
 
-    from softlabels.batches import make_units
+    from softlabels.batches import make_steps, make_units
     from softlabels.estimate import duration, measured_rates, plan_rows, suggested_cases_per_job
     from softlabels.status import read_receipts
 
@@ -41,10 +41,11 @@ def plan(
         numbers = (duration(row["seconds"]), f"{row['memory_mb'] / 1e3:.1f}", f"{row['disk_mb'] / 1e3:.2f}")
         table.add_row(row["node"], str(row["done"]), found, str(row["to_do"]), *numbers)
     Console().print(table)
-    units = make_units(list(case_of), project.config.batch_size)
-    for line in _summary(project, rows, len(units), set(rates)):
+    stages_per_job = project.config.stages_per_job
+    n_units = len(make_units(list(case_of), project.config.batch_size))
+    for line in _summary(project, rows, n_units * len(make_steps(project.plan.nodes, stages_per_job)), set(rates)):
         print(line)
-    suggested = suggested_cases_per_job(project.plan, project.cases, rates)
+    suggested = suggested_cases_per_job(project.plan, project.cases, rates, stages_per_job)
     if suggested >= 2 * project.config.batch_size:
         print(
             f"most of these jobs take little longer than their start: set cases_per_job: {suggested} in {config}, "
@@ -75,7 +76,7 @@ def _hits(project: Project) -> set[tuple[str, str]]:
         return set().union(*found)
 
 
-def _summary(project: Project, rows: list[dict], n_units: int, measured: set[str]) -> list[str]:
+def _summary(project: Project, rows: list[dict], n_jobs: int, measured: set[str]) -> list[str]:
     """Return the lines under the table: totals, their uncertainty and where the rates are from."""
     from softlabels.estimate import MEASURED_ON, THREADS, between
 
@@ -86,8 +87,9 @@ def _summary(project: Project, rows: list[dict], n_units: int, measured: set[str
     n_unknown = sum(row["to_do"] > 0 and row["node"] not in measured for row in rows)
     size = project.config.batch_size
     of_up_to = "one case" if size == 1 else f"up to {size} cases"
+    through = " through all stages" if project.config.stages_per_job == "all" else ""
     lines = [
-        f"{len(project.cases)} cases x {len(rows)} nodes in {n_units * len(rows)} jobs of {of_up_to}; "
+        f"{len(project.cases)} cases x {len(rows)} nodes in {n_jobs} jobs of {of_up_to}{through}; "
         f"{sum(row['done'] for row in rows)} results are there",
         f"CPU time {cpu}" + (f", GPU time at most {between((r['seconds'], r['spread']) for r in gpu)}" if gpu else ""),
         f"largest job {largest['memory_mb'] / 1e3:.1f} GB ({largest['node']}), "

@@ -17,7 +17,7 @@ from softlabels.cli.project import DEFAULT_CONFIG, ConfigJson, ConfigPath, Proje
 
 @app.command(hidden=True)
 def stage(
-    node: Annotated[str, typer.Option(help="the node as JSON")],
+    nodes: Annotated[str, typer.Option(help="the nodes as JSON, upstream first")],
     cases: Annotated[str, typer.Option(help="the cases as JSON")],
     receipt: Annotated[Path, typer.Option(help="the file to leave behind: of the case, or of the batch")],
     store: Annotated[Path, typer.Option()],
@@ -25,9 +25,9 @@ def stage(
     device: Annotated[str, typer.Option()] = "cpu",
     threads: Annotated[int | None, typer.Option()] = None,
 ) -> None:
-    """Run one job: one node for a case or a batch of cases. The rules call this."""
+    """Run one job: one node, or all in turn, for a case or a batch of cases. The rules call this."""
     from softlabels.batches import ENDED, run_batch
-    from softlabels.node import Node
+    from softlabels.node import nodes_from_json
     from softlabels.stages import Job, run_job
     from softlabels.store import Store
 
@@ -37,8 +37,9 @@ def stage(
     if threads:
         # ITK would take every core of the machine, also those of other jobs.
         os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(threads))
-    what, where = Node.from_json(node), Store(store, threads)
-    jobs = [Job(_case(case), what, where, results, device, threads) for case in json.loads(cases)]
+    what, where = nodes_from_json(nodes), Store(store, threads)
+    of_cases = [_case(content) for content in json.loads(cases)]
+    jobs = [Job(case, node, where, results, device, threads) for case in of_cases for node in what]
     if [job.receipt_path for job in jobs] == [receipt]:
         run_job(jobs[0])
     else:

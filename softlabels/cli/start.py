@@ -58,8 +58,9 @@ def init(
     folder.mkdir(parents=True, exist_ok=True)
     text = config_template(list(channels), labels)
     if cases:
-        plan = make_plan(parse_config(yaml.safe_load(text)))
-        text = config_template(list(channels), labels, suggested_cases_per_job(plan, cases))
+        parsed = parse_config(yaml.safe_load(text))
+        suggested = suggested_cases_per_job(make_plan(parsed), cases, stages_per_job=parsed.stages_per_job)
+        text = config_template(list(channels), labels, suggested)
     (folder / "config.yaml").write_text(text)
     write_sheet(cases, folder / "cases.tsv", channels)
     print(f"{folder}: config.yaml and cases.tsv written, {len(cases)} cases. Next: softlabels check, then snakemake")

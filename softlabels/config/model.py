@@ -35,6 +35,9 @@ class Config(Section):
     cases_per_job: int | None = Field(
         None, ge=1, le=64, description="cases that share a process: default 1, and 16 with device cuda"
     )
+    stages_per_job: Literal["one", "all"] = Field(
+        "one", description="all: one process takes a case through all stages, which saves starts and queues; CPU only"
+    )
     pictures: bool = Field(True, description="draw a montage of every case into the report")
 
     def label_set(self, target: Target) -> LabelSet:
@@ -177,6 +180,8 @@ def _cross_faults(sections: dict) -> list[str]:
         faults.append(f"prepare.clip_percentiles: got {list(prepare.clip_percentiles)}, expected low < high")
     if prepare and prepare.crop_margin_mm and prepare.crop == "none":
         faults.append("prepare.crop_margin_mm: has no effect without a crop. Set prepare.crop or remove it")
+    if sections.get("stages_per_job") == "all" and sections.get("device") == "cuda":
+        faults.append("stages_per_job: all would hold a GPU while CPUs work. Use one, or set device: cpu")
     for name, target in targets.items():
         own = target.labels or labels
         if target.labels and (found := grammar_faults(target.labels)):

@@ -34,7 +34,10 @@ targets:
 $targets
 device: cpu                   # cpu | cuda: the results are the same, bit for bit
 engine: softlabels            # fastgeodis | geodistk only for parity with published results
-# Cases that share a process, because starting one takes a second and more; `softlabels plan` says what suits yours.
+# Starting a process takes a second, on a cluster several: so one process takes a case through all stages. With `one`
+# every stage is a job of its own, as device cuda needs it, and a changed target starts none of the stages before it.
+stages_per_job: all           # one | all
+# Cases that share a process; `softlabels plan` says what suits yours.
 ${off}cases_per_job: $cases_per_job
 """)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from snakemake.utils import validate
 
-from softlabels.batches import forget_incomplete, make_units
+from softlabels.batches import forget_incomplete, make_steps, make_units
 from softlabels.cases import read_sheet
 from softlabels.config import load_config, parse_config
 from softlabels.controller import release_stale_lock
 from softlabels.estimate import estimate_job, time_limit_min
-from softlabels.node import canonical_json
+from softlabels.node import canonical_json, nodes_to_json
 from softlabels.plan import make_plan
 
 # Jobs call `python`: the one that runs snakemake, unless a software environment puts its own in front.
@@ -39,6 +39,8 @@ if workflow.is_main_process and release_stale_lock(Path(".snakemake")):
 # What Snakemake schedules: a case, or a batch of cases that share a process.
 UNITS = make_units(list(CASES), CONFIG.batch_size)
 UNIT_OF = {case: unit for unit, cases in UNITS.items() for case in cases}
+# And what a job does with it: a node of the plan, or all of them in turn.
+STEPS = make_steps(PLAN.nodes, CONFIG.stages_per_job)
 
 
 wildcard_constraints:
@@ -65,23 +67,34 @@ def upstream_receipts(wildcards):
 
 
 def unit_receipts(wildcards):
-    """Return the receipts of every node of one unit."""
-    return [f"{RESULTS}/{wildcards.unit}/{node}.json" for node in PLAN.nodes]
+    """Return the receipts of every step of one unit."""
+    return [f"{RESULTS}/{wildcards.unit}/{step}.json" for step in STEPS]
 
 
 def case_receipts(wildcards):
-    """Return the receipts of every node of the unit that a case is in."""
-    return [f"{RESULTS}/{UNIT_OF[wildcards.case]}/{node}.json" for node in PLAN.nodes]
+    """Return the receipts of every step of the unit that a case is in."""
+    return [f"{RESULTS}/{UNIT_OF[wildcards.case]}/{step}.json" for step in STEPS]
 
 
 def all_receipts(wildcards):
-    """Return the receipts of every node of every unit."""
-    return [f"{RESULTS}/{unit}/{node}.json" for unit in UNITS for node in PLAN.nodes]
+    """Return the receipts of every step of every unit."""
+    return [f"{RESULTS}/{unit}/{step}.json" for unit in UNITS for step in STEPS]
 
 
-def node_json(wildcards):
-    """Return what a job must do: stage, parameters and algorithm version."""
-    return PLAN.nodes[wildcards.node].to_json()
+def job_nodes(wildcards):
+    """Return the ids of the nodes that a job works on: its own, or all."""
+    return [wildcards.node] if "node" in wildcards.keys() else list(PLAN.nodes)
+
+
+def nodes_json(wildcards):
+    """Return what a job must do: stage, parameters and algorithm version of its nodes."""
+    return steps_json(tuple(job_nodes(wildcards)))
+
+
+@cache
+def steps_json(node_ids):
+    """Return nodes as JSON; Snakemake asks for them several times a job."""
+    return nodes_to_json(PLAN.nodes[node_id] for node_id in node_ids)
 
 
 def unit_cases(wildcards):
@@ -117,12 +130,12 @@ def config_json(wildcards):
 
 
 def unit_costs(wildcards):
-    """Return what each case of a unit was estimated to take."""
-    return [estimate_job(PLAN, wildcards.node, CASES[case]) for case in UNITS[wildcards.unit]]
+    """Return what each case x node of a job was estimated to take."""
+    return [estimate_job(PLAN, node, CASES[case]) for node in job_nodes(wildcards) for case in UNITS[wildcards.unit]]
 
 
 def memory_mb(wildcards, attempt):
-    """Return the memory of a job: what its largest case was measured to need, more with each attempt."""
+    """Return the memory of a job: what its largest step was measured to need, more with each attempt."""
     return attempt * max(cost.memory_mb for cost in unit_costs(wildcards))
 
 

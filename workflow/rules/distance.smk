@@ -25,11 +25,11 @@ rule:
         gpu=int(ON_GPU),
     params:
         cases=cases_json,
-        node=node_json,
+        nodes=nodes_json,
         store=STORE,
         results=results_folder,
         device=CONFIG.device,
     shell:
-        "python -m softlabels stage --cases {params.cases:q} --node {params.node:q} "
+        "python -m softlabels stage --cases {params.cases:q} --nodes {params.nodes:q} "
         "--receipt {output:q} --store {params.store:q} --results {params.results:q} --device {params.device} "
         "--threads {threads} 2> {log:q}"

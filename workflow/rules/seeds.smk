@@ -18,9 +18,9 @@ rule seeds:
         runtime=runtime_min,
     params:
         cases=cases_json,
-        node=node_json,
+        nodes=nodes_json,
         store=STORE,
         results=results_folder,
     shell:
-        "python -m softlabels stage --cases {params.cases:q} --node {params.node:q} "
+        "python -m softlabels stage --cases {params.cases:q} --nodes {params.nodes:q} "
         "--receipt {output:q} --store {params.store:q} --results {params.results:q} --threads {threads} 2> {log:q}"
