@@ -101,7 +101,7 @@ def one_small_case(folder: Path) -> tuple[Path, Path]:
 
 def pretend_finished(folder: Path) -> None:
     """Leave receipts for every job, as if the run had ended."""
-    from softlabels.batches import BatchReceipt, make_units
+    from softlabels.batches import BatchReceipt, make_steps, make_units
     from softlabels.cases import read_sheet
     from softlabels.config import load_config
     from softlabels.plan import make_plan
@@ -113,9 +113,10 @@ def pretend_finished(folder: Path) -> None:
         for case in cases:
             receipt = Receipt(case.id, node_id, node.stage, "0" * 64, "0" * 64, "/store", "computed", 1.0)
             receipt.write(folder / "results" / case.id / f"{node_id}.json")
-        for unit, members in make_units([case.id for case in cases], config.batch_size).items():
-            if config.batch_size > 1:
-                BatchReceipt(node_id, members).write(folder / "results" / unit / f"{node_id}.json")
+    for unit, members in make_units([case.id for case in cases], config.batch_size).items():
+        for step, nodes in make_steps(plan.nodes, config.stages_per_job).items():
+            if not (path := folder / "results" / unit / f"{step}.json").exists():
+                BatchReceipt(nodes, members).write(path)
     (folder / "results" / "report").mkdir()
     (folder / "results" / "index.json").write_text("{}")
     (folder / "results" / "report" / "index.html").write_text("")
@@ -125,18 +126,19 @@ def planning(folder: Path) -> list[str]:
     """Time the dry run, the no-op run and `softlabels status` for 335 and 10,000 cases."""
     lines = [
         "Planning: `snakemake --dry-run` of a fresh cohort; `snakemake` with every receipt there (nothing to do); and",
-        "`softlabels status`. Four nodes and the index; a job is one case, or a batch of 16, x one node. Times are CPU",
-        "seconds of the one process that works: the time on the clock of an idle machine. A finished run leaves a",
-        "receipt, a log, a benchmark file and a small file of Snakemake's per job.",
+        "`softlabels status`. Four nodes and the index; a job is one case, or a batch, x one node or all. Times are",
+        "CPU seconds of the one process that works: the time on the clock of an idle machine. A finished run leaves a",
+        "receipt per case x node, and a log, a benchmark file and a small file of Snakemake's per job.",
         "",
-        "| cases | cases_per_job | jobs | dry run s | MB | no-op s | MB | status s |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| cases | stages_per_job | cases_per_job | jobs | dry run s | MB | no-op s | MB | status s |",
+        "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     image, label = one_small_case(folder)
     for n in (335, 10_000):
-        for size in (1, 16):
-            project = folder / f"plan-{n}-{size}"
-            write_project(project, {f"case{i:05d}": (image, label) for i in range(n)}, cases_per_job=size)
+        for stages, size in (("one", 1), ("all", 1), ("all", 16)):
+            project = folder / f"plan-{n}-{stages}-{size}"
+            cases = {f"case{i:05d}": (image, label) for i in range(n)}
+            write_project(project, cases, cases_per_job=size, stages_per_job=stages)
             fresh = snakemake(project, "--dry-run", "--quiet", "rules")
             jobs = int(re.findall(r"^total\s+(\d+)", fresh["said"], re.MULTILINE)[-1])
             pretend_finished(project)
@@ -149,7 +151,7 @@ def planning(folder: Path) -> list[str]:
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             status = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
             lines.append(
-                f"| {n:,} | {size} | {jobs:,} | {fresh['cpu']:.1f} | {fresh['peak_mb']:.0f} "
+                f"| {n:,} | {stages} | {size} | {jobs:,} | {fresh['cpu']:.1f} | {fresh['peak_mb']:.0f} "
                 f"| {idle['cpu']:.1f} | {idle['peak_mb']:.0f} | {status:.1f} |"
             )
             print(lines[-1], flush=True)
@@ -167,8 +169,8 @@ def jobs(folder: Path) -> list[str]:
     lines = [
         "Cost of a job on one machine: `--cores 2`, 40 cases of 12 x 20 x 16 voxels; work is what receipts say.",
         "",
-        "| cases_per_job | jobs | wall s | work s | besides the work, per job | per case |",
-        "|---:|---:|---:|---:|---:|---:|",
+        "| stages_per_job | cases_per_job | jobs | wall s | work s | besides the work, per job | per case |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     image, label = one_small_case(folder)
     values = sitk.GetArrayFromImage(sitk.ReadImage(str(image)))
@@ -178,19 +180,24 @@ def jobs(folder: Path) -> list[str]:
         values[0, 0, 0] = i
         write_volume(folder / f"small{i}.nii.gz", values)
         cases[f"case{i:05d}"] = (folder / f"small{i}.nii.gz", label)
-    for size in (1, 8, 16):
-        project = write_project(folder / f"jobs-{size}", cases, cases_per_job=size)
+    for stages, size in (("one", 1), ("all", 1), ("all", 8)):
+        project = write_project(folder / f"jobs-{stages}-{size}", cases, cases_per_job=size, stages_per_job=stages)
         run = snakemake(project, "--cores", "2", "--quiet")
-        n_jobs = 4 * -(-len(cases) // size) + 2
+        n_jobs = count_jobs(len(cases), stages, size)
         work = receipt_seconds(project)
         # Two jobs run at once where each has one core; ours ask for two, so they run one after another.
         besides = run["seconds"] - work
         lines.append(
-            f"| {size} | {n_jobs} | {run['seconds']:.1f} | {work:.1f} | {besides / n_jobs:.2f} s "
+            f"| {stages} | {size} | {n_jobs} | {run['seconds']:.1f} | {work:.1f} | {besides / n_jobs:.2f} s "
             f"| {besides / len(cases):.2f} s |"
         )
         print(lines[-1], flush=True)
     return lines
+
+
+def count_jobs(n_cases: int, stages: str, size: int) -> int:
+    """Return how many jobs a cohort takes: four nodes or all in one, the index and the report."""
+    return (4 if stages == "one" else 1) * -(-n_cases // size) + 2
 
 
 def suggested_size(cases: dict[str, tuple[Path, Path]]) -> int:
@@ -201,17 +208,17 @@ def suggested_size(cases: dict[str, tuple[Path, Path]]) -> int:
     from softlabels.plan import make_plan
 
     listed = [Case(name, (str(image),), str(label)) for name, (image, label) in cases.items()]
-    return suggested_cases_per_job(make_plan(parse_config(CONFIG)), listed)
+    return suggested_cases_per_job(make_plan(parse_config(CONFIG)), listed, stages_per_job="all")
 
 
 def cohort(folder: Path) -> list[str]:
     """Run the real cases, repeated to a cohort of 50, and compare the clock with the stages' own work."""
     lines = [
         "Nine real volumes repeated to 50 cases (each with one voxel changed, so that the store has none of them);",
-        "GeoLS; `--cores 2`; one case per job, and as many as `softlabels init` would write.",
+        "GeoLS; `--cores 2`; a job per stage and case, a job per case, and what `softlabels init` writes.",
         "",
-        "| cases_per_job | jobs | wall s | the stages' own work s | overhead | planned before the run |",
-        "|---:|---:|---:|---:|---:|---|",
+        "| stages_per_job | cases_per_job | jobs | wall s | the stages' own work s | overhead | planned before it |",
+        "|---|---:|---:|---:|---:|---:|---|",
     ]
     folder.mkdir(parents=True, exist_ok=True)
     cases = {}
@@ -223,13 +230,13 @@ def cohort(folder: Path) -> list[str]:
         write_volume(folder / f"{i}_image.nii.gz", values, image)
         write_volume(folder / f"{i}_label.nii.gz", (sitk.GetArrayFromImage(label) > 0).astype(np.uint8), image)
         cases[f"{name}_{i:02d}"] = (folder / f"{i}_image.nii.gz", folder / f"{i}_label.nii.gz")
-    for size in (1, suggested_size(cases)):
-        project = write_project(folder / f"cohort-{size}", cases, cases_per_job=size)
+    for stages, size in (("one", 1), ("all", 1), ("all", suggested_size(cases))):
+        project = write_project(folder / f"cohort-{stages}-{size}", cases, cases_per_job=size, stages_per_job=stages)
         planned = re.findall(r"CPU time (.*)", softlabels(project, "plan"))[0]
         run = snakemake(project, "--cores", "2", "--quiet")
         work = receipt_seconds(project)
         lines.append(
-            f"| {size} | {4 * -(-50 // size) + 2} | {run['seconds']:.0f} | {work:.0f} "
+            f"| {stages} | {size} | {count_jobs(50, stages, size)} | {run['seconds']:.0f} | {work:.0f} "
             f"| {100 * (run['seconds'] - work) / run['seconds']:.0f} % of the clock | CPU {planned} |"
         )
         print(lines[-1], flush=True)
