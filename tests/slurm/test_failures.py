@@ -1,6 +1,8 @@
-"""What fails on a real Slurm is tried again: a bad case of a batch by the next run, a job over its memory with more."""
+"""What fails on a real Slurm is tried again: a bad case of a batch and an ended job by the next run, a job over its memory with more."""
 
-from conftest import make_project, show_jobs
+import subprocess
+
+from conftest import make_project, show_jobs, wait_for
 
 GEOLS = {"targets": {"geols": {"method": "geols"}}, "pictures": False}
 
@@ -23,6 +25,25 @@ def test_bad_case_in_a_batch_fails_alone_and_is_tried_again(tmp_path, home):
     assert project.published() == sorted(["prepare", "seeds", "distance", "target"] * 4)
     again = [job.what for job in project.jobs()[n_jobs:]]
     assert all("batches_00001" in what for what in again if "wildcards" in what)
+
+
+def test_all_stages_in_one_job_keep_what_was_done_when_the_job_is_ended(tmp_path, home):
+    project = make_project(tmp_path / "project", home, n_cases=2, stages_per_job="all", **GEOLS)
+    (project.folder / "pause").write_text("seeds")
+    process = project.start("--retries", "0")
+    wait_for("both jobs are about to publish their seeds", lambda: project.held() == 2)
+    assert [line for line in project.softlabels("status").stdout.splitlines() if "prepare-" in line and "2/2" in line]
+    for job in project.jobs():
+        subprocess.run(["scancel", job.id], check=True, timeout=30)
+    assert process.wait(200) == 1, project.said()
+    (project.folder / "pause").unlink()
+    assert project.published() == ["prepare"] * 2
+    status = project.softlabels("status").stdout
+    assert status.count("failed: case") == 2 and "CANCELLED" in status and "logs/case0/stages.log" in status
+    assert project.run() == 0, project.said()
+    jobs = show_jobs(project)
+    assert [job.state for job in jobs if "rule_stages" in job.what] == ["CANCELLED"] * 2 + ["COMPLETED"] * 2
+    assert project.published() == sorted(["prepare", "seeds", "distance", "target"] * 2)
 
 
 def test_job_over_its_memory_gets_more_in_a_new_job(tmp_path, home):

@@ -1,5 +1,6 @@
 """What the tests put into each Python of a job: a pause at its most delicate moment, and the driver of the GPU node."""
 
+import json
 import os
 import pathlib
 import sys
@@ -8,9 +9,18 @@ import time
 _rename = pathlib.Path.rename
 
 
+def _is_held(entry):
+    """Return whether a file `pause` in the working directory names the stage of this entry, or is empty."""
+    try:
+        stage = pathlib.Path("pause").read_text()
+    except FileNotFoundError:
+        return False
+    return not stage or json.loads((entry / "PROVENANCE.json").read_text())["stage"] == stage
+
+
 def _rename_after_pause(self, target):
-    """Wait while a file called `pause` lies in the working directory: all is written, nothing is published."""
-    while self.name.startswith(".tmp-") and os.path.exists("pause"):
+    """Wait while the entry is held: all is written, nothing is published."""
+    while self.name.startswith(".tmp-") and _is_held(self):
         time.sleep(0.2)
     return _rename(self, target)
 
