@@ -1,4 +1,4 @@
-"""What fails on a real Slurm is tried again: a bad case of a batch and an ended job by the next run, a job over its memory with more."""
+"""What fails on a real Slurm is tried again: bad cases and ended jobs by the next run, too little memory with more."""
 
 import subprocess
 
