@@ -287,10 +287,10 @@ class _Target(_Stage):
         target = method.compute(inputs, variant=variant, **options)
         encoding = _encoding(method.value_range(variant), precision)
         layer = Layer("target", target.values, channels=inputs.class_names, encoding=encoding)
-        quality = quality_figures(target.values, inputs.masks, kind=method.kind) | {
-            "flags": target.flags,
-            "notes": target.notes,
-        }
+        of_classes = [value for c in classes for value in c["values"]]
+        are_exclusive = len(set(of_classes)) == len(of_classes)
+        quality = quality_figures(target.values, inputs.masks, kind=method.kind, are_exclusive=are_exclusive)
+        quality |= {"flags": target.flags, "notes": target.notes}
         return Result([layer], self.entries["prepare"].grid, quality)
 
     def _inputs(self, classes: list[dict], needs: frozenset[str]):

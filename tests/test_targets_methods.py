@@ -232,8 +232,9 @@ def test_quality_figures_agree_with_a_plain_recount(name, variant):
     values = METHODS[name].compute(inputs, variant=variant, **PARAMS.get(name, {})).values
     figures = quality_figures(values, inputs.masks)
     wide = values.astype(np.float64)
-    assert figures["sum_deviation_max"] == pytest.approx(np.abs(wide.sum(0) - 1).max(), abs=1e-6)
-    assert figures["sum_deviation_mean"] == pytest.approx(np.abs(wide.sum(0) - 1).mean(), abs=1e-6)
+    deviation = np.abs(wide.sum(0) - 1)[inputs.masks.any(axis=0)]
+    assert figures["sum_deviation_max"] == pytest.approx(deviation.max(), abs=1e-6)
+    assert figures["sum_deviation_mean"] == pytest.approx(deviation.mean(), abs=1e-6)
     assert figures["entropy_mean"] == pytest.approx(-(wide * np.log2(np.maximum(wide, 1e-30))).sum(0).mean(), rel=1e-5)
     assert figures["saturated"] == pytest.approx(((wide < 1e-3) | (wide > 1 - 1e-3)).mean(), abs=1e-4)
     assert figures["volume_bias"] == pytest.approx(
@@ -247,6 +248,24 @@ def test_a_voxel_of_no_class_cannot_disagree():
     masks = np.array([[[[1, 0, 0]]], [[[0, 1, 0]]]], bool)
     soft = np.float32([[[[0.4, 0.1, 0.9]]], [[[0.6, 0.9, 0.1]]]])
     assert quality_figures(soft, masks)["disagreement"] == pytest.approx(1 / 3, rel=1e-5)
+
+
+def test_a_voxel_of_no_class_needs_no_distribution():
+    masks = np.array([[[[1, 0, 0]]], [[[0, 1, 0]]]], bool)
+    soft = np.float32([[[[0.75, 0, 0]]], [[[0, 1, 0]]]])
+    figures = quality_figures(soft, masks)
+    assert (figures["sum_deviation_max"], figures["sum_deviation_mean"]) == (0.25, 0.125)
+
+
+def test_quality_of_overlapping_regions_takes_each_by_itself():
+    masks = np.array([[[[1, 1, 1, 0]]], [[[0, 1, 0, 0]]]], bool)
+    soft = np.float32([[[[1, 1, 0.5, 0.75]]], [[[0, 0.75, 0.5, 0]]]])
+    figures = quality_figures(soft, masks, are_exclusive=False)
+    assert "sum_deviation_max" not in figures and "sum_deviation_mean" not in figures
+    assert figures["disagreement"] == 0.25  # only the last voxel: a half is on neither side
+    of_three_quarters = -0.75 * np.log2(0.75) - 0.25 * np.log2(0.25)
+    assert figures["entropy_mean"] == pytest.approx((2 + 2 * of_three_quarters) / 4, rel=1e-5)
+    assert figures["volume_bias"] == [pytest.approx(3.25 / 3 - 1, rel=1e-5), pytest.approx(0.25)]
 
 
 def test_quality_of_signed_maps_counts_wrong_signs_and_nan():

@@ -26,6 +26,7 @@ METHODS: dict[str, Method] = {
             allows_overlap=False,
             needs_background=True,
             augmentation=_NOT_ELASTIC,
+            algorithm="2",
         ),
         Method(
             "sing",
@@ -41,10 +42,11 @@ METHODS: dict[str, Method] = {
             needs=frozenset({"image"}),
             unnormalised=frozenset({"paper"}),
             augmentation=_NOT_ELASTIC,
+            algorithm="2",
         ),
-        Method("svls", variants=("paper", "official"), algorithm="2"),
-        Method("gaussian", algorithm="2"),
-        Method("dilation"),
+        Method("svls", variants=("paper", "official"), algorithm="3"),
+        Method("gaussian", algorithm="3"),
+        Method("dilation", algorithm="2"),
         Method(
             "level_set",
             kind="distance",
@@ -52,7 +54,7 @@ METHODS: dict[str, Method] = {
             ranges={"normalised": (-1.0, 1.0)},
             augmentation=_RIGID,
         ),
-        Method("partial_volume", needs=frozenset({"source_labels"}), algorithm="2"),
-        Method("multi_rater", needs=frozenset({"raters"}), algorithm="2"),
+        Method("partial_volume", needs=frozenset({"source_labels"}), algorithm="3"),
+        Method("multi_rater", needs=frozenset({"raters"}), algorithm="3"),
     )
 }
