@@ -20,6 +20,8 @@ from pathlib import Path
 
 import llvmlite
 import numba
+from numba.core.caching import FunctionCache
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 
@@ -58,17 +60,35 @@ class Compiler:
         directory, before = self.cache_directory, numba.config.CACHE_DIR
         numba.config.CACHE_DIR = "" if directory is None else str(directory)
         try:
-            dispatcher = numba.njit(nogil=True, error_model="numpy", cache=directory is not None)(function)
+            dispatcher = numba.njit(nogil=True, error_model="numpy")(function)
+            if directory is not None:
+                dispatcher._cache = _KernelCache(function)
         finally:
             numba.config.CACHE_DIR = before
-        if directory is not None:
-            dispatcher._cache._cache_file = _KernelFiles(Path(dispatcher._cache.cache_path), function.__qualname__)
         return dispatcher
 
     @staticmethod
     def inlined(function):
         """Compile a function as a part of the kernels that call it."""
         return numba.njit(forceinline=True, error_model="numpy")(function)
+
+
+class _KernelCache(FunctionCache):
+    """numba's cache of one function, with files of our own, and without a start of the compiler to load them.
+
+    numba readies its compiler before it loads anything, and imports SciPy's linear algebra for it: half a second in
+    every process. Compiled code needs neither; where none is found, compiling readies the compiler by itself.
+    """
+
+    def __init__(self, function):
+        super().__init__(function)
+        self._cache_file = _KernelFiles(Path(self.cache_path), function.__qualname__)
+
+    def load_overload(self, sig, target_context):
+        """Return what was compiled for a signature, ready to be called, or None."""
+        # Of all that the compiler needs, compiled code needs the functions that allocate arrays.
+        rtsys.initialize(target_context)
+        return self._load_overload(sig, target_context)
 
 
 class _KernelFiles:

@@ -53,12 +53,12 @@ def folder(tmp_path):
     return tmp_path
 
 
-def start(folder, kind="float32", n_together=0, is_killed=False) -> subprocess.Popen:
+def start(folder, kind="float32", n_together=0, is_killed=False, code=RUN) -> subprocess.Popen:
     environment = os.environ | {
         "NUMBA_CACHE_DIR": str(folder / "cache"),
         "PYTHONPATH": os.pathsep.join([str(ROOT), "."]),
     }
-    command = [sys.executable, "-c", RUN, kind, str(n_together), str(is_killed)]
+    command = [sys.executable, "-c", code, kind, str(n_together), str(is_killed)]
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=-1, stderr=-1, text=True)
 
 
@@ -79,6 +79,14 @@ def test_first_starts_at_once_give_every_signature_its_own_code(folder):
     next_ones = {kind: answer(start(folder, kind)) for kind in ("float32", "int32", "float64")}
     assert next_ones == {"float32": ["10.0", "1", "0"], "int32": ["10", "1", "0"], "float64": ["10.0", "1", "0"]}
     assert len(cached(folder)) == 3
+
+
+def test_one_process_may_load_and_compile(folder):
+    answer(start(folder, "float32"))
+    code = "import numpy as np; from kernel import total\n"
+    code += "print(total(np.arange(5, dtype='f4')), total(np.arange(5)), total(np.arange(4, dtype='f4')))\n"
+    code += "print(sum(total.stats.cache_hits.values()), sum(total.stats.cache_misses.values()))"
+    assert answer(start(folder, code=code)) == ["10.0", "10", "6.0", "1", "1"]
 
 
 def test_process_killed_while_it_writes_hurts_nobody(folder):

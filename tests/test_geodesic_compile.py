@@ -13,14 +13,16 @@ from softlabels.geodesic._threads import slabs_of, usable_threads
 
 ROOT = Path(__file__).resolve().parents[1]
 SOLVE = """
+import sys
 import numpy as np
 from softlabels.geodesic import geodesic_distance
 from softlabels.geodesic._cpu_sweeps import sweep_unit
 seeds = np.zeros((2, 3, 4), bool)
 seeds[0, 0, 0] = True
-print(geodesic_distance(np.zeros(seeds.shape), seeds, (1, 1, 1)).max())
+print(geodesic_distance(np.zeros(seeds.shape), seeds, (1, 1, 1), return_certificate=True)[1].is_exact)
+is_compiler_ready = "numba.np.linalg" in sys.modules
 assembly = "".join(sweep_unit.inspect_asm().values())
-print(sum(sweep_unit.stats.cache_hits.values()), assembly.count("vfmadd"), assembly.count("vminps") > 0)
+print(sum(sweep_unit.stats.cache_hits.values()), assembly.count("vfmadd"), is_compiler_ready)
 """
 
 
@@ -32,9 +34,9 @@ def solve_in_a_new_process(cache):
 
 
 def test_a_second_process_compiles_nothing_and_no_multiplication_is_fused(tmp_path):
-    hits, n_fused, _ = solve_in_a_new_process(tmp_path)
-    assert (hits, n_fused) == ("0", "0")
-    assert solve_in_a_new_process(tmp_path)[0] == "1"
+    assert solve_in_a_new_process(tmp_path) == ["0", "0", "True"]
+    # Nor does it ready the compiler, which takes half a second.
+    assert solve_in_a_new_process(tmp_path) == ["1", "0", "False"]
 
 
 def test_the_cache_is_named_after_the_sources(monkeypatch, tmp_path):

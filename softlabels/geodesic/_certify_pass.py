@@ -29,6 +29,7 @@ from softlabels.geodesic._threads import usable_threads
 #: Planes judged at once: their copy stays in cache.
 _SLAB = 8
 _ALL_LANES = 2**LANES - 1
+_LARGEST = np.finfo(np.float32).max
 #: States of a voxel: settled; waiting for the flood; settled, and the flood may leave from it.
 SETTLED, PENDING, START = 0, 1, 2
 
@@ -116,7 +117,7 @@ def _neighbourhood(distance, image, at, layout, cost):
 @compiled
 def _judge(distance, image, is_seed, state, layout, cost, cap):
     """Judge a packed slab; return the voxels, seeds aside, that are violated, all that are inf, and the pending."""
-    zero, cap_or_largest = np.float32(0), min(cap, np.float32(np.finfo(np.float32).max))
+    zero, cap_or_largest = np.float32(0), min(cap, _LARGEST)
     infinity = np.float32(np.inf)
     lanes = np.empty(2 * LANES, np.float32)
     n_violated, n_unreachable, n_pending = 0, 0, 0
@@ -138,7 +139,7 @@ def _judge(distance, image, is_seed, state, layout, cost, cap):
                 level = lane_bits(lane_and(is_level, here <= broadcast(cap_or_largest)))
                 if is_settled == _ALL_LANES and level == 0:
                     continue
-                attained = lane_bits(is_attained)
+                attained, opened = lane_bits(is_attained), lane_bits(is_open)
                 store(lanes, 0, least)
                 for lane in range(min(LANES, layout.n_x - x)):
                     value, bound, i = distance[row + x + lane], lanes[lane], x + lane
@@ -146,7 +147,7 @@ def _judge(distance, image, is_seed, state, layout, cost, cap):
                         state[z, y, i] = START
                     if is_settled >> lane & 1 or is_seed[z, y, i]:
                         continue
-                    if np.isnan(image[row + i]):
+                    if not opened >> lane & 1:
                         n_violated += value != infinity
                         continue
                     if bound > cap_or_largest:
