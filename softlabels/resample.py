@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-import SimpleITK as sitk
 
 from softlabels.errors import InputError
 from softlabels.grid import Grid
@@ -18,7 +17,7 @@ from softlabels.grid import Grid
 Kernel = Literal["nearest", "linear", "bspline"]
 #: Coordinates are rounded to this many digits of a voxel, so that noise in an affine cannot decide a tie.
 _DIGITS = 6
-_INTERPOLATORS = {"nearest": sitk.sitkNearestNeighbor, "linear": sitk.sitkLinear, "bspline": sitk.sitkBSpline}
+_INTERPOLATORS = {"nearest": "sitkNearestNeighbor", "linear": "sitkLinear", "bspline": "sitkBSpline"}
 #: FWHM of a Gaussian in standard deviations.
 _FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
@@ -115,10 +114,13 @@ def _axis_maps(source: Grid, target: Grid) -> tuple[np.ndarray, np.ndarray]:
 
 def _resampled(values: np.ndarray, scales, offsets, shape, kernel: Kernel) -> np.ndarray:
     """Return the voxels at ``scale * index + offset`` of an array, by SimpleITK; the type is kept."""
+    # Its import takes a fifth of a second, and jobs that resample nothing need not wait for it.
+    import SimpleITK as sitk
+
     is_bool = values.dtype == bool
     image = sitk.GetImageFromArray(values.astype(np.uint8) if is_bool else values)
     resampler = sitk.ResampleImageFilter()
-    resampler.SetInterpolator(_INTERPOLATORS[kernel])
+    resampler.SetInterpolator(getattr(sitk, _INTERPOLATORS[kernel]))
     resampler.SetUseNearestNeighborExtrapolator(True)
     resampler.SetSize([int(n) for n in shape[::-1]])
     resampler.SetOutputSpacing([float(s) for s in scales[::-1]])
