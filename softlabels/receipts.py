@@ -90,8 +90,14 @@ def find_entry(receipt: Receipt, store):
 
 
 def link_entry(receipt_path: Path, target: Path) -> None:
-    """Point ``<receipt>.zarr`` at the entry's Zarr group, for people and viewers."""
+    """Point ``<receipt>.zarr`` at the entry's Zarr group, for people and viewers.
+
+    A store in the project's folder, which holds the results too, may be moved with it; so that link is relative.
+    """
     link = receipt_path.with_suffix(".zarr")
+    project = receipt_path.absolute().parents[2]
+    if target.absolute().is_relative_to(project):
+        target = Path(os.path.relpath(target.absolute(), link.absolute().parent))
     temporary = link.with_name(f".{link.name}.{os.getpid()}")
     link.parent.mkdir(parents=True, exist_ok=True)
     temporary.unlink(missing_ok=True)

@@ -239,6 +239,8 @@ def test_a_project_that_was_moved_with_its_store_is_read_where_it_lies_now(proje
     monkeypatch.chdir(moved)
     prepare, targets = case_entries(project.config, project.plan, "case0")
     assert all(entry.path.is_relative_to(moved) for entry in [prepare, *(one.entry for one in targets.values())])
+    links = list(moved.glob("results/case0/*.zarr"))
+    assert len(links) == len(project.plan.nodes) and all((link / "zarr.json").is_file() for link in links)
     rows = explain_case("case0", project.plan, Path("results"), store := Store("store"))
     assert {row["store"] for row in rows} == {moved / "store"}
     assert absent_keys(Path("results"), store, is_own=True) == set()

@@ -200,6 +200,9 @@ def test_command_counts_cases_that_run_wait_and_failed(tmp_path, monkeypatch):
     assert shown["prepare"] == {"done": "4/5", "running": "0", "waiting": "0", "failed": "1"}
     assert shown["seeds"] == {"done": "2/5", "running": "1", "waiting": "1", "failed": "0"}
     assert "failed: case1 prepare-" in said and "nothing runs" not in said
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = CliRunner().invoke(app, ["status"]).output
+    assert all(any(line.startswith(f"│ {node} ") for line in narrow.splitlines()) for node in PLAN.nodes)
     assert "failed" not in CliRunner().invoke(app, ["status", "--logs", "none"]).output.splitlines()[2]
 
 
@@ -216,4 +219,5 @@ def test_command_says_when_nothing_runs_although_something_is_left(tmp_path, mon
     controller.release_stale_lock(tmp_path / ".snakemake")
     assert "nothing runs" not in CliRunner().invoke(app, ["status"]).output
     controller._held.pop().close()
-    assert "14 results are left and nothing runs: the same snakemake" in CliRunner().invoke(app, ["status"]).output
+    said = CliRunner().invoke(app, ["status"]).output
+    assert "14 results are left and nothing runs: the same snakemake" in said and "would be done at" not in said

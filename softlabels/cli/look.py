@@ -40,10 +40,13 @@ def status(
         print(f"failed: {one.case} {one.node}: {one.why} (log: {one.log})")
     if len(failed) > limit:
         print(f"... and {len(failed) - limit} more failures; --limit {len(failed)} lists them all")
-    for line in _pace(project, receipts, start_seconds=SLURM_START_SECONDS if queued else 1):
+    if line := _work_done(project, receipts):
         print(line)
     n_left = len(project.cases) * len(project.plan.nodes) - len(receipts)
-    if n_left and not queued and is_controlled(Path(".snakemake")) is False:
+    is_idle = not queued and is_controlled(Path(".snakemake")) is False
+    if not is_idle and (line := _pace(project, receipts, start_seconds=SLURM_START_SECONDS if queued else 1)):
+        print(line)
+    if n_left and is_idle:
         print(f"{n_left} results are left and nothing runs: the same snakemake command goes on where it stopped")
     if not n_left and (index := project.results / "index.json").exists():
         print(f"all results are there; train on {index}")
@@ -51,7 +54,7 @@ def status(
 
 def _status_table(project: Project, receipts: dict, queued: dict, failed: list):
     """Return the table of nodes with their counts of cases."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from softlabels.batches import ALL_STAGES, make_units
     from softlabels.estimate import duration
@@ -64,10 +67,10 @@ def _status_table(project: Project, receipts: dict, queued: dict, failed: list):
         """Return how many cases of these units, or of these cases, have no result of a node."""
         return sum((case, node) not in receipts for name in names for case in units.get(name, [name]))
 
-    columns = ["node", "for", "done", "running", "waiting", "failed", "computed", "reused", "flagged", "work"]
+    columns = ["node", "for", "done", "running", "waiting", "failed", "reused", "flagged", "work"]
     hidden = {"running": not queued, "waiting": not queued, "failed": not failed}
     shown = [name for name in columns if not hidden.get(name)]
-    table = Table(*shown, title=f"{len(project.cases)} cases")
+    table = Table(Column("node", no_wrap=True), *shown[1:], title=f"{len(project.cases)} cases")
     for row in summarise(project.plan, project.cases, receipts):
         node = row["node"]
         states = {unit: is_running(state) for (unit, step), state in queued.items() if step in (node, ALL_STAGES)}
@@ -83,29 +86,32 @@ def _status_table(project: Project, receipts: dict, queued: dict, failed: list):
     return table
 
 
-def _pace(project: Project, receipts: dict, start_seconds: float) -> list[str]:
-    """Return lines on the time that the done jobs took, beside the plan's, and on when the rest will be done."""
+def _work_done(project: Project, receipts: dict) -> str | None:
+    """Return a line on the time that computed results took, beside the plan's, or None if there is none."""
+    from softlabels.estimate import SPREAD, between, duration, estimate_job, total
+
+    case_of = {case.id: case for case in project.cases}
+    computed = [(job, receipt.seconds) for job, receipt in receipts.items() if receipt.outcome == "computed"]
+    if not computed:
+        return None
+    planned = total(estimate_job(project.plan, node, case_of[case]) for (case, node), _ in computed).seconds
+    took = sum(seconds for _, seconds in computed)
+    return f"{len(computed)} computed results took {duration(took)} of work; planned: {between([(planned, SPREAD)])}"
+
+
+def _pace(project: Project, receipts: dict, start_seconds: float) -> str | None:
+    """Return a line on when the rest will be done, or None if nothing tells."""
     from softlabels.batches import make_steps
-    from softlabels.estimate import SPREAD, between, duration, estimate_job, measured_rates, total
+    from softlabels.estimate import estimate_job, measured_rates
     from softlabels.status import finished_at, receipt_times, seconds_left
 
-    plan, case_of = project.plan, {case.id: case for case in project.cases}
-    computed = [(job, receipt.seconds) for job, receipt in receipts.items() if receipt.outcome == "computed"]
-    planned = total(estimate_job(plan, node, case_of[case]) for (case, node), _ in computed).seconds
-    took = sum(seconds for _, seconds in computed)
-    lines = []
-    if computed:
-        lines.append(
-            f"{len(computed)} computed results took {duration(took)} of work; planned: {between([(planned, SPREAD)])}"
-        )
-    rates = measured_rates(plan, case_of, receipts)
+    plan = project.plan
+    rates = measured_rates(plan, {case.id: case for case in project.cases}, receipts)
     n_steps = len(make_steps(plan.nodes, project.config.stages_per_job))
     start_seconds *= n_steps / len(plan.nodes) / project.config.batch_size
     weights = {node: estimate_job(plan, node, project.cases[0], rates).seconds + start_seconds for node in plan.nodes}
     left = seconds_left(plan, project.cases, receipt_times(set(receipts), project.results), weights)
-    if left:
-        lines.append(f"at the pace of the last half hour the rest would be done at {finished_at(left)}")
-    return lines
+    return f"at the pace of the last half hour the rest would be done at {finished_at(left)}" if left else None
 
 
 @app.command(rich_help_panel="Look")
