@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from test_geodesic_exact import SPACINGS, random_problem
 
 from softlabels.errors import CertificateError
@@ -113,6 +114,18 @@ def test_a_winding_plateau_is_settled_to_its_end():
     )
     assert found.is_exact
     assert not distance[domain].any()
+
+
+@pytest.mark.parametrize("open_part", [0.08, 0.11, 0.15, 0.6])
+def test_plateaus_are_settled_as_far_as_they_reach(open_part):
+    rng = np.random.default_rng(2)
+    domain = rng.random((20, 30, 40)) < open_part
+    seeds = domain & (rng.random(domain.shape) < 0.002)
+    level = np.where(domain, np.float32(0), np.float32(np.inf))
+    components, _ = ndimage.label(domain, np.ones((3, 3, 3)))
+    is_reached = np.isin(components, components[seeds]) & domain
+    found = certify(level, np.zeros(domain.shape), seeds, (1, 1, 1), lamb=1.0, domain=domain)
+    assert (found.n_violated, found.n_unattained) == (0, np.count_nonzero(domain & ~is_reached))
 
 
 def test_a_lost_seed_and_a_wall_with_a_distance_are_found():

@@ -8,7 +8,7 @@ Let F(d) be the map that gives each voxel the least fl(d_q + w) over its neighbo
 
 Both together leave no other map. d = F(d) alone is not a proof: where steps cost nothing (lamb = 1 in flat air) or are
 absorbed by rounding, a plateau can hold itself up. So a voxel counts as attained at once only from a strictly nearer
-neighbour; the rest is flood-filled from there along steps of no increment, and nothing may remain.
+neighbour; from there the rest is settled along steps of no increment, and nothing may remain.
 """
 
 from __future__ import annotations
@@ -106,7 +106,4 @@ def certify_problem(problem, distance, n_threads=None, iterations=None, tile_vis
     """Return one certificate a class for `distance` of shape (C, D, H, W)."""
     from softlabels.geodesic._certify_pass import count_faults
 
-    return [
-        Certificate(*count_faults(problem, seeds, one, n_threads), iterations, tile_visits)
-        for seeds, one in zip(problem.seeds, distance, strict=True)
-    ]
+    return [Certificate(*found, iterations, tile_visits) for found in count_faults(problem, distance, n_threads)]

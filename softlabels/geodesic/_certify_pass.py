@@ -1,4 +1,4 @@
-"""The two passes of the certificate over one map: judge each voxel by its 26 neighbours, then flood the plateaus.
+"""The certificate of maps: judge each voxel by its 26 neighbours, then settle the plateaus.
 
 It works on its own copy of the map, slab by slab, and shares with the engine only the step costs.
 """
@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from softlabels.geodesic._compile import compiled, inlined
-from softlabels.geodesic._cpu_kernels import _gaps, _part, _step, _steps, kernel_cost
+from softlabels.geodesic._cpu_kernels import _gaps, _steps, kernel_cost
 from softlabels.geodesic._cpu_layout import layout_of, voxels
+from softlabels.geodesic._plateaus import PENDING, WALL, settle
 from softlabels.geodesic._simd import (
     LANES,
     broadcast,
@@ -30,18 +31,24 @@ from softlabels.geodesic._threads import usable_threads
 _SLAB = 8
 _ALL_LANES = 2**LANES - 1
 _LARGEST = np.finfo(np.float32).max
-#: States of a voxel: settled; waiting for the flood; settled, and the flood may leave from it.
-SETTLED, PENDING, START = 0, 1, 2
 
 
-def count_faults(problem, seeds, distance, n_threads) -> tuple[int, int, int]:
-    """Return the numbers of violated, unattained and unreachable voxels of one map (D, H, W)."""
-    state = np.zeros(problem.shape, np.uint8)
-    n_violated, n_unreachable, n_pending = judge(problem, seeds, distance, state, 0, len(distance), n_threads)
-    if n_pending:
-        flood(problem, distance, state)
-        n_pending = int(np.count_nonzero(state == PENDING))
-    return n_violated, n_pending, n_unreachable
+def count_faults(problem, distance, n_threads=None) -> list[tuple[int, int, int]]:
+    """Return the numbers of violated, unattained and unreachable voxels of each map of `distance` (C, D, H, W)."""
+    n_threads = n_threads or usable_threads()
+    states = np.zeros(distance.shape, np.uint8)
+    judged = [
+        judge(problem, *one, 0, problem.shape[0], n_threads)
+        for one in zip(problem.seeds, distance, states, strict=True)
+    ]
+    n_pending = [pending for _, _, pending in judged]
+    with ThreadPoolExecutor(n_threads) as pool:
+        # A plateau is settled by one thread, and several classes have several.
+        n_unattained = list(pool.map(lambda *one: settle(problem, *one), distance, states, n_pending))
+    return [
+        (violated, unattained, unreachable)
+        for (violated, unreachable, _), unattained in zip(judged, n_unattained, strict=True)
+    ]
 
 
 def judge(problem, seeds, distance, state, lo, hi, n_threads=None) -> tuple[int, int, int]:
@@ -51,14 +58,6 @@ def judge(problem, seeds, distance, state, lo, hi, n_threads=None) -> tuple[int,
     with ThreadPoolExecutor(n_threads or usable_threads()) as pool:
         counts = pool.map(lambda slab: _judge_slab(problem, cost, seeds, distance, state, *slab), slabs)
         return tuple(np.sum(list(counts), axis=0).tolist())
-
-
-def flood(problem, distance, state) -> None:
-    """Settle the pending voxels that a plateau joins to a start."""
-    starts = np.flatnonzero(state == START)
-    n_pending = np.count_nonzero(state == PENDING)
-    cost = kernel_cost(problem.cost, len(problem.image))
-    _flood(distance, problem.image, problem.cost.scale, state, starts, n_pending, problem.cost.lengths, cost)
 
 
 def _judge_slab(problem, cost, seeds, distance, state, lo, hi):
@@ -75,6 +74,7 @@ def _judge_slab(problem, cost, seeds, distance, state, lo, hi):
     if problem.domain is not None:
         np.copyto(voxels(image, with_margin)[0, inner], np.float32(np.nan), where=~problem.domain[outer])
         is_seed = is_seed & problem.domain[lo:hi]
+        np.copyto(state[lo:hi], np.uint8(WALL), where=~problem.domain[lo:hi])
     n_violated, n_unreachable, n_pending = _judge(map_, image, is_seed, state[lo:hi], layout, cost, problem.cap)
     at_seeds = distance[lo:hi][is_seed]
     n_lost = np.count_nonzero(at_seeds == np.inf)
@@ -82,36 +82,34 @@ def _judge_slab(problem, cost, seeds, distance, state, lo, hi):
 
 
 @inlined
-def _weigh(distance, there, steps, here, least, is_attained, is_level):
-    """Return the three figures of `_neighbourhood` after three neighbours in a row."""
+def _weigh(distance, there, steps, here, least, is_attained):
+    """Return the two figures of `_neighbourhood` after three neighbours in a row."""
     for_three = load(distance, there - 1), load(distance, there), load(distance, there + 1)
     for other, step in zip(for_three, steps):  # noqa: B905
         candidate = other + step
         least = minimum(candidate, least)
-        is_tight = candidate == here
-        is_attained = lane_or(is_attained, lane_and(is_tight, other < here))
-        is_level = lane_or(is_level, lane_and(is_tight, other == here))
-    return least, is_attained, is_level
+        is_attained = lane_or(is_attained, lane_and(candidate == here, other < here))
+    return least, is_attained
 
 
 @inlined
 def _neighbourhood(distance, image, at, layout, cost):
-    """Return the least candidate of 26 neighbours, where one nearer to the seeds is tight, where an equal one is."""
-    here, least, is_attained, is_level = load(distance, at), broadcast(np.float32(np.inf)), no_lane(), no_lane()
+    """Return the least candidate of 26 neighbours, and where one that is nearer to the seeds is tight."""
+    here, least, is_attained = load(distance, at), broadcast(np.float32(np.inf)), no_lane()
     straight, diagonal, side, corner = cost.along_z
     for plane in (-layout.plane, layout.plane):
         for row in (-layout.pitch, layout.pitch):
             steps = _steps(cost, side, corner, _gaps(cost, image, at, at + plane + row, layout))
-            least, is_attained, is_level = _weigh(distance, at + plane + row, steps, here, least, is_attained, is_level)
+            least, is_attained = _weigh(distance, at + plane + row, steps, here, least, is_attained)
         steps = _steps(cost, straight, diagonal, _gaps(cost, image, at, at + plane, layout))
-        least, is_attained, is_level = _weigh(distance, at + plane, steps, here, least, is_attained, is_level)
+        least, is_attained = _weigh(distance, at + plane, steps, here, least, is_attained)
     straight, diagonal = cost.along_y
     for row in (-layout.pitch, layout.pitch):
         steps = _steps(cost, straight, diagonal, _gaps(cost, image, at, at + row, layout))
-        least, is_attained, is_level = _weigh(distance, at + row, steps, here, least, is_attained, is_level)
+        least, is_attained = _weigh(distance, at + row, steps, here, least, is_attained)
     # In its own row the voxel meets itself: a step of no gain and, as its distance is not below itself, of no proof.
     steps = _steps(cost, np.float32(np.inf), cost.along_x, _gaps(cost, image, at, at, layout))
-    return _weigh(distance, at, steps, here, least, is_attained, is_level)
+    return _weigh(distance, at, steps, here, least, is_attained)
 
 
 @compiled
@@ -131,20 +129,17 @@ def _judge(distance, image, is_seed, state, layout, cost, cap):
                 is_open = centre == centre
                 if lane_bits(is_open) == 0 and lane_bits(is_inf) == _ALL_LANES:
                     continue
-                least, is_attained, is_level = _neighbourhood(distance, image, row + x, layout, cost)
+                least, is_attained = _neighbourhood(distance, image, row + x, layout, cost)
                 n_unreachable += count_lanes(lane_and(is_inf, is_open))
                 is_within = lane_and(broadcast(zero) <= here, here <= broadcast(cap))
                 is_proven = lane_and(lane_and(is_within, here <= least), is_attained)
                 is_settled = lane_bits(lane_or(is_proven, lane_and(is_inf, broadcast(cap_or_largest) < least)))
-                level = lane_bits(lane_and(is_level, here <= broadcast(cap_or_largest)))
-                if is_settled == _ALL_LANES and level == 0:
+                if is_settled == _ALL_LANES:
                     continue
                 attained, opened = lane_bits(is_attained), lane_bits(is_open)
                 store(lanes, 0, least)
                 for lane in range(min(LANES, layout.n_x - x)):
                     value, bound, i = distance[row + x + lane], lanes[lane], x + lane
-                    if level >> lane & 1 and (attained >> lane & 1 or is_seed[z, y, i]):
-                        state[z, y, i] = START
                     if is_settled >> lane & 1 or is_seed[z, y, i]:
                         continue
                     if not opened >> lane & 1:
@@ -157,61 +152,3 @@ def _judge(distance, image, is_seed, state, layout, cost, cap):
                         state[z, y, i] = PENDING
                         n_pending += 1
     return n_violated, n_unreachable, n_pending
-
-
-@inlined
-def _is_level(distance, image, scale, at, to, length, cost):
-    """Return whether the step between two voxels of equal distance gains nothing."""
-    if distance[to] != distance[at]:
-        return False
-    gap = _part(cost, scale * image[0][at] - scale * image[0][to])
-    for channel in range(1, image.shape[0]):
-        gap = gap + _part(cost, scale * image[channel][at] - scale * image[channel][to])
-    return distance[at] + _step(cost, length, gap) == distance[at]
-
-
-@inlined
-def _grow(distance, image, scale, state, z, y, x, direction, length, cost):
-    """Settle the pending voxels that a level row joins to voxel x; return the last one."""
-    end = 0 if direction < 0 else distance.shape[2] - 1
-    while x != end and state[z, y, x + direction] == PENDING:
-        if not _is_level(distance, image, scale, (z, y, x), (z, y, x + direction), length, cost):
-            break
-        x += direction
-        state[z, y, x] = SETTLED
-    return x
-
-
-@compiled
-def _flood(distance, image, scale, state, starts, n_pending, lengths, cost):
-    """Settle, run by run along x, the pending voxels that a plateau joins to `starts`."""
-    n_z, n_y, n_x = distance.shape
-    runs = np.empty((n_pending + 1, 3), np.int64)
-    along = lengths[0, 0, 1]
-    for start in starts:
-        runs[0] = start // n_x, start % n_x, start % n_x
-        size = 1
-        while size > 0:
-            size -= 1
-            row, first, last = runs[size]
-            z, y = row // n_y, row % n_y
-            first = _grow(distance, image, scale, state, z, y, first, -1, along, cost)
-            last = _grow(distance, image, scale, state, z, y, last, 1, along, cost)
-            for to_z in range(max(z - 1, 0), min(z + 2, n_z)):
-                for to_y in range(max(y - 1, 0), min(y + 2, n_y)):
-                    steps = lengths[abs(to_z - z), abs(to_y - y)]
-                    to_x = max(first - 1, 0)
-                    while to_x < min(last + 2, n_x):
-                        if state[to_z, to_y, to_x] != PENDING:
-                            to_x += 1
-                            continue
-                        for x in range(max(to_x - 1, first), min(to_x + 2, last + 1)):
-                            at, to = (z, y, x), (to_z, to_y, to_x)
-                            if _is_level(distance, image, scale, at, to, steps[abs(to_x - x)], cost):
-                                state[to] = SETTLED
-                                low = _grow(distance, image, scale, state, to_z, to_y, to_x, -1, along, cost)
-                                to_x = _grow(distance, image, scale, state, to_z, to_y, to_x, 1, along, cost)
-                                runs[size] = to_z * n_y + to_y, low, to_x
-                                size += 1
-                                break
-                        to_x += 1

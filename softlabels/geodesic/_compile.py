@@ -7,7 +7,7 @@ from pathlib import Path
 from softlabels.compiler import Compiler
 
 #: The modules that compiled code comes from.
-_SOURCES = ("metric", "_simd", "_cpu_layout", "_cpu_kernels", "_cpu_sweeps", "_certify_pass", "_reference")
+_SOURCES = ("metric", "_simd", "_cpu_layout", "_cpu_kernels", "_cpu_sweeps", "_certify_pass", "_plateaus", "_reference")
 
 compiler = Compiler("geodesic", [Path(__file__).with_name(f"{module}.py") for module in _SOURCES])
 compiled, inlined = compiler.compiled, compiler.inlined

@@ -121,7 +121,8 @@ def _solve_slabs(problem_of, out, slabs, n_threads) -> tuple[int, int]:
 
 def _judge_slabs(problem_of, out, label, n_z, n_planes, n_threads) -> tuple[int, int, int]:
     """Return the numbers of violated, unattained and unreachable voxels of one class."""
-    from softlabels.geodesic._certify_pass import PENDING, judge
+    from softlabels.geodesic._certify_pass import judge
+    from softlabels.geodesic._plateaus import PENDING
 
     counts = np.zeros(3, np.int64)
     with tempfile.TemporaryFile() as file:
@@ -136,7 +137,7 @@ def _judge_slabs(problem_of, out, label, n_z, n_planes, n_threads) -> tuple[int,
         n_violated, n_unreachable, n_pending = counts.tolist()
         while n_pending:
             for lo in range(0, max(n_z - 1, 1), n_planes - 1):
-                _flood_slab(problem_of, out, label, state, lo, min(lo + n_planes, n_z))
+                _settle_slab(problem_of, out, label, state, lo, min(lo + n_planes, n_z))
             n_left = sum(np.count_nonzero(plane == PENDING) for plane in state)
             if n_left == n_pending:
                 break
@@ -144,15 +145,11 @@ def _judge_slabs(problem_of, out, label, n_z, n_planes, n_threads) -> tuple[int,
     return n_violated, n_pending, n_unreachable
 
 
-def _flood_slab(problem_of, out, label, state, lo, hi) -> None:
-    """Flood planes lo..hi-1; what is settled in the two planes that neighbours share is where their flood starts."""
-    from softlabels.geodesic._certify_pass import PENDING, SETTLED, START, flood
+def _settle_slab(problem_of, out, label, state, lo, hi) -> None:
+    """Settle planes lo..hi-1 as far as their own voxels tell; neighbouring slabs share a plane."""
+    from softlabels.geodesic._plateaus import PENDING, settle
 
-    before = np.array(state[lo:hi])
-    if not (before == PENDING).any():
-        return
-    after = before.copy()
-    flood(problem_of(lo, hi), _read(out, lo, hi)[label], after)
-    for plane in (0, -1):
-        after[plane][(before[plane] == PENDING) & (after[plane] == SETTLED)] = START
-    state[lo:hi] = after
+    part = np.array(state[lo:hi])
+    if n_pending := np.count_nonzero(part == PENDING):
+        settle(problem_of(lo, hi), _read(out, lo, hi)[label], part, n_pending)
+        state[lo:hi] = part
