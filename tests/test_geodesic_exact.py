@@ -181,3 +181,17 @@ def test_a_maze_is_followed_to_its_end():
         distance, _, _ = _cpu.solve(problem, n_threads)
         assert np.array_equal(distance, solve_reference(problem))
         assert distance[0, 0, 40, 0] > 41 * 15
+
+
+def test_classes_without_seeds_stand_anywhere_and_stay_inf():
+    rng = np.random.default_rng(5)
+    problem = random_problem(rng, (4, 9, 21), SPACINGS[1], metric="sum", lamb=0.5, n_classes=8)
+    problem.seeds[[0, 3, 7]] = False
+    distance, _, _ = _cpu.solve(problem)
+    assert np.isinf(distance[[0, 3, 7]]).all()
+    for label in (1, 2, 4, 5, 6):
+        one = dataclasses.replace(problem, seeds=problem.seeds[label : label + 1])
+        assert np.array_equal(distance[label], _cpu.solve(one)[0][0])
+    problem.seeds[:] = False
+    distance, n_rounds, n_visits = _cpu.solve(problem)
+    assert np.isinf(distance).all() and n_rounds == n_visits == 0

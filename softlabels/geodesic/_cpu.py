@@ -56,7 +56,7 @@ def _solve(problem, n_threads, initial):
     with ThreadPoolExecutor(n_threads) as pool:
         image, distance = _packed(problem, layout, bound, initial, pool, n_threads)
         cost = kernel_cost(problem.cost, layout.n_channels)
-        for classes in _batches(len(layout.classes)):
+        for classes in _batches(_have_starts(problem.seeds, initial)):
             maps = distance[classes.start * layout.volume : classes.stop * layout.volume]
             batch = layout._replace(classes=tuple(range(len(classes))))
             rounds, visits = _iterate(maps, image, batch, cost, bound, pool, n_threads)
@@ -103,6 +103,19 @@ def _iterate(distance, image, layout, cost, bound, pool, n_threads):
         now, outside = now + TICKS_PER_PLANE * layout.n_z, now - 1
 
 
-def _batches(n_classes: int) -> list[range]:
-    """Return the classes in groups of near equal size, none above _MAX_CLASSES."""
-    return [range(*slab) for slab in slabs_of(n_classes, -(-n_classes // _MAX_CLASSES))]
+def _have_starts(seeds, initial) -> list[bool]:
+    """Return for each class whether it has a seed or a distance to go on from; the others stay inf."""
+    if initial is None:
+        return [bool(one.any()) for one in seeds]
+    return [bool(one.any() or np.isfinite(known).any()) for one, known in zip(seeds, initial, strict=True)]
+
+
+def _batches(have_starts: list[bool]) -> list[range]:
+    """Return the classes with starts in groups of neighbours, of near equal size, none above _MAX_CLASSES."""
+    found = []
+    for has_starts, group in itertools.groupby(range(len(have_starts)), have_starts.__getitem__):
+        first, *others = group
+        n_classes = 1 + len(others)
+        slabs = slabs_of(n_classes, -(-n_classes // _MAX_CLASSES)) if has_starts else []
+        found += [range(first + lo, first + hi) for lo, hi in slabs]
+    return found
