@@ -72,7 +72,7 @@ bench-geodesic: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## the engine agains
 	$(BIN)/python benchmarks/geodesic.py
 
 bench-geodesic-cuda: $(VENV)/.baselines  ## the CUDA engine, on a machine with a GPU
-	$(BIN)/python benchmarks/geodesic_cuda.py
+	$(BIN)/python benchmarks/geodesic_cuda.py --write
 
 bench-case: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## a whole case against the steps of GeoLS' script
 	$(BIN)/python benchmarks/whole_case.py

@@ -1,6 +1,6 @@
 """Time the CUDA engine, its certificate and FastGeodis' CUDA on one card, in one run.
 
-`python benchmarks/geodesic_cuda.py [--repeats 7]` prints a Markdown table for benchmarks/RESULTS.md. The image is the
+`python benchmarks/geodesic_cuda.py [--repeats 7] [--write]` prints a table, for benchmarks/RESULTS.md. The image is the
 ICBM152 T1 (189 x 233 x 197, 1 mm) from the nilearn wheel, the seeds are its tissues, eroded. Every map is compared bit
 for bit with the CPU engine's. FastGeodis is timed with its tensors on the card, one class after another as it asks for;
 our `relax` with the maps on the card as well, and `call` from arrays in main memory to arrays in main memory.
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from results import write_section
 from scipy.ndimage import binary_erosion
 
 from softlabels.errors import DeviceError
@@ -23,6 +24,7 @@ from softlabels.geodesic import _cuda, _cuda_device, geodesic_distance
 from softlabels.geodesic._problem import checked_problem
 from softlabels.geodesic.engines import solve
 
+SECTION = "Geodesic engine on CUDA"
 SPACING = (1.0, 1.0, 1.0)
 COSTS = [
     {"metric": "sum", "lamb": 0.5},
@@ -132,22 +134,27 @@ def row(image, seeds, cost: dict, repeats: int, has_peer: bool) -> list[str]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table line by line, and write it into RESULTS.md if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7, help="runs of which the median is taken")
     parser.add_argument("--crop", type=int, help="side of a cube from the middle of the image, for a quick run")
+    parser.add_argument("--write", action="store_true", help=f"replace the section '{SECTION}' of RESULTS.md")
     arguments = parser.parse_args()
     image, seeds = icbm152(arguments.crop)
     shape = " x ".join(map(str, image.shape))
-    print(f"{device_name()}; ICBM152 T1 {shape}; times in ms, median of {arguments.repeats}")
-    missing = why_no_fastgeodis(image, seeds[:1])
-    print(f"{missing}\n" if missing else "")
+    lines = [f"{device_name()}; ICBM152 T1 {shape}; times in ms, median of {arguments.repeats}", ""]
+    if missing := why_no_fastgeodis(image, seeds[:1]):
+        lines += [missing, ""]
     head = ["cost", "classes", "relax", "call", "certificate", "rounds", "visits per tile", "bits of the CPU",
             "FastGeodis, 4 iterations", "its max relative error"]  # fmt: skip
-    print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    print("\n".join(lines))
     for cost in COSTS:
         for own in (seeds[:1], seeds):
-            print("| " + " | ".join(row(image, own, cost, arguments.repeats, not missing)) + " |", flush=True)
+            lines.append("| " + " | ".join(row(image, own, cost, arguments.repeats, not missing)) + " |")
+            print(lines[-1], flush=True)
+    if arguments.write:
+        write_section(SECTION, "\n".join(lines))
 
 
 if __name__ == "__main__":
