@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 from softlabels.batches import ALL_STAGES, ENDED, FOLDER, SUMMARY
@@ -90,7 +91,11 @@ def summarise(plan: Plan, cases: list[Case], receipts: dict[tuple[str, str], Rec
 
 
 def failures(
-    plan: Plan, done: set[tuple[str, str]], logs: Path, is_active: Callable[[str, str], bool] = lambda unit, node: False
+    plan: Plan,
+    done: set[tuple[str, str]],
+    logs: Path,
+    is_active: Callable[[str, str], bool] = lambda unit, node: False,
+    units: dict[str, list[str]] | None = None,
 ) -> list[Failure]:
     """Return the jobs that left a log but no result and are not active now.
 
@@ -104,19 +109,25 @@ def failures(
         Where the workflow's logs lie.
     is_active : callable
         Whether a (unit, step) waits or runs now.
+    units : dict, optional
+        Unit to its cases; logs of others, such as batches of another size, are ignored. None: every log counts.
     """
-    units = [path for path in sorted(logs.glob("*")) if path.is_dir() and path.name not in (FOLDER, "slurm")]
-    units += sorted((logs / FOLDER).glob("*"))
+    folders = [path for path in sorted(logs.glob("*")) if path.is_dir() and path.name not in (FOLDER, "slurm")]
+    folders += sorted((logs / FOLDER).glob("*"))
 
     def is_open(case: str, node: str) -> bool:
         return node in plan.nodes and (case, node) not in done
 
     found = []
-    for folder in units:
+    for folder in folders:
         unit = str(folder.relative_to(logs))
         for log in sorted(folder.glob("*.log")):
             node = log.stem
-            if node not in (*plan.nodes, ALL_STAGES) or (unit, node) in done or is_active(unit, node):
+            cases, nodes = (
+                [unit] if units is None else units.get(unit, []),
+                plan.nodes if node == ALL_STAGES else [node],
+            )
+            if is_active(unit, node) or not any(is_open(*job) for job in product(cases, nodes)):
                 continue
             text = log.read_text(errors="replace")
             if unit.startswith(FOLDER) or node == ALL_STAGES:

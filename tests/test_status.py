@@ -131,6 +131,17 @@ def test_job_of_all_stages_says_which_of_them_failed(tmp_path):
     ]
 
 
+def test_logs_of_units_that_are_no_more_or_that_are_done_are_ignored(tmp_path):
+    for unit, node in [("batches/00001", SEEDS), ("a", "stages"), ("b", "stages"), ("c", SEEDS)]:
+        leave_log(tmp_path, unit, node, "10:00 reading\n")
+    done = {("a", node) for node in PLAN.nodes}
+    assert {f.case for f in failures(PLAN, done, tmp_path)} == {"batches/00001", "b", "c"}
+    assert {f.case for f in failures(PLAN, done, tmp_path, units={"a": ["a"], "b": ["b"]})} == {"b"}
+    of_batch = failures(PLAN, done, tmp_path, units={"batches/00001": ["a", "c"]})
+    assert [f.case for f in of_batch] == ["batches/00001"]
+    assert failures(PLAN, done | {("c", SEEDS)}, tmp_path, units={"batches/00001": ["a", "c"]}) == []
+
+
 def test_queue_names_jobs_of_all_stages():
     line = "RUNNING|None|/p|rule_stages_wildcards_batches_00001\nPENDING|Priority|/p|rule_stages_wildcards_case_7\n"
     found = parse_queue(line, Path("/p"))

@@ -24,6 +24,7 @@ def status(
     """Show what is done, computed or reused, what runs and what failed, and when it will end; works while jobs run."""
     from rich.console import Console
 
+    from softlabels.batches import make_units
     from softlabels.controller import is_controlled
     from softlabels.queue import PATIENT, is_running, queued_jobs
     from softlabels.status import failures, read_receipts
@@ -31,8 +32,9 @@ def status(
     project = Project.load(config)
     receipts = read_receipts(project.plan, project.cases, project.results)
     queued = queued_jobs(Path.cwd())
-    failed = failures(project.plan, set(receipts), logs, lambda unit, node: (unit, node) in queued)
-    Console().print(_status_table(project, receipts, queued, failed))
+    units = make_units([case.id for case in project.cases], project.config.batch_size)
+    failed = failures(project.plan, set(receipts), logs, lambda unit, step: (unit, step) in queued, units)
+    Console().print(_status_table(project, receipts, queued, failed, units))
     for reason, n_jobs in Counter(queued.values()).items():
         if not is_running(reason) and reason not in PATIENT:
             print(f"{n_jobs} jobs wait for {reason}: they may never start. docs/cluster.md says what to change")
@@ -52,16 +54,14 @@ def status(
         print(f"all results are there; train on {index}")
 
 
-def _status_table(project: Project, receipts: dict, queued: dict, failed: list):
+def _status_table(project: Project, receipts: dict, queued: dict, failed: list, units: dict):
     """Return the table of nodes with their counts of cases."""
     from rich.table import Column, Table
 
-    from softlabels.batches import ALL_STAGES, make_units
+    from softlabels.batches import ALL_STAGES
     from softlabels.estimate import duration
     from softlabels.queue import is_running
     from softlabels.status import summarise
-
-    units = make_units([case.id for case in project.cases], project.config.batch_size)
 
     def n_open(node: str, names) -> int:
         """Return how many cases of these units, or of these cases, have no result of a node."""
