@@ -36,4 +36,4 @@ onsuccess:
 
 
 onerror:
-    forget_incomplete(Path(RESULTS))
+    forget_incomplete(Path(RESULTS), are_all_there=False)

@@ -131,15 +131,17 @@ def run_batch(jobs: Sequence, receipt_path: Path, run: Callable) -> BatchReceipt
     """
     cases, failed, waiting = list(dict.fromkeys(job.case.id for job in jobs)), {}, []
     for job in jobs:
-        # A receipt of an earlier run must not stand for a result that this run could not make.
-        job.receipt_path.unlink(missing_ok=True)
         if not all(path.exists() for path in job.upstream_receipts().values()):
             if job.case.id not in (*failed, *waiting):
                 waiting.append(job.case.id)
+            job.receipt_path.unlink(missing_ok=True)
             continue
         try:
             run(job)
         except Exception as error:
+            # A receipt of an earlier run must not stand for a result that this run could not make. It goes only now:
+            # the job of a controller that was killed may be at work on the same cases, and needs what is upstream.
+            job.receipt_path.unlink(missing_ok=True)
             if not _is_of_the_case(error):
                 raise
             why = " ".join(f"{type(error).__name__}: {error}".split())
@@ -172,12 +174,18 @@ def batch_receipt_paths(results: Path) -> list[Path]:
     return sorted([*results.glob(f"{FOLDER}/*/*.json"), *results.glob(f"*/{ALL_STAGES}.json")])
 
 
-def forget_incomplete(results: Path) -> int:
+def forget_incomplete(results: Path, *, are_all_there: bool = True) -> int:
     """Delete the receipts of batches in which a case failed, so that the next run tries those again; return how many.
 
-    The workflow calls this when it ends: until then the good cases of the batch go on.
+    The workflow calls this when it ends: until then the good cases of the batch go on. With ``are_all_there=False``
+    each receipt of a case is looked for too, and a batch that lacks one, because somebody deleted it, is incomplete.
     """
-    incomplete = [path for path in batch_receipt_paths(results) if not BatchReceipt.read(path).is_complete]
+
+    def is_complete(receipt: BatchReceipt) -> bool:
+        own = product(receipt.cases, receipt.nodes)
+        return receipt.is_complete and (are_all_there or all((results / c / f"{n}.json").exists() for c, n in own))
+
+    incomplete = [path for path in batch_receipt_paths(results) if not is_complete(BatchReceipt.read(path))]
     for path in incomplete:
         path.unlink()
     return len(incomplete)

@@ -147,6 +147,28 @@ def test_only_incomplete_batches_are_forgotten(tmp_path):
     assert good.exists() and not bad.exists()
 
 
+def test_batch_that_lacks_the_receipt_of_a_case_is_incomplete_where_that_is_asked(tmp_path):
+    path = tmp_path / "batches/00000/x.json"
+    run_batch(jobs(tmp_path), path, leave_receipt)
+    assert forget_incomplete(tmp_path, are_all_there=False) == 0
+    jobs(tmp_path)[1].receipt_path.unlink()
+    assert forget_incomplete(tmp_path) == 0 and path.exists()
+    assert forget_incomplete(tmp_path, are_all_there=False) == 1 and not path.exists()
+
+
+def test_receipts_stay_while_a_job_is_at_work_for_the_second_time(tmp_path):
+    """A job that a killed controller left behind, and its successor, read each other's receipts."""
+
+    def run(job):
+        assert all(other.receipt_path.exists() for other in chains(tmp_path))
+        leave_receipt(job)
+
+    for job in chains(tmp_path):
+        leave_receipt(job)
+    receipt = run_batch(chains(tmp_path), tmp_path / "batches/00000/stages.json", run)
+    assert receipt.is_complete
+
+
 def test_batch_is_forgotten_with_any_of_its_cases(tmp_path):
     path = tmp_path / "batches/00000/x.json"
     run_batch(jobs(tmp_path), path, leave_receipt)

@@ -50,7 +50,11 @@ EVENTS = {
     "SIGTERM": (terminate, (), {"COMPLETED"}, ["prepare"]),
     "SIGINT": (interrupt, (), {"CANCELLED"}, []),
     "SIGKILL": (kill_and_race, (), {"COMPLETED"}, DONE),
+    # The orphan and its successor meet at every stage, and each reads what the other may have written.
+    "all stages": (kill_and_race, (), {"COMPLETED"}, DONE),
 }
+#: What is not as in SVLS.
+CONFIGS = {"all stages": {"stages_per_job": "all"}}
 
 
 def show(found: dict[str, dict]) -> None:
@@ -64,7 +68,9 @@ def show(found: dict[str, dict]) -> None:
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory, home):
     """Interrupt all projects, then run the same command in all of them; return what was there before and after."""
-    projects = {name: make_project(tmp_path_factory.mktemp("project"), home, **SVLS) for name in EVENTS}
+    projects = {
+        name: make_project(tmp_path_factory.mktemp("project"), home, **SVLS, **CONFIGS.get(name, {})) for name in EVENTS
+    }
     controllers = {}
     for name, project in projects.items():
         (project.folder / "pause").touch()
