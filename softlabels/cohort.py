@@ -147,12 +147,28 @@ class CohortCase:
 
     def soft_label(self, target: str, **overrides):
         """Return what the loader trains on, with alpha, delta or epsilon replaced: dask (C, D, H, W), float32."""
+        mixed, needs_stored = self._blend(target, **overrides)
+        masks = self.masks(target)
+        arrays = [masks, self.stored(target)] if needs_stored else [masks]
+        return _per_voxel(mixed, *arrays, n_channels=masks.shape[0], dtype=np.float32)
+
+    def slabs(self, target: str, **overrides) -> Iterator[np.ndarray]:
+        """Yield the soft label slab after slab of some planes: (C, d, H, W), float32, without dask."""
+        mixed, needs_stored = self._blend(target, **overrides)
+        classes = self._described(target)["classes"]
+        n_z, *plane = self.grid.shape
+        entry = self._entry(self._case["targets"][target], f"target {target!r}") if needs_stored else None
+        depth = (entry or self._prepare).chunks("target" if entry else "labels")[-3]
+        for z in range(0, n_z, depth):
+            box = [(z, min(z + depth, n_z)), *((0, n) for n in plane)]
+            masks = class_masks(self._prepare.read("labels", box), classes=classes)
+            yield mixed(masks, entry.read("target", box)) if needs_stored else mixed(masks)
+
+    def _blend(self, target, **overrides):
+        """Return the function of masks (and stored map) that makes the soft label, and whether it takes that map."""
         described = self._described(target)
         rule = resolved_blend(described["blend"], **overrides)
-        mixed = partial(blend, is_overlapping=described["is_overlapping"], **rule)
-        masks = self.masks(target)
-        arrays = [masks, self.stored(target)] if RULES[rule["rule"]][1] else [masks]
-        return _per_voxel(mixed, *arrays, n_channels=masks.shape[0], dtype=np.float32)
+        return partial(blend, is_overlapping=described["is_overlapping"], **rule), RULES[rule["rule"]][1]
 
     def _described(self, target):
         """Return the description of a target."""

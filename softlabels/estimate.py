@@ -55,18 +55,18 @@ class Rate:
 MEASURED_ON = "2 threads of a shared x86-64 machine, 2026-11"
 #: By stage; by seed strategy or target method where that differs. Content matters too, see `SPREAD`.
 RATES = {
-    "prepare": Rate(0.09, 20, 2.0),
-    "seeds": Rate(0.20, 12, 0.02),
-    "skeleton": Rate(0.50, 12, 0.02),
-    "distance": Rate(0.15, 25, 2.1),
-    "target": Rate(0.10, 15, 0.2),
-    "sing": Rate(0.15, 30, 0.3),
-    "level_set": Rate(0.30, 40, 1.8),
+    "prepare": Rate(0.05, 20, 2.0),
+    "seeds": Rate(0.10, 12, 0.02),
+    "skeleton": Rate(0.12, 12, 0.02),
+    "distance": Rate(0.07, 25, 2.1),
+    "target": Rate(0.05, 15, 0.2),
+    "sing": Rate(0.10, 30, 0.3),
+    "level_set": Rate(0.20, 40, 1.8),
 }
 #: A time may be so many times longer or shorter than estimated: by shipped rates, and by those measured on the spot.
 SPREAD, MEASURED_SPREAD = 3.0, 1.5
-#: What every result takes, however small: reading, publishing, the first call of compiled code.
-START_SECONDS = 0.4
+#: What every result takes, however small: reading, publishing and, shared out, the imports of its process.
+START_SECONDS = 0.1
 #: Work that makes a job worth its start, and the most cases that may share one.
 JOB_SECONDS, MOST_CASES_PER_JOB = 30, 64
 #: CPUs of a job, as the rules ask.

@@ -131,7 +131,7 @@ def test_short_jobs_are_to_be_shared_and_long_ones_not(case, monkeypatch):
     most = suggested_cases_per_job(plan, cases * 50)
     assert most == estimate.MOST_CASES_PER_JOB
     seconds = [estimate_job(plan, node_id, case).seconds for node_id in plan.nodes]
-    monkeypatch.setattr(estimate, "JOB_SECONDS", 10 * np.mean(seconds))
+    monkeypatch.setattr(estimate, "JOB_SECONDS", 9.9 * np.mean(seconds))
     assert suggested_cases_per_job(plan, cases) == 10
     assert suggested_cases_per_job(plan, cases, stages_per_job="all") == 2
     monkeypatch.setattr(estimate, "prepared_voxels", lambda plan, case: 2_000_000_000)

@@ -120,6 +120,15 @@ def test_soft_labels_are_blended_as_the_loader_blends_them(index, cohort, case_i
     np.testing.assert_array_equal(smoothed.compute(), blend(masks, rule="label_smoothing", epsilon=0.1))
 
 
+def test_slabs_make_the_same_soft_label_without_dask(cohort):
+    for case in cohort:
+        for target in cohort.targets:
+            slabs = list(case.slabs(target))
+            np.testing.assert_array_equal(np.concatenate(slabs, axis=1), case.soft_label(target).compute())
+    with pytest.raises(InputError, match="'nothing': not in the index"):
+        next(case.slabs("nothing"))
+
+
 def test_statistics_over_all_voxels_of_all_cases(index, cohort):
     soft = cohort.voxels(lambda case: case.soft_label("geols"))
     labels = cohort.voxels(lambda case: case.labels)
