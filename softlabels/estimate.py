@@ -251,7 +251,7 @@ def suggested_cases_per_job(
         return 1
     work = total(estimate_job(plan, node_id, case, rates) for node_id in plan.nodes for case in sample)
     enough = math.ceil(JOB_SECONDS * len(sample) * len(make_steps(plan.nodes, stages_per_job)) / work.seconds)
-    return max(1, min(enough, len(cases) // 4, MOST_CASES_PER_JOB))
+    return max(1, min(enough, math.ceil(len(cases) / 4), MOST_CASES_PER_JOB))
 
 
 def time_limit_min(seconds: float) -> int:
