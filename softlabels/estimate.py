@@ -60,7 +60,7 @@ RATES = {
     "skeleton": Rate(0.12, 12, 0.02),
     "distance": Rate(0.07, 25, 2.1),
     "target": Rate(0.05, 15, 0.2),
-    "sing": Rate(0.10, 30, 0.3),
+    "sing": Rate(0.20, 30, 0.3),
     "level_set": Rate(0.20, 40, 1.8),
 }
 #: A time may be so many times longer or shorter than estimated: by shipped rates, and by those measured on the spot.
