@@ -141,6 +141,10 @@ def planning(folder: Path) -> list[str]:
             write_project(project, cases, cases_per_job=size, stages_per_job=stages)
             fresh = snakemake(project, "--dry-run", "--quiet", "rules")
             jobs = int(re.findall(r"^total\s+(\d+)", fresh["said"], re.MULTILINE)[-1])
+            if n > 1000 and stages == "one":
+                tenth = snakemake(
+                    project, "results/index.json", "--batch", "index=1/10", "--dry-run", "--quiet", "rules"
+                )
             pretend_finished(project)
             snakemake(project, "--touch", "--cores", "1", "--quiet")
             idle = snakemake(project, "--cores", "1")
@@ -156,7 +160,9 @@ def planning(folder: Path) -> list[str]:
             )
             print(lines[-1], flush=True)
             shutil.rmtree(project)
-    return lines
+    command = "`snakemake results/index.json --batch index=1/10 --dry-run`"
+    used = f"{tenth['cpu']:.1f} s, {tenth['peak_mb']:.0f} MB"
+    return [*lines, "", f"{command} of {n:,} cases, a job per stage and case: {used}."]
 
 
 def receipt_seconds(project: Path) -> float:

@@ -70,6 +70,7 @@ def test_all_faults_are_reported_at_once():
     ("change", "says"),
     [
         ({"channels": ["T1", "T1"]}, "channels: got ['T1', 'T1'], expected distinct"),
+        ({"stages_per_job": "all", "device": "cuda"}, "stages_per_job: all would hold a GPU"),
         ({"prepare": {"clip_percentiles": [90, 10]}}, "prepare.clip_percentiles"),
         ({"prepare": {"crop_margin_mm": 3}}, "crop_margin_mm: has no effect"),
         ({"labels": {"background": 0, "wt": [1, 2], "tc": [1]}}, "geols needs exclusive classes"),
