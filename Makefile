@@ -55,7 +55,7 @@ test: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## all tests that need neither
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 test-faults: $(VENV)/.test  ## the sixteen failure tests in their full form
-	$(BIN)/python -m pytest -q tests/faults tests/test_intake_faults.py --fault-rounds full
+	$(BIN)/python -m pytest -q tests/faults tests/inputs/test_faults.py --fault-rounds full
 
 test-slurm: $(VENV)/.test  ## the workflow on a real Slurm on this machine (needs root and apt)
 	bash tests/slurm/run.sh $(BIN)

@@ -17,10 +17,10 @@ from softlabels.blend import blend
 from softlabels.geodesic import geodesic_distance
 from softlabels.geodesic.engines import solve
 from softlabels.grid import Grid
+from softlabels.methods import METHODS, TargetInputs
+from softlabels.methods.quality import quality_figures
 from softlabels.seeds import make_seeds
 from softlabels.store import Integer, Layer, Rounded, Store
-from softlabels.targets import METHODS, TargetInputs
-from softlabels.targets.quality import quality_figures
 
 SPACING = (1.0, 1.0, 1.0)
 CLASSES = ("background", "core", "oedema", "enhancing")

@@ -15,10 +15,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from softlabels.blend import blend
+from softlabels.evaluation.rank import as_probability, rank, write_plot, write_table
 from softlabels.geodesic import geodesic_distance
-from softlabels.rank import as_probability, rank, write_plot, write_table
+from softlabels.methods import METHODS, TargetInputs
 from softlabels.seeds import make_seeds
-from softlabels.targets import METHODS, TargetInputs
 
 
 def read(path) -> np.ndarray:

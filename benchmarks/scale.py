@@ -101,11 +101,11 @@ def one_small_case(folder: Path) -> tuple[Path, Path]:
 
 def pretend_finished(folder: Path) -> None:
     """Leave receipts for every job, as if the run had ended."""
-    from softlabels.batches import BatchReceipt, make_steps, make_units
-    from softlabels.cases import read_sheet
     from softlabels.config import load_config
-    from softlabels.plan import make_plan
-    from softlabels.receipts import Receipt
+    from softlabels.inputs.sheet import read_sheet
+    from softlabels.pipeline.batches import BatchReceipt, make_steps, make_units
+    from softlabels.pipeline.plan import make_plan
+    from softlabels.pipeline.receipts import Receipt
 
     config = load_config(folder / "config.yaml")
     plan, cases = make_plan(config), read_sheet(folder / "cases.tsv", config.channels)
@@ -208,10 +208,10 @@ def count_jobs(n_cases: int, stages: str, size: int) -> int:
 
 def suggested_size(cases: dict[str, tuple[Path, Path]]) -> int:
     """Return the cases_per_job that `softlabels init` would write."""
-    from softlabels.cases import Case
     from softlabels.config import parse_config
-    from softlabels.estimate import suggested_cases_per_job
-    from softlabels.plan import make_plan
+    from softlabels.inputs.sheet import Case
+    from softlabels.pipeline.cost import suggested_cases_per_job
+    from softlabels.pipeline.plan import make_plan
 
     listed = [Case(name, (str(image),), str(label)) for name, (image, label) in cases.items()]
     return suggested_cases_per_job(make_plan(parse_config(CONFIG)), listed, stages_per_job="all")

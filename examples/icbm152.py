@@ -21,11 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from softlabels.config import load_config
-from softlabels.plan import make_plan
-from softlabels.rank import rank
-from softlabels.receipts import Receipt
-from softlabels.results import case_entries, rank_candidates, read_reference
+from softlabels.evaluation.rank import rank
+from softlabels.pipeline.plan import make_plan
+from softlabels.pipeline.receipts import Receipt
 from softlabels.store import Store
+from softlabels.view.entries import case_entries, rank_candidates, read_reference
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "demo"

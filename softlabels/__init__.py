@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "SoftLabelDataset": "softlabels.loader",
     "geodesic_distance": "softlabels.geodesic",
-    "open_cohort": "softlabels.cohort",
+    "open_cohort": "softlabels.cohort.arrays",
     "Store": "softlabels.store",
 }
 __all__ = sorted(_HOMES)

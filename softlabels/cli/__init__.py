@@ -4,10 +4,10 @@ import sys
 
 # Importing a module registers its commands; this is their order on the help page.
 # isort: off
-from softlabels.cli import start, plan, run, look, judge, keep  # noqa: F401
+from softlabels.cli import project, plan, workflow, view, evaluation, store  # noqa: F401
 
 # isort: on
-from softlabels.cli.project import app
+from softlabels.cli.app import app
 from softlabels.errors import SoftLabelsError
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from softlabels.cli.project import DEFAULT_CONFIG, ConfigPath, Project, app
+from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Project, app
 
 
 @app.command(rich_help_panel="Begin")
@@ -25,9 +25,9 @@ def plan(
     from rich.console import Console
     from rich.table import Table
 
-    from softlabels.batches import make_steps, make_units
-    from softlabels.estimate import duration, measured_rates, plan_rows, suggested_cases_per_job
-    from softlabels.status import read_receipts
+    from softlabels.monitor.status import read_receipts
+    from softlabels.pipeline.batches import make_steps, make_units
+    from softlabels.pipeline.cost import duration, measured_rates, plan_rows, suggested_cases_per_job
 
     project = Project.load(config)
     case_of = {case.id: case for case in project.cases}
@@ -60,7 +60,7 @@ def _hits(project: Project) -> set[tuple[str, str]]:
     from rich.progress import track
 
     from softlabels.errors import InputError
-    from softlabels.hits import find_hits
+    from softlabels.pipeline.hits import find_hits
     from softlabels.store import Store
 
     store = Store(project.config.store)
@@ -78,7 +78,7 @@ def _hits(project: Project) -> set[tuple[str, str]]:
 
 def _summary(project: Project, rows: list[dict], n_jobs: int, measured: set[str]) -> list[str]:
     """Return the lines under the table: totals, their uncertainty and where the rates are from."""
-    from softlabels.estimate import MEASURED_ON, THREADS, between
+    from softlabels.pipeline.cost import MEASURED_ON, THREADS, between
 
     on_gpu = project.config.device == "cuda"
     gpu = [row for row in rows if on_gpu and row["stage"] == "distance"]

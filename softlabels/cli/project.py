@@ -1,68 +1,112 @@
-"""The app, the options that several commands take, and the project they work on."""
+"""Commands for the beginning: a new project, its inputs, what a run would cost."""
 
 from __future__ import annotations
 
-import difflib
-import json
-from dataclasses import dataclass
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Project, app
 from softlabels.errors import InputError
 
-if TYPE_CHECKING:
-    from softlabels.cases import Case
-    from softlabels.config import Config
-    from softlabels.plan import Plan
 
-app = typer.Typer(
-    help="Exact soft labels for segmentation networks, computed once, offline.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+@app.command(rich_help_panel="Begin")
+def init(
+    folder: Annotated[Path, typer.Argument(help="where to write config.yaml and cases.tsv")] = Path("."),
+    nnunet: Annotated[Path | None, typer.Option(help="an nnU-Net raw data set to take cases and labels from")] = None,
+    msd: Annotated[Path | None, typer.Option(help="a Medical Segmentation Decathlon task")] = None,
+    brats: Annotated[Path | None, typer.Option(help="a folder of BraTS cases")] = None,
+    brats_labels: Annotated[str | None, typer.Option(help="what its label values mean: 2012-2022 or 2023")] = None,
+    profile: Annotated[str | None, typer.Option(help="install a Snakemake profile for your user: slurm")] = None,
+    account: Annotated[str | None, typer.Option(help="with --profile slurm: your Slurm account")] = None,
+    partition: Annotated[str | None, typer.Option(help="with --profile slurm: where CPU jobs run")] = None,
+    gpu_partition: Annotated[str | None, typer.Option(help="with --profile slurm: where GPU jobs run")] = None,
+) -> None:
+    """Begin a project: write config.yaml and cases.tsv, from a data set if one is named."""
+    import yaml
 
-ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="the configuration file")]
-ConfigJson = Annotated[str | None, typer.Option(hidden=True, help="the configuration as JSON, from Snakemake")]
-StorePath = Annotated[Path | None, typer.Option("--store", help="the store; that of the configuration if left out")]
-CaseId = Annotated[str, typer.Argument(help="a case id of the sheet")]
-DEFAULT_CONFIG = Path("config.yaml")
+    from softlabels.config import parse_config
+    from softlabels.config.template import config_template
+    from softlabels.inputs.sheet import write_sheet
+    from softlabels.pipeline.cost import suggested_cases_per_job
+    from softlabels.pipeline.plan import make_plan
+
+    if profile:
+        from softlabels.monitor.profiles import install_profile
+
+        where = install_profile(profile, account, partition, gpu_partition)
+        print(f"{where}: profile installed. Next: snakemake --profile {profile}, in a project's folder")
+        return
+    sources = {"import_nnunet": nnunet, "import_msd": msd, "import_brats": brats}
+    chosen = [(name, path) for name, path in sources.items() if path]
+    if len(chosen) > 1:
+        raise InputError("init: got several data sets, expected one of --nnunet, --msd, --brats")
+    if brats_labels and not brats:
+        raise InputError("init: got --brats-labels without --brats. Name the folder of BraTS cases too")
+    cases, channels, labels = [], ["image"], {"background": 0, "foreground": 1}
+    if chosen:
+        import softlabels.inputs.importers
+
+        options = {"labels": brats_labels} if brats else {}
+        cases, channels, labels = getattr(softlabels.inputs.importers, chosen[0][0])(chosen[0][1], **options)
+    written = {folder / "config.yaml": None, folder / "cases.tsv": None}
+    for path in written:
+        if path.exists():
+            raise InputError(f"{path}: exists already. Choose another folder, or delete it first")
+    folder.mkdir(parents=True, exist_ok=True)
+    text = config_template(list(channels), labels)
+    if cases:
+        parsed = parse_config(yaml.safe_load(text))
+        suggested = suggested_cases_per_job(make_plan(parsed), cases, stages_per_job=parsed.stages_per_job)
+        text = config_template(list(channels), labels, suggested)
+    (folder / "config.yaml").write_text(text)
+    write_sheet(cases, folder / "cases.tsv", channels)
+    print(f"{folder}: config.yaml and cases.tsv written, {len(cases)} cases. Next: softlabels check, then snakemake")
 
 
-@dataclass(frozen=True)
-class Project:
-    """A configuration with its plan and cases."""
+@app.command(rich_help_panel="Begin")
+def check(
+    config: ConfigPath = DEFAULT_CONFIG,
+    threads: Annotated[int | None, typer.Option(min=1, help="cases read at once; default: all cores at hand")] = None,
+) -> None:
+    """Read every file of every case to its last byte and print all problems at once."""
+    from concurrent.futures import ThreadPoolExecutor
 
-    config: Config
-    plan: Plan
-    cases: list[Case]
-    results: Path
+    from rich.progress import track
 
-    @classmethod
-    def load(cls, path: Path, config_json: str | None = None) -> Project:
-        """Return the project of a configuration file, or of the JSON that Snakemake resolved from it."""
-        from softlabels.cases import read_sheet
-        from softlabels.config import load_config, parse_config
-        from softlabels.plan import make_plan
+    from softlabels.inputs.case import check_case
 
-        config = parse_config(json.loads(config_json)) if config_json else load_config(path)
-        return cls(config, make_plan(config), read_sheet(config.cases, config.channels), Path(config.results))
-
-    def case(self, case_id: str) -> Case:
-        """Return one case of the sheet, or raise InputError with near names."""
-        by_id = {case.id: case for case in self.cases}
-        if case_id not in by_id:
-            near = difflib.get_close_matches(case_id, by_id, 3) or list(by_id)[:3]
-            raise InputError(f"case {case_id!r}: not in {self.config.cases}. Did you mean {', '.join(near)}?")
-        return by_id[case_id]
+    project = Project.load(config)
+    checks = project.plan.nodes[project.plan.prepare].checks
+    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+        found = pool.map(lambda case: check_case(case, threads=1, **checks), project.cases)
+        problems = [p for case in track(found, "Reading", len(project.cases)) for p in case]
+    for problem in problems:
+        print(f"{'fault' if problem.is_fault else 'note '}  {problem}")
+    faults = sum(problem.is_fault for problem in problems)
+    bad = len({problem.case_id for problem in problems if problem.is_fault})
+    print(f"{len(project.cases)} cases: {len(project.cases) - bad} good, {bad} with {faults} faults")
+    raise typer.Exit(1 if faults else 0)
 
 
-def store_of(store: Path | None, config: Path):
-    """Return the store that was named, which must be there, or the one of the configuration, which a run makes."""
-    from softlabels.config import load_config
-    from softlabels.store import Store
+@app.command(hidden=True)
+def reference(
+    check: Annotated[bool, typer.Option(help="only say whether the files are up to date")] = False,
+    folder: Annotated[Path, typer.Option(help="the checkout")] = Path("."),
+) -> None:
+    """Write the config's JSON schema and reference page from the model that defines them."""
+    from softlabels.config.reference import reference_files
 
-    if store is not None and not store.exists():
-        raise InputError(f"store {store}: no such folder. Name the store of a project, or leave --store out")
-    return Store(store or load_config(config).store)
+    stale = []
+    for name, text in reference_files().items():
+        path = folder / name
+        if not path.exists() or path.read_text() != text:
+            stale.append(name)
+            if not check:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+    if check and stale:
+        raise InputError(f"{', '.join(stale)}: not what softlabels/config says. Run 'python -m softlabels reference'")
+    print("up to date" if not stale else f"written: {', '.join(stale)}")

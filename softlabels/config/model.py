@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from softlabels.batches import DEFAULT_SIZES
-from softlabels.config.labels import LabelSet, grammar_faults
+from softlabels.classes import LabelSet, grammar_faults
 from softlabels.config.stages import Engine, Prepare, Section
 from softlabels.config.targets import AnyTarget, GeodesicTarget, Target
 from softlabels.errors import ConfigError
-from softlabels.targets import METHODS
+from softlabels.methods import METHODS
+from softlabels.pipeline.batches import DEFAULT_SIZES
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from string import Template
 
-from softlabels.config.labels import LabelSet
+from softlabels.classes import LabelSet
 
 _TEMPLATE = Template("""\
 # Written by `softlabels init`. Every key, its unit, legal values and default: docs/config.md.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from softlabels.compiler import Compiler
+from softlabels._shared.jit import Compiler
 
 #: The modules that compiled code comes from.
 _SOURCES = ("metric", "_simd", "_cpu_layout", "_cpu_kernels", "_cpu_sweeps", "_certify_pass", "_plateaus", "_reference")

@@ -11,9 +11,9 @@ from functools import partial
 import numpy as np
 from scipy import ndimage
 
-from softlabels import versions
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
+from softlabels.pipeline import versions
 from softlabels.seeds.edges import boundary_seeds, canny_seeds
 from softlabels.seeds.interior import (
     centre_voxel,

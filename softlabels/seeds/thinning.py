@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from softlabels.compiler import Compiler
+from softlabels._shared.jit import Compiler
 
 compiled = Compiler("thinning", [Path(__file__)]).compiled
 

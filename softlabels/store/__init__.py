@@ -13,9 +13,9 @@ _HOMES = {
     "Problem": "softlabels.store.verify",
     "entry_key": "softlabels.store.key",
     "live_keys": "softlabels.store.gc",
-    "Integer": "softlabels.quantise",
-    "Rounded": "softlabels.quantise",
-    "Exact": "softlabels.quantise",
+    "Integer": "softlabels.store.encoding",
+    "Rounded": "softlabels.store.encoding",
+    "Exact": "softlabels.store.encoding",
 }
 __all__ = sorted(_HOMES)
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from softlabels.errors import InputError, StoreError
-from softlabels.quantise import Encoding, Exact, Integer
 from softlabels.store import ngff
+from softlabels.store.encoding import Encoding, Exact, Integer
 from softlabels.store.format import (
     FORMAT_VERSION,
     MANIFEST,

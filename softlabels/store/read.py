@@ -17,7 +17,7 @@ import numpy as np
 
 from softlabels.errors import FormatError, InputError, StoreError
 from softlabels.grid import Grid
-from softlabels.quantise import encoding_from_json
+from softlabels.store.encoding import encoding_from_json
 from softlabels.store.format import (
     FORMAT_VERSION,
     MANIFEST,

@@ -19,7 +19,7 @@ import numpy as np
 from numcodecs import blosc
 
 from softlabels.errors import FormatError
-from softlabels.quantise import Encoding, Rounded
+from softlabels.store.encoding import Encoding, Rounded
 from softlabels.store.format import REMEDY, chunk_shape, codec, grid_of_chunks
 
 _INDEX_DTYPE = np.dtype("<u8")

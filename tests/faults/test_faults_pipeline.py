@@ -6,18 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from helpers import ROOT, made_data
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
-
-import made_data  # noqa: E402
-
-from softlabels.errors import FormatError  # noqa: E402
-from softlabels.receipts import Receipt  # noqa: E402
-from softlabels.store import Store  # noqa: E402
+from softlabels.errors import FormatError
+from softlabels.pipeline.receipts import Receipt
+from softlabels.store import Store
 
 #: A target of the labels alone, and one at the end of the whole chain.
 SHORT, LONG = {"svls": {"method": "svls"}}, {"sing": {"method": "sing"}}

@@ -9,8 +9,8 @@ import time
 from functools import partial
 
 import pytest
-import victims
-from victims import GRID, digest_of, example_layers, key_of, publish
+from helpers import victims
+from helpers.victims import GRID, digest_of, example_layers, key_of, publish
 
 from softlabels.errors import FormatError
 from softlabels.grid import Grid

@@ -1,6 +1,6 @@
 """A cohort on a real Slurm, as typed in the README."""
 
-from conftest import AS_TYPED, make_project, show_jobs
+from helpers.slurm_project import AS_TYPED, make_project, show_jobs
 
 
 def test_cohort_runs_on_cpu_and_gpu_nodes(tmp_path, home):

@@ -2,7 +2,7 @@
 
 import subprocess
 
-from conftest import make_project, show_jobs, wait_for
+from helpers.slurm_project import make_project, show_jobs, wait_for
 
 GEOLS = {"targets": {"geols": {"method": "geols"}}, "pictures": False}
 

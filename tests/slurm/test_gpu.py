@@ -2,11 +2,11 @@
 
 import json
 
-import emulated_cuda
 import pytest
-from conftest import Project, make_project, show_jobs
+from helpers import emulated_cuda
+from helpers.slurm_project import Project, make_project, show_jobs
 
-from softlabels.receipts import Receipt
+from softlabels.pipeline.receipts import Receipt
 from softlabels.store import Store
 
 GEOLS = {"targets": {"geols": {"method": "geols"}}, "pictures": False}

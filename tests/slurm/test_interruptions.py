@@ -8,7 +8,7 @@ import signal
 import subprocess
 
 import pytest
-from conftest import Project, make_project, wait_for
+from helpers.slurm_project import Project, make_project, wait_for
 
 SVLS = {"targets": {"svls": {"method": "svls"}}, "pictures": False}
 DONE = ["prepare", "target"]

@@ -30,7 +30,7 @@ pathlib.Path.rename = _rename_after_pause
 # Only this node has GPUs, so only there a driver answers.
 if os.environ.get("SLURMD_NODENAME") == "gpu1" and sys.orig_argv[1:4] == ["-m", "softlabels", "stage"]:
     sys.path.append(str(pathlib.Path(__file__).resolve().parents[2]))
-    import emulated_cuda
+    from helpers import emulated_cuda
 
     if emulated_cuda.FOLDER:
         emulated_cuda.install()

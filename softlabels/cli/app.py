@@ -1,0 +1,68 @@
+"""The app, the options that several commands take, and the project they work on."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from softlabels.errors import InputError
+
+if TYPE_CHECKING:
+    from softlabels.config import Config
+    from softlabels.inputs.sheet import Case
+    from softlabels.pipeline.plan import Plan
+
+app = typer.Typer(
+    help="Exact soft labels for segmentation networks, computed once, offline.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="the configuration file")]
+ConfigJson = Annotated[str | None, typer.Option(hidden=True, help="the configuration as JSON, from Snakemake")]
+StorePath = Annotated[Path | None, typer.Option("--store", help="the store; that of the configuration if left out")]
+CaseId = Annotated[str, typer.Argument(help="a case id of the sheet")]
+DEFAULT_CONFIG = Path("config.yaml")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A configuration with its plan and cases."""
+
+    config: Config
+    plan: Plan
+    cases: list[Case]
+    results: Path
+
+    @classmethod
+    def load(cls, path: Path, config_json: str | None = None) -> Project:
+        """Return the project of a configuration file, or of the JSON that Snakemake resolved from it."""
+        from softlabels.config import load_config, parse_config
+        from softlabels.inputs.sheet import read_sheet
+        from softlabels.pipeline.plan import make_plan
+
+        config = parse_config(json.loads(config_json)) if config_json else load_config(path)
+        return cls(config, make_plan(config), read_sheet(config.cases, config.channels), Path(config.results))
+
+    def case(self, case_id: str) -> Case:
+        """Return one case of the sheet, or raise InputError with near names."""
+        by_id = {case.id: case for case in self.cases}
+        if case_id not in by_id:
+            near = difflib.get_close_matches(case_id, by_id, 3) or list(by_id)[:3]
+            raise InputError(f"case {case_id!r}: not in {self.config.cases}. Did you mean {', '.join(near)}?")
+        return by_id[case_id]
+
+
+def store_of(store: Path | None, config: Path):
+    """Return the store that was named, which must be there, or the one of the configuration, which a run makes."""
+    from softlabels.config import load_config
+    from softlabels.store import Store
+
+    if store is not None and not store.exists():
+        raise InputError(f"store {store}: no such folder. Name the store of a project, or leave --store out")
+    return Store(store or load_config(config).store)

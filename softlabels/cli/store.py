@@ -1,0 +1,101 @@
+"""Commands that look after the store: verify, gc, du."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, StorePath, app, store_of
+from softlabels.errors import FormatError
+
+
+@app.command(rich_help_panel="Look after the store")
+def verify(
+    config: ConfigPath = DEFAULT_CONFIG,
+    store: StorePath = None,
+    deep: Annotated[bool, typer.Option(help="read and hash every byte, not only sizes and seals")] = False,
+    discard: Annotated[
+        bool, typer.Option(help="remove damaged entries, so that the next run computes them anew")
+    ] = False,
+) -> None:
+    """Look for damage in the store and in this project's receipts; exit code 1 if there is any."""
+    from rich.progress import Progress
+
+    from softlabels.config import load_config
+    from softlabels.pipeline.receipts import absent_keys, damaged_receipts, forget_receipts
+
+    shelf = store_of(store, config)
+    with Progress(transient=True) as bar:
+        task = bar.add_task("Verifying")
+        problems = shelf.verify(deep=deep, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    settings = load_config(config)
+    results, is_own = Path(settings.results), shelf.path == Path(settings.store).absolute()
+    receipts = damaged_receipts(results)
+    for problem in [*problems, *receipts.values()]:
+        print(f"damaged  {problem}")
+    damaged, absent = {problem.key for problem in problems}, absent_keys(results, shelf, is_own=is_own)
+    for key in sorted(absent):
+        print(f"absent   {key}: receipts name an entry that is not in the store")
+    done = ""
+    if discard and (damaged or receipts or absent):
+        for key in sorted(damaged):
+            shelf.discard(key)
+        forgotten = forget_receipts(results, damaged | absent)
+        done = f", discarded with {forgotten} receipts of this project. Run snakemake to compute them anew"
+    counts = f"{len(damaged)} damaged, {len(absent)} absent; {len(receipts)} damaged receipts"
+    print(f"{shelf.path}: {len(list(shelf.keys()))} entries, {counts}{done}")
+    raise typer.Exit(1 if (damaged or receipts or absent) and not discard else 0)
+
+
+@app.command(rich_help_panel="Look after the store")
+def gc(
+    config: ConfigPath = DEFAULT_CONFIG,
+    store: StorePath = None,
+    keep: Annotated[list[Path] | None, typer.Option(help="further results folders whose entries to keep")] = None,
+    days: Annotated[float, typer.Option(min=0, help="spare what was used within so many days")] = 14,
+    delete: Annotated[bool, typer.Option(help="really remove; without it only what would go is shown")] = False,
+) -> None:
+    """Remove entries that no receipt and no index names, of this project and of all others that used the store."""
+    from softlabels.config import load_config
+    from softlabels.store import live_keys
+
+    shelf = store_of(store, config)
+    live = live_keys([Path(load_config(config).results), *(keep or []), *shelf.registered_results()])
+    found = shelf.gc(live, delete=delete, min_age_s=days * 86400)
+    for garbage in found:
+        print(f"{'removed' if delete else 'would go'}  {garbage.key[:16]}  {garbage.nbytes / 1e6:8.1f} MB")
+    if delete:
+        shelf.sweep_stale_tmp()
+    total = sum(garbage.nbytes for garbage in found) / 1e6
+    print(f"{len(found)} entries, {total:.1f} MB" + ("" if delete else ". Nothing was removed: add --delete"))
+
+
+@app.command(rich_help_panel="Look after the store")
+def du(config: ConfigPath = DEFAULT_CONFIG, store: StorePath = None) -> None:
+    """Show what the entries take on disk, by stage and method."""
+    from collections import defaultdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from softlabels.store.read import open_entry
+
+    shelf = store_of(store, config)
+    rows = defaultdict(lambda: [0, 0, 0])
+    for key in list(shelf.keys()):
+        try:
+            entry = open_entry(shelf.path, key)  # unlike find, no use of it that gc would respect
+        except FormatError:
+            name, size, files = "damaged (softlabels verify)", 0, 0
+        else:
+            params = entry.attributes["params"]
+            name = " ".join([entry.attributes["stage"], *(params[k] for k in ("method", "variant") if k in params)])
+            size, files = entry.nbytes, entry.n_files
+        rows[name] = [a + b for a, b in zip(rows[name], (1, files, size), strict=True)]
+    table = Table("stage", "entries", "files", "MB", title=str(shelf.path))
+    for name in sorted(rows):
+        n_entries, files, size = rows[name]
+        table.add_row(name, str(n_entries), str(files), f"{size / 1e6:.1f}")
+    Console().print(table)

@@ -1,0 +1,92 @@
+"""Commands that compute or write: the rules call them, and so can a person."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from softlabels.cli.app import DEFAULT_CONFIG, ConfigJson, ConfigPath, Project, app
+
+
+@app.command(hidden=True)
+def stage(
+    nodes: Annotated[str, typer.Option(help="the nodes as JSON, upstream first")],
+    cases: Annotated[str, typer.Option(help="the cases as JSON")],
+    receipt: Annotated[Path, typer.Option(help="the file to leave behind: of the case, or of the batch")],
+    store: Annotated[Path, typer.Option()],
+    results: Annotated[Path, typer.Option()],
+    device: Annotated[str, typer.Option()] = "cpu",
+    threads: Annotated[int | None, typer.Option()] = None,
+) -> None:
+    """Run one job: one node, or all in turn, for a case or a batch of cases. The rules call this."""
+    from softlabels.pipeline.batches import ENDED, run_batch
+    from softlabels.pipeline.node import nodes_from_json
+    from softlabels.pipeline.stages import Job, run_job
+    from softlabels.store import Store
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    # Ends like an exception does, so that what was being written is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(f"softlabels: {ENDED}"))
+    if threads:
+        # ITK would take every core of the machine, also those of other jobs.
+        os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(threads))
+    what, where = nodes_from_json(nodes), Store(store, threads)
+    of_cases = [_case(content) for content in json.loads(cases)]
+    jobs = [Job(case, node, where, results, device, threads) for case in of_cases for node in what]
+    if [job.receipt_path for job in jobs] == [receipt]:
+        run_job(jobs[0])
+    else:
+        run_batch(jobs, receipt, run_job)
+
+
+def _case(content: dict):
+    """Return the case that JSON describes."""
+    from softlabels.inputs.sheet import Case
+
+    return Case(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+
+
+@app.command(hidden=True)
+def pictures(
+    cases: Annotated[list[str], typer.Argument(help="case ids")],
+    config: ConfigPath = DEFAULT_CONFIG,
+    config_json: ConfigJson = None,
+) -> None:
+    """Write the pictures of several cases; one without results is named and left out. The rules call this."""
+    from softlabels.errors import SoftLabelsError
+    from softlabels.view.case_page import case_picture
+    from softlabels.view.entries import case_entries
+    from softlabels.view.panels import save_png
+
+    project = Project.load(config, config_json)
+    for case_id in cases:
+        try:
+            figure = case_picture(case_id, *case_entries(project.config, project.plan, case_id))
+        except SoftLabelsError as error:
+            print(f"no picture of case {case_id}: {error}")
+        else:
+            save_png(figure, project.results / case_id / "montage.png")
+
+
+@app.command(rich_help_panel="Run")
+def index(
+    config: ConfigPath = DEFAULT_CONFIG,
+    config_json: ConfigJson = None,
+    output: Annotated[Path | None, typer.Option(help="default: index.json in the results folder")] = None,
+    allow_missing: Annotated[bool, typer.Option(help="leave out cases that failed")] = False,
+) -> None:
+    """Write index.json, the one file a trainer opens, from what is done."""
+    from softlabels.pipeline.index import build_index, write_index
+
+    project = Project.load(config, config_json)
+    path = output or project.results / "index.json"
+    content = build_index(project.config, project.plan, project.cases, path.parent, allow_missing=allow_missing)
+    write_index(content, path)
+    print(f"{path}: {len(content['cases'])} cases, {len(content['missing'])} left out")

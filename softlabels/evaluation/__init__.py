@@ -1,0 +1,1 @@
+"""Judging soft labels against a true reference."""

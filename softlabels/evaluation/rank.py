@@ -1,0 +1,245 @@
+"""Which soft label is nearest to a soft truth: scores of candidates against probability maps or the mean of raters.
+
+A method's own figures cannot say whether its label is right. Where a true soft reference exists (tissue probability
+maps, the mean of several raters, a finer label averaged to the grid) each candidate made of the hard label is a
+forecast of it and is scored as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from softlabels.errors import InputError
+
+#: A voxel is ambiguous if the reference gives any class a share between these.
+_AMBIGUOUS = (0.05, 0.95)
+#: Probabilities below this count as this in the cross-entropy, which is infinite for a hard label that is wrong.
+_FLOOR = 1e-3
+_N_BINS = 20
+#: In the plot: reliability curves that can be told apart, and where a score of 0 is drawn on the logarithmic axis.
+_N_CURVES, _LEAST = 6, 1e-6
+#: Voxels handled at a time.
+_SLAB = 1 << 17
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How far a soft label is from a soft reference, over one set of voxels; 0 is best, except where said.
+
+    Attributes
+    ----------
+    n_voxels : int
+        How many voxels were counted.
+    brier : float
+        Mean over voxels of the sum over classes of (q - r)^2; 0..2.
+    mae : float
+        Mean over voxels of half the sum over classes of |q - r|, the total variation; 0..1.
+    cross_entropy : float
+        Mean over voxels of -sum_c r log2 max(q, 0.001), in bits. Best is the entropy of the reference, not 0.
+    calibration : float
+        Expected calibration error: over classes and 20 bins of q, the mean of |mean q - mean r|, weighted by voxels.
+    """
+
+    n_voxels: int
+    brier: float
+    mae: float
+    cross_entropy: float
+    calibration: float
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One soft label with its scores over all voxels and over the ambiguous ones, and its reliability.
+
+    Attributes
+    ----------
+    name : str
+    everywhere, ambiguous : Scores
+    sum_deviation : float
+        Largest distance of the sum over classes from 1, before it was divided out for scoring.
+    forecast, observed, share : (20,) float64 arrays
+        Reliability over all classes and ambiguous voxels: mean of q and of r in each bin of q (NaN in an empty bin),
+        and the bin's share of values.
+    """
+
+    name: str
+    everywhere: Scores
+    ambiguous: Scores
+    sum_deviation: float
+    forecast: np.ndarray
+    observed: np.ndarray
+    share: np.ndarray
+
+
+def rank(candidates: Mapping[str, np.ndarray], reference: np.ndarray, *, include=None) -> list[Candidate]:
+    """Return the candidates, nearest to the reference first.
+
+    Parameters
+    ----------
+    candidates : mapping of str to (C, D, H, W) float array
+        Soft labels as probabilities, after the blend. `as_probability` makes them of signed maps. Not modified. They
+        are divided by their sum over classes (a sum of 0 becomes the uniform distribution), for a score must not depend
+        on a hidden weight; the deviation is reported.
+    reference : (C, D, H, W) float array
+        The true soft label, in [0, 1], summing to one. Not modified.
+    include : (D, H, W) bool array, optional
+        Voxels to count; by default all.
+
+    Returns
+    -------
+    list of Candidate
+        Sorted by the Brier score over all voxels, which only the truth minimises. Scores over the ambiguous voxels (any
+        class between 5 and 95 % in the reference) say where the differences come from; alone they would reward a label
+        that is vague everywhere.
+
+    Raises
+    ------
+    InputError
+        If shapes differ, a value is not a probability, or the reference does not sum to one within 0.01.
+
+    Examples
+    --------
+    >>> truth = np.float32([[[[1, 0.5]]], [[[0, 0.5]]]])
+    >>> hard, half = np.float32([[[[1, 1]]], [[[0, 0]]]]), np.float32([[[[1, 0.75]]], [[[0, 0.25]]]])
+    >>> [(c.name, c.everywhere.brier, c.ambiguous.mae) for c in rank({"hard": hard, "half": half}, truth)]
+    [('half', 0.0625, 0.25), ('hard', 0.25, 0.5)]
+    """
+    reference = np.asarray(reference)
+    _check(reference, reference.shape, "reference")
+    off = np.abs(reference.sum(axis=0, dtype=np.float64) - 1).max()
+    if off > 0.01:
+        raise InputError(f"reference: got sums over classes up to {off:.3g} away from 1, expected a distribution")
+    included = np.ones(reference.shape[1:], bool) if include is None else include
+    if not included.any():
+        raise InputError("rank: no voxel to count; widen `include`")
+    low, high = _AMBIGUOUS
+    doubtful = included & ((reference > low) & (reference < high)).any(axis=0)
+    found = []
+    for name, soft in candidates.items():
+        soft = np.asarray(soft)
+        _check(soft, reference.shape, f"candidate {name}")
+        found.append(_scored(name, soft, reference, included, doubtful))
+    return sorted(found, key=lambda candidate: candidate.everywhere.brier)
+
+
+def as_probability(values: np.ndarray, kind: str) -> np.ndarray:
+    """Return a target as probabilities, so that it can be ranked.
+
+    Parameters
+    ----------
+    values : float array
+        After the blend.
+    kind : {"probability", "signed"}
+        As in `softlabels.methods.Method`; -1 .. 1 becomes 0 .. 1 by (1 + S) / 2.
+
+    Examples
+    --------
+    >>> as_probability(np.float32([-1, 0, 0.5]), "signed").tolist()
+    [0.0, 0.5, 0.75]
+    """
+    if kind == "probability":
+        return values
+    if kind != "signed":
+        raise InputError(f"rank: got a target of kind {kind!r}, expected 'probability' or 'signed'; mm are neither")
+    return (np.asarray(values, np.float32) + np.float32(1)) * np.float32(0.5)
+
+
+def write_table(candidates: list[Candidate], path: str | Path) -> None:
+    """Write one row per candidate as tab-separated values, in the order given."""
+    rows = [["candidate", "voxels", "n_voxels", "brier", "mae", "cross_entropy_bits", "calibration", "sum_deviation"]]
+    for one in candidates:
+        for where, scores in (("all", one.everywhere), ("ambiguous", one.ambiguous)):
+            figures = list(asdict(scores).values())
+            cells = [one.name, where, figures[0], *(f"{f:.6g}" for f in figures[1:]), f"{one.sum_deviation:.3g}"]
+            rows.append([str(cell) for cell in cells])
+    Path(path).write_text("".join("\t".join(row) + "\n" for row in rows))
+
+
+def write_plot(candidates: list[Candidate], path: str | Path) -> None:
+    """Draw the Brier scores of all candidates and the reliability of the first few; the suffix says the format."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
+
+    figure = Figure(figsize=(11, max(4.5, 0.9 + 0.24 * len(candidates))), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    names = [one.name for one in candidates]
+    for where, style in (("everywhere", {"color": "black"}), ("ambiguous", {"color": "black", "mfc": "white"})):
+        scores = [max(getattr(one, where).brier, _LEAST) for one in candidates]
+        left.plot(scores, names, "o", label=f"{where} ({getattr(candidates[0], where).n_voxels} voxels)", **style)
+    left.set(xscale="log", xlabel="Brier score against the reference (left is better)")
+    left.invert_yaxis()
+    left.grid(axis="y", color="0.9")
+    left.xaxis.set_minor_formatter(NullFormatter())
+    left.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    right.plot([0, 1], [0, 1], color="0.8", linewidth=1)
+    for one in candidates[:_N_CURVES]:
+        right.plot(one.forecast, one.observed, marker=".", linewidth=1, label=one.name)
+    right.set(xlabel="probability in the soft label", ylabel="mean of the reference, ambiguous voxels")
+    right.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    right.legend(fontsize="small", title=f"first {min(_N_CURVES, len(candidates))}")
+    figure.savefig(path)
+
+
+def _check(values: np.ndarray, shape, what: str) -> None:
+    """Raise if an array is no map of probabilities of that shape."""
+    if values.ndim != 4 or values.shape != shape:
+        raise InputError(f"{what}: got shape {values.shape}, expected {shape} (classes, then z, y, x)")
+    low, high = float(values.min()), float(values.max())
+    if not (low >= -1e-6 and high <= 1 + 1e-6):
+        raise InputError(f"{what}: got values from {low:.4g} to {high:.4g}, expected probabilities in [0, 1]")
+
+
+def _scored(name: str, soft, reference, included, doubtful) -> Candidate:
+    """Return one candidate's scores, slab by slab."""
+    n_classes = len(reference)
+    q, r = soft.reshape(n_classes, -1), reference.reshape(n_classes, -1)
+    everywhere, ambiguous = _Sums(n_classes), _Sums(n_classes)
+    deviation = 0.0
+    for start in range(0, q.shape[1], _SLAB):
+        part = slice(start, start + _SLAB)
+        one, truth = q[:, part].astype(np.float32), r[:, part].astype(np.float32)
+        total = one.sum(axis=0)
+        deviation = max(deviation, float(np.abs(total - 1).max()))
+        one = np.where(total > 0, one / np.where(total > 0, total, 1), np.float32(1 / n_classes))
+        everywhere.add(one, truth, included.ravel()[part])
+        ambiguous.add(one, truth, doubtful.ravel()[part])
+    return Candidate(name, everywhere.scores(), ambiguous.scores(), deviation, *ambiguous.reliability())
+
+
+class _Sums:
+    """Running sums of the scores over a set of voxels."""
+
+    def __init__(self, n_classes: int):
+        self.n_voxels, self.brier, self.mae, self.surprise = 0, 0.0, 0.0, 0.0
+        self.bins = np.zeros((3, n_classes * _N_BINS))
+
+    def add(self, soft, truth, counted) -> None:
+        """Add the counted voxels of a slab (C, n)."""
+        soft, truth = soft[:, counted], truth[:, counted]
+        gap = soft - truth
+        self.n_voxels += soft.shape[1]
+        self.brier += float((gap * gap).sum(dtype=np.float64))
+        self.mae += 0.5 * float(np.abs(gap).sum(dtype=np.float64))
+        self.surprise -= float((truth * np.log2(np.maximum(soft, np.float32(_FLOOR)))).sum(dtype=np.float64))
+        place = np.minimum((soft * _N_BINS).astype(np.int64), _N_BINS - 1) + _N_BINS * np.arange(len(soft))[:, None]
+        for line, weights in zip(self.bins, (None, soft.ravel(), truth.ravel()), strict=True):
+            line += np.bincount(place.ravel(), weights, minlength=len(line))
+
+    def scores(self) -> Scores:
+        """Return the means; NaN where no voxel was counted."""
+        n = self.n_voxels or np.nan
+        values = self.bins[0].sum() or np.nan
+        calibration = float(np.abs(self.bins[1] - self.bins[2]).sum() / values)
+        return Scores(self.n_voxels, self.brier / n, self.mae / n, self.surprise / n, calibration)
+
+    def reliability(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return mean forecast, mean truth and share of values of each bin, all classes together."""
+        count, forecast, truth = self.bins.reshape(3, -1, _N_BINS).sum(axis=1)
+        filled = np.where(count > 0, count, np.nan)
+        return forecast / filled, truth / filled, count / (count.sum() or 1)

@@ -1,0 +1,230 @@
+"""Reading image and label files so that nothing false gets in, and what is wrong with the files of a case.
+
+`read_volume` reads one file, `read_case` all files of a case. `check_case` is the same reading with a list of problems
+instead of an exception; the command `softlabels check` and the prepare stage use both, so they never disagree.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from softlabels.errors import InputError
+from softlabels.grid import Grid
+from softlabels.inputs.labels import label_counts, undeclared
+from softlabels.inputs.sheet import Case
+from softlabels.inputs.volume import MAX_VOXELS, Volume, read_volume
+
+__all__ = ["CaseVolumes", "MAX_VOXELS", "Problem", "Volume", "check_case", "read_case", "read_volume"]
+
+
+@dataclass(frozen=True)
+class CaseVolumes:
+    """All files of a case, on one grid.
+
+    Parameters
+    ----------
+    image : (M, D, H, W) float32 array
+    labels : (D, H, W) array
+        uint8, uint16 or int32: the smallest that holds the labels.
+    raters : (R, D, H, W) array or None
+        `labels` and the further raters' labels, if the case has any.
+    grid : Grid
+        Of the first image file.
+    digests : dict
+        Role ("image:0", "label", "rater:1") to the file's digest.
+    flags : tuple of str
+        Lawful but remarkable: `empty_label`, `absent_label:<value>`, `constant_image:<channel>`; those of rater i > 0
+        end in `@rater:<i>`.
+    notes : tuple of str
+        Remarks on headers, for people.
+    """
+
+    image: np.ndarray
+    labels: np.ndarray
+    raters: np.ndarray | None
+    grid: Grid
+    digests: dict[str, str]
+    flags: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding in a case: a `fault` must be repaired, a `flag` is a lawful answer, a `note` is for people."""
+
+    case_id: str
+    role: str
+    message: str
+    kind: Literal["fault", "flag", "note"] = "fault"
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the case cannot be used before this is repaired."""
+        return self.kind == "fault"
+
+    def __str__(self):
+        return f"case {self.case_id}, {self.role}: {self.message}"
+
+
+def read_case(
+    case: Case,
+    channels: Sequence[str],
+    label_values: Collection[int],
+    ignore_label: int | None = None,
+    *,
+    threads: int | None = None,
+    max_voxels: int = MAX_VOXELS,
+) -> CaseVolumes:
+    """Read and verify all files of a case.
+
+    Parameters
+    ----------
+    case : Case
+    channels : sequence of str
+        Names of the image channels.
+    label_values : collection of int
+        Every label that may occur.
+    ignore_label : int, optional
+        A label that may occur besides and stands for "unknown".
+    threads : int, optional
+        Files read, and channels copied, at once; by default as many as the machine has cores. No effect on the result.
+    max_voxels : int
+        See `read_volume`.
+
+    Returns
+    -------
+    CaseVolumes
+
+    Raises
+    ------
+    InputError
+        With the case id and every fault of every file.
+    """
+    volumes, problems = _inspect(case, channels, label_values, ignore_label, threads, max_voxels)
+    faults = [problem for problem in problems if problem.is_fault]
+    if faults:
+        raise InputError("; ".join(str(fault) for fault in faults))
+    images = [volumes[role] for role in volumes if role.startswith("image")]
+    labels = [volumes[role].values for role in volumes if not role.startswith("image")]
+    widest = np.result_type(*labels)
+    return CaseVolumes(
+        image=_stacked(images, len(channels), threads),
+        labels=labels[0].astype(widest, copy=False),
+        raters=np.stack(labels).astype(widest, copy=False) if len(labels) > 1 else None,
+        grid=images[0].grid,
+        digests={role: volume.digest for role, volume in volumes.items()},
+        flags=tuple(problem.message for problem in problems if problem.kind == "flag"),
+        notes=tuple(f"{problem.role}: {problem.message}" for problem in problems if problem.kind == "note"),
+    )
+
+
+def check_case(
+    case: Case,
+    *,
+    channels: Sequence[str],
+    label_values: Collection[int],
+    ignore_label: int | None = None,
+    threads: int | None = None,
+    max_voxels: int = MAX_VOXELS,
+) -> list[Problem]:
+    """Return everything that is wrong (`is_fault`) or remarkable in the files of a case; cost: one pass over them.
+
+    Parameters are those of `read_case`, which raises exactly if one of these problems is a fault.
+    """
+    return _inspect(case, channels, label_values, ignore_label, threads, max_voxels)[1]
+
+
+def _stacked(images: list[Volume], n_channels: int, threads: int | None) -> np.ndarray:
+    """Return the channels of all image files as one (M, D, H, W) float32 array."""
+    stacked = np.empty((n_channels, *images[0].grid.shape), np.float32)
+    channels = [values for image in images for values in image.values.reshape(-1, *image.grid.shape)]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(np.copyto, stacked, channels))
+    return stacked
+
+
+def _inspect(case, channels, label_values, ignore_label, threads, max_voxels):
+    """Read all files of a case; return ({role: Volume} of those that could be read, [Problem])."""
+    files = list(case.files())
+
+    def read(item):
+        role, path = item
+        try:
+            return read_volume(path, role="image" if role.startswith("image") else "label", max_voxels=max_voxels)
+        except InputError as error:
+            return Problem(case.id, role, str(error))
+
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        results = dict(zip([role for role, _ in files], pool.map(read, files), strict=True))
+    problems = [result for result in results.values() if isinstance(result, Problem)]
+    volumes = {role: result for role, result in results.items() if isinstance(result, Volume)}
+    problems += [Problem(case.id, role, note, "note") for role, volume in volumes.items() for note in volume.notes]
+    problems += _channel_problems(case, channels, volumes)
+    problems += _grid_problems(case, volumes)
+    for role, volume in volumes.items():
+        if not role.startswith("image"):
+            problems += _label_problems(case, role, volume, label_values, ignore_label)
+    return volumes, problems
+
+
+def _channel_problems(case: Case, channels: Sequence[str], volumes: dict[str, Volume]) -> list[Problem]:
+    """Return findings on the number of channels, and on channels of one value only."""
+    problems = []
+    expected = len(channels) if len(case.images) == 1 else 1
+    if len(case.images) not in (1, len(channels)):
+        wanted = f"expected 1 or {len(channels)} ({', '.join(channels)})"
+        problems.append(Problem(case.id, "image", f"got {len(case.images)} image files, {wanted}; correct the sheet"))
+    for index, path in enumerate(case.images):
+        role = f"image:{index}"
+        if role not in volumes:
+            continue
+        values = volumes[role].values.reshape(-1, *volumes[role].grid.shape)
+        if len(values) != expected:
+            message = f"{path}: got {len(values)} channels, expected {expected}; correct `channels` or the sheet"
+            problems.append(Problem(case.id, role, message))
+            continue
+        for channel, part in enumerate(values, start=index):
+            if part.min() == part.max():
+                name = channels[channel] if channel < len(channels) else channel
+                problems.append(Problem(case.id, role, f"constant_image:{name}", kind="flag"))
+    return problems
+
+
+def _grid_problems(case: Case, volumes: dict[str, Volume]) -> list[Problem]:
+    """Return how the files differ from the first readable image in where their voxels lie."""
+    reference = next((role for role in volumes if role.startswith("image")), None)
+    problems = []
+    for role, volume in volumes.items() if reference else ():
+        differences = volumes[reference].grid.differences(volume.grid)
+        if differences:
+            notes = " ".join(f"({r}: {note})" for r in (reference, role) for note in volumes[r].notes)
+            message = (
+                f"not on the grid of {reference}: {', '.join(differences)}; resample it onto that grid {notes}".strip()
+            )
+            problems.append(Problem(case.id, role, message))
+    return problems
+
+
+def _label_problems(case: Case, role: str, volume: Volume, label_values, ignore_label) -> list[Problem]:
+    """Return findings on the labels that occur or do not."""
+    counts = label_counts(volume.values)
+    foreign = undeclared(counts, label_values, ignore_label)
+    suffix = "" if role == "label" else f"@{role}"
+    problems = []
+    if foreign:
+        shown = ", ".join(f"{value} ({n} of {volume.grid.n_voxels} voxels)" for value, n in list(foreign.items())[:8])
+        message = f"labels that are not declared: {shown}; expected {sorted(label_values)}; declare or remap them"
+        problems.append(Problem(case.id, role, message))
+    # Neither a fully labelled case nor one of which nothing but what to ignore is known lacks the ignore label.
+    wanted = [value for value in sorted(label_values) if value not in (0, ignore_label)]
+    if not any(value in counts for value in wanted):
+        return [*problems, Problem(case.id, role, f"empty_label{suffix}", kind="flag")]
+    absent = [value for value in wanted if value not in counts]
+    problems += [Problem(case.id, role, f"absent_label:{value}{suffix}", kind="flag") for value in absent]
+    return problems

@@ -1,0 +1,181 @@
+"""Headers of NIfTI-1 and NIfTI-2 files (`.nii`, `.nii.gz`).
+
+Written from the format's definition (nifti1.h, nifti2.h): affine by sform if its code is set, else by qform.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+
+from softlabels.errors import InputError
+from softlabels.inputs.header import Header, checked_geometry, checked_sizes
+from softlabels.inputs.stream import Stream
+
+#: Name of each field: (offset, format) in the two versions.
+_FIELDS_1 = {
+    "dim": (40, "8h"), "datatype": (70, "h"), "bitpix": (72, "h"), "pixdim": (76, "8f"), "vox_offset": (108, "f"),
+    "slope": (112, "f"), "intercept": (116, "f"), "units": (123, "B"), "qform_code": (252, "h"),
+    "sform_code": (254, "h"), "quaternion": (256, "3f"), "offset": (268, "3f"), "srow": (280, "12f"),
+}  # fmt: skip
+_FIELDS_2 = {
+    "datatype": (12, "h"), "bitpix": (14, "h"), "dim": (16, "8q"), "pixdim": (104, "8d"), "vox_offset": (168, "q"),
+    "slope": (176, "d"), "intercept": (184, "d"), "qform_code": (344, "i"), "sform_code": (348, "i"),
+    "quaternion": (352, "3d"), "offset": (376, "3d"), "srow": (400, "12d"), "units": (500, "i"),
+}  # fmt: skip
+_VERSIONS = {348: (_FIELDS_1, 344, b"n+1\0"), 540: (_FIELDS_2, 4, b"n+2\0\r\n\x1a\n")}
+_DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+_MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+_MAX_EXTENSION = 1 << 26
+
+
+def read_header(stream: Stream, start: bytes) -> Header:
+    """Read the header of a NIfTI file whose first 4 bytes, `start`, are already read.
+
+    Raises
+    ------
+    InputError
+        The file is not NIfTI, or a field contradicts another or makes no sense.
+    """
+    path = stream.path
+    order = next((o for o in "<>" if struct.unpack(f"{o}i", start)[0] in _VERSIONS), None)
+    if order is None:
+        raise InputError(
+            f"{path}: no known image format; expected NIfTI (.nii, .nii.gz), NRRD (.nrrd) or MetaImage (.mha)"
+        )
+    size = struct.unpack(f"{order}i", start)[0]
+    fields, magic_at, magic = _VERSIONS[size]
+    block = start + stream.read(size - 4)
+    if block[magic_at : magic_at + len(magic)] != magic:
+        raise InputError(
+            f"{path}: got magic {block[magic_at : magic_at + 4]!r}, expected a one-file NIfTI {magic[:3]!r}"
+        )
+    raw = {name: struct.unpack_from(order + form, block, at) for name, (at, form) in fields.items()}
+    if size == 348:
+        # 0.9 mm stored as float32 is meant as 0.9, not as 0.89999998: the shortest decimal that it stands for.
+        raw["pixdim"] = tuple(float(str(np.float32(v))) for v in raw["pixdim"])
+    notes: list[str] = []
+    size_xyz, n_channels = _sizes(path, raw["dim"])
+    spacing, unit = _spacing(path, raw, size_xyz, notes)
+    return Header(
+        dtype=_dtype(path, raw, order),
+        size_xyz=size_xyz,
+        n_channels=n_channels,
+        channels_first=False,
+        affine=_affine(path, raw, spacing, unit, size_xyz, notes),
+        spacing_xyz=spacing,
+        skip=_skip(path, raw["vox_offset"][0], size),
+        scale=_scale(path, raw),
+        notes=notes,
+    )
+
+
+def _sizes(path, dim) -> tuple[tuple[int, int, int], int]:
+    """Return (x, y, z) sizes and the number of channels, which may be the fourth or (vector images) fifth axis."""
+    if not 1 <= dim[0] <= 7:
+        raise InputError(f"{path}: got {dim[0]} dimensions, expected 1..7; its header is damaged")
+    sizes = checked_sizes(path, dim[1 : dim[0] + 1]) + (1,) * (7 - dim[0])
+    beyond = [n for n in sizes[3:] if n > 1]
+    if len(beyond) > 1:
+        raise InputError(f"{path}: got sizes {list(sizes)}, expected 3 axes in space and at most one of channels")
+    return sizes[:3], beyond[0] if beyond else 1
+
+
+def _dtype(path, raw, order: str) -> np.dtype:
+    """Return the dtype of the samples."""
+    code, bits = raw["datatype"][0], raw["bitpix"][0]
+    if code not in _DTYPES:
+        raise InputError(
+            f"{path}: got NIfTI datatype {code}, expected real numbers; convert colour or complex data first"
+        )
+    dtype = np.dtype(order + _DTYPES[code])
+    if bits != 8 * dtype.itemsize:
+        raise InputError(f"{path}: got {bits} bits a voxel for {dtype.name}; its header is damaged")
+    return dtype
+
+
+def _skip(path, offset, size: int) -> int:
+    """Return the bytes between the header and the samples (extensions)."""
+    if not (size <= offset <= _MAX_EXTENSION and offset == int(offset)):
+        raise InputError(f"{path}: got data offset {offset}, expected {size + 4} or more; its header is damaged")
+    return int(offset) - size
+
+
+def _scale(path, raw) -> tuple[float, float] | None:
+    """Return (slope, intercept), or None if values are the stored samples (slope 0 or NaN: not set)."""
+    slope, intercept = raw["slope"][0], raw["intercept"][0]
+    if slope == 0 or np.isnan(slope) or (slope, intercept) == (1, 0):
+        return None
+    if not np.isfinite([slope, intercept]).all():
+        raise InputError(f"{path}: got scaling {slope} and {intercept}, expected finite numbers; its header is damaged")
+    return slope, intercept
+
+
+def _spacing(path, raw, size_xyz, notes: list[str]) -> tuple[tuple[float, ...], float]:
+    """Return the voxel size (x, y, z) in mm, and mm for one unit of the header."""
+    code = raw["units"][0] & 7
+    if code not in _MM_PER_UNIT:
+        raise InputError(f"{path}: got unit code {code}, expected metre, millimetre or micron; its header is damaged")
+    unit = _MM_PER_UNIT[code]
+    spacing = [float(v) for v in raw["pixdim"][1:4]]
+    for axis in range(3):
+        if spacing[axis] == 0 and size_xyz[axis] == 1:
+            spacing[axis] = 1.0 / unit
+            notes.append(f"no voxel size along the flat axis {'xyz'[axis]}: 1 mm taken")
+    checked_geometry(path, np.array(spacing), "voxel size (pixdim)")
+    if min(spacing) <= 0:
+        raise InputError(f"{path}: got voxel size {spacing}, expected values > 0; repair its header (pixdim)")
+    return tuple(v * unit for v in spacing), unit
+
+
+def _affine(path, raw, spacing, unit: float, size_xyz, notes: list[str]) -> np.ndarray:
+    """Return voxel (x, y, z, 1) to RAS+ mm, after comparing the two ways in which a header can say it."""
+    q_code, s_code = raw["qform_code"][0], raw["sform_code"][0]
+    qform = _qform(path, raw, spacing, unit) if q_code > 0 else None
+    if s_code <= 0 and qform is None:
+        notes.append("no orientation in the header (sform and qform code 0): axes taken as stored")
+        return np.diag([*spacing, 1.0])
+    if s_code <= 0:
+        return qform
+    sform = checked_geometry(path, np.vstack([np.reshape(raw["srow"], (3, 4)), [0, 0, 0, 1]]).astype(float), "sform")
+    sform[:3] *= unit
+    if qform is not None:
+        apart = _corner_distance(sform, qform, size_xyz)
+        if apart > 0.1 * min(spacing) and s_code == q_code:
+            raise InputError(
+                f"{path}: sform and qform both have code {s_code} but put corners {apart:.3g} mm apart; "
+                "repair its header so that they agree"
+            )
+        if apart > 0.1 * min(spacing):
+            notes.append(f"sform (code {s_code}, taken) and qform (code {q_code}) name different spaces")
+    return sform
+
+
+def _qform(path, raw, spacing, unit: float) -> np.ndarray:
+    """Return the affine of the quaternion fields."""
+    b, c, d = (float(v) for v in raw["quaternion"])
+    rest = 1.0 - (b * b + c * c + d * d)
+    if not (np.isfinite([b, c, d]).all() and rest > -1e-4):
+        raise InputError(f"{path}: got quaternion {(b, c, d)}, expected a rotation; repair its header")
+    a = np.sqrt(max(rest, 0.0))
+    length = np.sqrt(a * a + b * b + c * c + d * d)
+    a, b, c, d = a / length, b / length, c / length, d / length
+    rotation = np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+    handed = -1.0 if raw["pixdim"][0] < 0 else 1.0
+    affine = np.eye(4)
+    affine[:3, :3] = rotation * np.array([spacing[0], spacing[1], spacing[2] * handed])
+    affine[:3, 3] = np.array(raw["offset"], float) * unit
+    return checked_geometry(path, affine, "qform")
+
+
+def _corner_distance(first: np.ndarray, second: np.ndarray, size_xyz) -> float:
+    """Return the largest distance in mm, per coordinate, between the corners that two affines give."""
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in size_xyz], [1])).reshape(4, -1)
+    return float(np.abs((first - second) @ corners).max())

@@ -1,0 +1,163 @@
+"""One image or label file, read in full and verified."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from softlabels.errors import InputError
+from softlabels.grid import Grid
+from softlabels.inputs import metaimage, nifti, nrrd
+from softlabels.inputs.header import Header
+from softlabels.inputs.labels import as_labels
+from softlabels.inputs.stream import Stream
+
+#: Voxels that a file may have, all channels together, unless more are asked for: 512 x 512 x 2048.
+MAX_VOXELS = 2**29
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One file's values and where they lie.
+
+    Parameters
+    ----------
+    values : array
+        (D, H, W), or (M, D, H, W) if the file holds several channels.
+    grid : Grid
+        Shape, spacing and affine.
+    digest : str
+        sha256 (hex) of the header and samples, unpacked: equal for a file and its gzipped copy.
+    notes : tuple of str
+        What was unusual but lawful in the header.
+    """
+
+    values: np.ndarray
+    grid: Grid
+    digest: str
+    notes: tuple[str, ...] = ()
+
+
+def read_volume(path, *, role: str = "image", max_voxels: int = MAX_VOXELS) -> Volume:
+    """Read a NIfTI-1/2, NRRD or MetaImage file in full, and believe nothing that was not verified.
+
+    The format is told from the content. A file whose samples do not end exactly where its header says, whose gzip or
+    zlib checksum is wrong, or whose geometry makes no sense is refused. Memory is taken only for what the file can
+    really hold. Arrays stay as stored, in (z, y, x): the grid's affine carries the orientation.
+
+    Parameters
+    ----------
+    path : path-like
+        `.nii`, `.nii.gz`, `.nrrd` or `.mha`.
+    role : {"image", "label"}
+        A label must be one channel of exact integers, and comes as uint8, uint16 or int32. An image must be finite;
+        it keeps its type, but becomes float32 (rounded once) if it has 64 bits or its header scales it.
+    max_voxels : int
+        A larger file is refused before it is read.
+
+    Returns
+    -------
+    Volume
+
+    Raises
+    ------
+    InputError
+        With the path and what is wrong.
+    """
+    try:
+        with Stream(path) as stream:
+            header = _read_header(stream)
+            samples, digest = _read_samples(stream, header, max_voxels)
+        grid = Grid.from_xyz(header.size_xyz, header.affine, header.spacing_xyz)
+        values = (_label_values if role == "label" else _image_values)(path, samples, header)
+    except MemoryError as error:
+        raise InputError(f"{path}: not enough memory for its voxels; give the job more memory") from error
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; the file system could not read it") from error
+    except InputError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise InputError(f"{path}: {error}") from error
+    return Volume(values, grid, digest, tuple(header.notes))
+
+
+def read_header(path) -> Header:
+    """Return what the header of a file says of its samples, which are not read.
+
+    Raises
+    ------
+    InputError
+        With the path and what is wrong with the header.
+    """
+    with Stream(path) as stream:
+        return _read_header(stream)
+
+
+def _read_header(stream: Stream) -> Header:
+    """Return the header, of whichever format the first bytes are."""
+    start = stream.read(4)
+    if start == b"NRRD":
+        return nrrd.read_header(stream)
+    if start in metaimage.STARTS:
+        return metaimage.read_header(stream, start)
+    return nifti.read_header(stream, start)
+
+
+def _read_samples(stream: Stream, header: Header, max_voxels: int) -> tuple[np.ndarray, str]:
+    """Return the samples as (D, H, W) or (M, D, H, W), and the digest of the whole stream."""
+    n_bytes = header.n_voxels * header.dtype.itemsize
+    if header.n_voxels > max_voxels:
+        raise InputError(f"{stream.path}: got {header.n_voxels} voxels, expected at most {max_voxels}; crop it")
+    if n_bytes + header.skip > stream.n_available:
+        raise InputError(
+            f"{stream.path}: truncated: its header promises {n_bytes} bytes of voxels, "
+            f"the file can hold at most {stream.n_available}; copy the file again from its source"
+        )
+    stream.read(header.skip)
+    buffer = np.empty(n_bytes, np.uint8)
+    stream.read_into(memoryview(buffer))
+    digest = stream.finish()
+    values = buffer.view(header.dtype)
+    values = values.astype(header.dtype.newbyteorder("="), copy=False)
+    shape = header.size_xyz[::-1]
+    if header.n_channels == 1:
+        return values.reshape(shape), digest
+    if header.channels_first:
+        return np.ascontiguousarray(np.moveaxis(values.reshape(*shape, -1), -1, 0)), digest
+    return values.reshape(-1, *shape), digest
+
+
+def _scaled(values: np.ndarray, header: Header) -> np.ndarray:
+    """Return slope * values + intercept in float64, or the values themselves if the header does not scale them."""
+    if header.scale is None:
+        return values
+    with np.errstate(over="ignore", invalid="ignore"):
+        return values * np.float64(header.scale[0]) + np.float64(header.scale[1])
+
+
+def _image_values(path, values: np.ndarray, header: Header) -> np.ndarray:
+    """Return image values, finite."""
+    values = _scaled(values, header)
+    if header.scale is not None or values.dtype.itemsize == 8:
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32)
+    if values.dtype.kind == "f":
+        wrong = ~np.isfinite(values)
+        if wrong.any():
+            index = tuple(int(i) for i in np.unravel_index(int(wrong.argmax()), wrong.shape))
+            order = "(z, y, x)" if values.ndim == 3 else "(channel, z, y, x)"
+            raise InputError(
+                f"{path}: {int(wrong.sum())} voxels are NaN, infinite or beyond float32, the first at {order} = "
+                f"{index}; replace them, for example by 0 outside the body"
+            )
+    return values
+
+
+def _label_values(path, values: np.ndarray, header: Header) -> np.ndarray:
+    """Return label values as integers."""
+    if values.ndim != 3:
+        raise InputError(
+            f"{path}: got a label of {values.shape[0]} channels, expected one; merge them into one label map"
+        )
+    return as_labels(_scaled(values, header), str(path), is_scaled=header.scale is not None)

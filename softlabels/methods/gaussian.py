@@ -1,0 +1,61 @@
+"""Gaussian softening: each class blurred by a Gaussian, after Engelen et al. (PLoS ONE 2014).
+
+The original weights the blur by the accuracy of a registration, which does not exist here; the superpixel paper, which
+compares with it, chose sigma "empirically" and prints neither value nor unit. Here sigma is in mm, so that anisotropic
+voxels are blurred alike in space.
+
+In [0, 1]; sums to one wherever the masks do (normalised kernel, the volume's border repeated). An absent class is 0
+everywhere. Padding is 1 for the background and 0 elsewhere. All augmentations keep it valid. No load-time parameters.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from softlabels._shared.box import smooth_near_boundary
+from softlabels.errors import InputError
+from softlabels.grid import checked_spacing
+from softlabels.methods.base import TargetInputs
+
+#: Where the kernel ends, in standard deviations.
+_TRUNCATE = 4.0
+
+
+def compute(inputs: TargetInputs, *, sigma_mm: float = 1.0) -> tuple[np.ndarray, list[str], dict]:
+    """Return the blurred labels of a case with flags and notes."""
+    return gaussian_map(inputs.masks, inputs.spacing, sigma_mm=sigma_mm), inputs.absent_flags(), {}
+
+
+def gaussian_map(masks: np.ndarray, spacing, *, sigma_mm: float = 1.0) -> np.ndarray:
+    """Return each mask blurred by a Gaussian.
+
+    Parameters
+    ----------
+    masks : (C, D, H, W) bool array
+    spacing : 3 floats
+        Voxel size in mm, (z, y, x).
+    sigma_mm : float
+        Standard deviation in mm, > 0.
+
+    Returns
+    -------
+    (C, D, H, W) float32 array
+
+    Examples
+    --------
+    >>> half = np.array([[[[0, 0, 0, 1, 1, 1]]]], bool)
+    >>> gaussian_map(half, (5, 1, 1), sigma_mm=1.0).ravel().round(3).astype(str).tolist()
+    ['0.005', '0.059', '0.301', '0.699', '0.941', '0.995']
+    """
+    if not (np.isfinite(sigma_mm) and sigma_mm > 0):
+        raise InputError(f"sigma_mm: got {sigma_mm}, expected a finite number of mm > 0")
+    sigmas = [sigma_mm / side for side in checked_spacing(spacing)]
+
+    def smooth(box: np.ndarray) -> np.ndarray:
+        """Blur one float32 box."""
+        blurred = ndimage.gaussian_filter(box, sigmas, mode="nearest", truncate=_TRUNCATE)
+        return np.clip(blurred, 0, 1, out=blurred)
+
+    margin = tuple(int(_TRUNCATE * sigma + 0.5) for sigma in sigmas)
+    return np.stack([smooth_near_boundary(mask, smooth, margin) for mask in masks])

@@ -1,0 +1,174 @@
+"""Several raters fused to one probability per class: their plain mean, or STAPLE (Warfield et al., TMI 2004).
+
+In [0, 1]; sums to one wherever any rater gives a class: one who gives none, such as the ignore label, has no vote
+there. A class that no rater marks is 0 everywhere. Padding is 1 for the background and 0 elsewhere. All augmentations
+keep it valid. No load-time parameters.
+
+STAPLE here is the multi-label form, with one confusion matrix per rater, for classes that exclude each other; for two
+classes it is the binary STAPLE of SimpleITK. Regions that overlap are binary problems of their own. Both weigh raters
+by how well they agree with the consensus, and are near certain almost everywhere: a mean of votes says more about
+ambiguity.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from softlabels.errors import InputError
+from softlabels.methods.base import TargetInputs
+
+#: Start of each rater's diagonal, the value that ITK starts from.
+_TRUST = 0.99999
+#: The iteration ends when no entry of a confusion matrix moves by more than this; so many rounds are an error.
+_TOLERANCE, _MOST_ROUNDS = 1e-7, 2000
+
+
+def compute(inputs: TargetInputs, *, fusion: str = "mean") -> tuple[np.ndarray, list[str], dict]:
+    """Return the fused labels of a case with flags and notes."""
+    raters = inputs.raters
+    if len(raters) < 2:
+        raise InputError(
+            f"multi_rater: got {len(raters)} rater, expected at least 2; list more label files in the sheet"
+        )
+    names = zip(inputs.class_names, raters.any(axis=(0, 2, 3, 4)), strict=True)
+    flags = [f"class '{name}' absent in all raters" for name, is_marked in names if not is_marked]
+    if fusion == "mean":
+        return mean_map(raters), flags, {"n_raters": len(raters)}
+    if fusion != "staple":
+        raise InputError(f"fusion: got {fusion!r}, expected 'mean' or 'staple'")
+    if inputs.background is not None:
+        values, trust = staple(raters)
+        return values, flags, {"n_raters": len(raters), "confusion": trust.round(6).tolist()}
+    # One binary problem per region: inside against outside.
+    found = [staple(np.stack([raters[:, c], ~raters[:, c]], axis=1)) for c in range(raters.shape[1])]
+    trust = np.stack([matrix for _, matrix in found])
+    return (
+        np.stack([values[0] for values, _ in found]),
+        flags,
+        {
+            "n_raters": len(raters),
+            "confusion": trust.round(6).tolist(),
+        },
+    )
+
+
+def mean_map(raters: np.ndarray) -> np.ndarray:
+    """Return the share of raters who marked each class.
+
+    Parameters
+    ----------
+    raters : (R, C, D, H, W) bool array
+
+    Returns
+    -------
+    (C, D, H, W) float32 array
+
+    Examples
+    --------
+    >>> mean_map(np.array([[[[[1, 1, 0]]]], [[[[1, 0, 0]]]]], bool)).ravel().tolist()
+    [1.0, 0.5, 0.0]
+    """
+    total = np.zeros(raters.shape[1:], np.float32)
+    for rater in raters:
+        total += rater
+    total /= np.float32(len(raters))
+    return total
+
+
+def staple(raters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probability of each class given all raters, and how well each rater did.
+
+    Parameters
+    ----------
+    raters : (R, C, D, H, W) bool array
+        Masks of classes that exclude each other. A voxel without any class is a decision of its own, which never is the
+        truth.
+
+    Returns
+    -------
+    values : (C, D, H, W) float32 array
+        Sums to one.
+    confusion : (R, C + 1, C) float64 array
+        Probability that a rater decides k (C: nothing) where the truth is c; columns sum to one.
+
+    Raises
+    ------
+    InputError
+        If the iteration does not settle.
+
+    Notes
+    -----
+    The prior of a class is its share of all decisions. Voxels with the same decisions have the same result, so the
+    iteration runs over distinct patterns of decisions, of which there are few.
+
+    Examples
+    --------
+    >>> three = np.zeros((3, 2, 1, 1, 8), bool)
+    >>> three[:, 1, ..., 2:6] = True
+    >>> three[2, 1, ..., 5] = False  # the third rater misses a voxel
+    >>> three[:, 0] = ~three[:, 1]
+    >>> values, confusion = staple(three)
+    >>> values[1].ravel().round(3).tolist(), float(confusion[2, 1, 1].round(3))  # the third finds 3 of 4
+    ([0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0], 0.75)
+    """
+    n_raters, n_classes = raters.shape[:2]
+    decisions = _decisions(raters)
+    patterns, inverse, counts = _patterns(decisions, n_classes + 1)
+    picked = np.eye(n_classes + 1)[patterns]
+    prior = np.einsum("p,prk->k", counts, picked)[:n_classes]
+    prior /= prior.sum()
+    off = (1 - _TRUST) / n_classes
+    confusion = np.full((n_raters, n_classes + 1, n_classes), off)
+    confusion[:, np.arange(n_classes), np.arange(n_classes)] = _TRUST
+    for _ in range(_MOST_ROUNDS):
+        posterior = _posterior(patterns, confusion, prior)
+        weighted = posterior * counts[:, None]
+        volume = weighted.sum(axis=0)
+        updated = np.einsum("pc,prk->rkc", weighted, picked)
+        np.divide(updated, volume, out=updated, where=volume > 0)
+        updated[..., volume == 0] = confusion[..., volume == 0]
+        moved, confusion = np.abs(updated - confusion).max(), updated
+        if moved <= _TOLERANCE:
+            values = posterior.astype(np.float32)[inverse].T
+            return np.ascontiguousarray(values).reshape(raters.shape[1:]), confusion
+    raise InputError(f"STAPLE: not settled after {_MOST_ROUNDS} rounds; use fusion 'mean'")
+
+
+def _decisions(raters: np.ndarray) -> np.ndarray:
+    """Return each rater's class per voxel as (R, N) uint8, the number of classes where there is none."""
+    n_raters, n_classes = raters.shape[:2]
+    decisions = np.full((n_raters, raters[0, 0].size), n_classes, np.uint8)
+    for rater, row in zip(raters.reshape(n_raters, n_classes, -1), decisions, strict=True):
+        for index, mask in enumerate(rater):
+            row[mask] = index
+    return decisions
+
+
+def _patterns(decisions: np.ndarray, base: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return distinct columns (P, R), the pattern of each voxel, and how often each occurs."""
+    codes = np.zeros(decisions.shape[1], np.int64)
+    for row in decisions:
+        codes *= base
+        codes += row
+    is_unanimous = (decisions == decisions[0]).all(axis=0)
+    # Sorting is for the few voxels on which raters differ; the others are as many patterns as decisions.
+    disputed, inverse_disputed = np.unique(codes[~is_unanimous], return_inverse=True)
+    agreed = np.flatnonzero(np.bincount(decisions[0][is_unanimous], minlength=base))
+    unit = sum(base**k for k in range(len(decisions)))
+    place = np.zeros(base, np.int64)
+    place[agreed] = np.arange(len(agreed))
+    inverse = np.empty(len(codes), np.int64)
+    inverse[is_unanimous] = place[decisions[0][is_unanimous]]
+    inverse[~is_unanimous] = inverse_disputed + len(agreed)
+    kinds = np.concatenate([agreed * unit, disputed])
+    digits = [kinds // base**k % base for k in reversed(range(len(decisions)))]
+    return np.stack(digits, axis=1), inverse, np.bincount(inverse, minlength=len(kinds)).astype(np.float64)
+
+
+def _posterior(patterns, confusion, prior) -> np.ndarray:
+    """Return the probability of each class for each pattern, (P, C)."""
+    with np.errstate(divide="ignore"):
+        score = np.log(prior) + sum(np.log(matrix[row]) for matrix, row in zip(confusion, patterns.T, strict=True))
+    score -= score.max(axis=1, keepdims=True)
+    found = np.exp(score)
+    return found / found.sum(axis=1, keepdims=True)

@@ -1,0 +1,153 @@
+"""Figures that say whether a soft label is what a person expects, for every entry of the store."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from softlabels.errors import InputError
+
+#: Voxels handled at a time: the temporaries of a slab stay in the processor's cache.
+_SLAB = 1 << 16
+#: A value this close to an end of its range counts as saturated.
+_SATURATED = np.float32(1e-3)
+
+
+def quality_figures(
+    values: np.ndarray, masks: np.ndarray, *, kind: str = "probability", are_exclusive: bool = True
+) -> dict:
+    """Return how a soft label relates to the hard label that it was made of.
+
+    Parameters
+    ----------
+    values : (C, D, H, W) float32 array
+        The map, before any blend. Not modified.
+    masks : (C, D, H, W) bool array
+        The hard label.
+    kind : {"probability", "signed", "distance"}
+        As in `softlabels.methods.Method`. Where a sign says inside or outside, the figures are about the sign.
+    are_exclusive : bool
+        Whether every voxel has at most one class. Of overlapping regions each is a probability by itself.
+
+    Returns
+    -------
+    dict
+        Plain JSON values. For every kind: ``lowest``, ``highest`` and ``n_nan``; ``disagreement``, the share of voxels
+        where the map says another class than the hard label (probability: the largest channel is not the voxel's class,
+        ties count as agreement, voxels of no class are ignored; overlapping: any region is on the wrong side of 1/2;
+        signed, distance: for any class the strict sign is wrong). For probabilities also: ``entropy_mean`` in bits
+        (overlapping: of inside or outside, summed over regions), ``saturated`` (share of values within 0.001 of 0 or 1)
+        and ``volume_bias`` (per class, sum of the map over sum of the mask, minus 1; None for an absent class). For
+        exclusive classes also: ``sum_deviation_max`` and ``sum_deviation_mean`` (distance of the sum over classes from
+        1, over the voxels that have a class).
+
+    Notes
+    -----
+    Slab by slab: a pass over 9 M voxels of 4 classes takes about a second on a core and 2 MB.
+
+    Examples
+    --------
+    >>> masks = np.array([[[[1, 1, 0, 0]]], [[[0, 0, 1, 1]]]], bool)
+    >>> soft = np.float32([[[[1, 0.5, 0.6, 0]]], [[[0, 0.5, 0.4, 1]]]])
+    >>> figures = quality_figures(soft, masks)
+    >>> figures["disagreement"], figures["saturated"], [round(b, 3) for b in figures["volume_bias"]]
+    (0.25, 0.5, [0.05, -0.05])
+    """
+    if values.shape != masks.shape or masks.dtype != bool:
+        raise InputError(f"quality: got values {values.shape}, masks {masks.dtype} {masks.shape}, expected bool masks")
+    n_classes = len(values)
+    flat, hard = values.reshape(n_classes, -1), masks.reshape(n_classes, -1)
+    n_voxels = flat.shape[1]
+    total = _Totals(n_classes)
+    add_soft = total.add_distribution if are_exclusive else total.add_regions
+    for start in range(0, n_voxels, _SLAB):
+        part = slice(start, start + _SLAB)
+        total.add_range(flat[:, part])
+        if kind == "probability":
+            total.add_volumes(flat[:, part])
+            add_soft(flat[:, part], hard[:, part])
+        else:
+            total.add_signs(flat[:, part] if kind == "signed" else -flat[:, part], hard[:, part])
+    found = total.figures(n_voxels)
+    if kind == "probability":
+        found |= total.figures_of_probabilities(n_voxels, hard.sum(axis=1))
+        found |= total.figures_of_sums() if are_exclusive else {}
+    return {name: _rounded(value) for name, value in found.items()}
+
+
+class _Totals:
+    """Running sums over slabs, in float64."""
+
+    def __init__(self, n_classes: int):
+        self.lowest, self.highest, self.n_nan, self.n_wrong = np.inf, -np.inf, 0, 0
+        self.deviation_max, self.deviation, self.n_of_a_class = 0.0, 0.0, 0
+        self.entropy, self.n_saturated = 0.0, 0
+        self.volume = np.zeros(n_classes)
+
+    def add_range(self, soft: np.ndarray) -> None:
+        """Add lowest, highest and NaN."""
+        low, high = float(soft.min()), float(soft.max())
+        if np.isnan(low):
+            self.n_nan += int(np.isnan(soft).sum())
+            low, high = float(np.nanmin(soft)), float(np.nanmax(soft))
+        self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
+
+    def add_volumes(self, soft: np.ndarray) -> None:
+        """Add what any probability has."""
+        self.volume += soft.sum(axis=1, dtype=np.float64)
+        self.n_saturated += int(np.count_nonzero(np.abs(soft - np.float32(0.5)) >= np.float32(0.5) - _SATURATED))
+        mixed = soft[(soft > 0) & (soft != 1)].astype(np.float64)
+        self.entropy -= float((mixed * np.log2(mixed)).sum())
+
+    def add_distribution(self, soft: np.ndarray, hard: np.ndarray) -> None:
+        """Add what only a distribution over exclusive classes has."""
+        has_class = hard.any(axis=0)
+        deviation = np.abs(soft.sum(axis=0) - np.float32(1)) * has_class
+        self.deviation_max = max(self.deviation_max, float(deviation.max()))
+        self.deviation += float(deviation.sum(dtype=np.float64))
+        self.n_of_a_class += int(np.count_nonzero(has_class))
+        best = soft.max(axis=0)
+        is_right = np.zeros(best.shape, bool)
+        for channel, mask in zip(soft, hard, strict=True):
+            is_right |= mask & (channel == best)
+        self.n_wrong += int(np.count_nonzero(~is_right & has_class))
+
+    def add_regions(self, soft: np.ndarray, hard: np.ndarray) -> None:
+        """Add what regions have that are inside or outside each by itself."""
+        self.add_signs(soft - np.float32(0.5), hard)
+        outside = 1 - soft[(soft > 0) & (soft < 1)].astype(np.float64)
+        self.entropy -= float((outside * np.log2(outside)).sum())
+
+    def add_signs(self, inner: np.ndarray, hard: np.ndarray) -> None:
+        """Add wrong signs; `inner` is positive inside."""
+        self.n_wrong += int(np.count_nonzero((((inner > 0) & ~hard) | ((inner < 0) & hard)).any(axis=0)))
+
+    def figures(self, n_voxels: int) -> dict:
+        """Return the figures of every kind."""
+        return {
+            "lowest": self.lowest,
+            "highest": self.highest,
+            "n_nan": self.n_nan,
+            "disagreement": self.n_wrong / n_voxels,
+        }
+
+    def figures_of_probabilities(self, n_voxels: int, hard_volume: np.ndarray) -> dict:
+        """Return the figures of any probability."""
+        return {
+            "entropy_mean": self.entropy / n_voxels,
+            "saturated": self.n_saturated / (n_voxels * len(self.volume)),
+            "volume_bias": [s / h - 1 if h else None for s, h in zip(self.volume, hard_volume, strict=True)],
+        }
+
+    def figures_of_sums(self) -> dict:
+        """Return the figures of a distribution over exclusive classes."""
+        return {
+            "sum_deviation_max": self.deviation_max,
+            "sum_deviation_mean": self.deviation / max(self.n_of_a_class, 1),
+        }
+
+
+def _rounded(value):
+    """Return a figure with 6 digits: those that do not depend on how a processor adds up."""
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return value if value is None or isinstance(value, int) else float(f"{value:.6g}")

@@ -1,0 +1,199 @@
+"""SiNG, the signed normalised geodesic transform (Dang, Nguyen, Tiulpin, MICCAI 2024): Eqs. 1-5 and the authors' code.
+
+What is stored is the map before the margin, u in [-1, 1], positive inside. The loader adds the margin delta (0.5 in
+the paper), ``S = (1 - delta) u + delta s`` with s = +1 inside and -1 outside, so delta is a load-time parameter. In
+both variants S is affine in u with a sign that all modalities share, so the mean over modalities of the maps with
+margin is the margin on the mean of the maps: exact for any delta, also for the authors' code, which averages last.
+A stored -1 outside gives S = -1 for any delta, so it can stand for "far away", too.
+
+============== ============================================ ======================================================
+property       paper                                        official
+============== ============================================ ======================================================
+band B         exact Euclidean distance to the seeds, up    lamb-0 chamfer distance to the seeds, up to its largest
+               to its largest value inside                  value inside; without background in B their code fails,
+                                                            here max_bg is then 0
+inside         G / tau, tau = max of G over B               G / fg_max, fg_max = max of G over the mask; 0 where the
+                                                            intensity is 0
+outside, in B  -G / tau                                     -min(G / fg_max, 1)
+outside B      -1                                           -min(max_bg / fg_max, 1), max_bg = max of G outside, in B;
+                                                            the same in B where the intensity is 0
+absent class   -1 everywhere, flagged                       -1 everywhere, flagged
+whole volume   +1 everywhere, flagged                       0 everywhere, flagged: the margin alone
+no seed        an error                                     0 everywhere, flagged: the margin alone
+modalities     mean of u                                    mean of u
+============== ============================================ ======================================================
+
+Range [-1, 1]; it is no distribution and regions may overlap. Padding is -1 (+1 for a background class). Flips, quarter
+turns and rescaling of image and map alike keep it valid; elastic deformation does not.
+
+The paper is silent on several modalities, here as in the authors' code. Its Eq. 2 at lambda 0 is the L1 length, while
+its text calls G^0 the spatial distance; the band here is Euclidean.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from softlabels._shared.box import bounding_box
+from softlabels.errors import SeedError
+from softlabels.geodesic import euclidean_distance, geodesic_distance
+from softlabels.methods.base import TargetInputs
+
+#: The map of a class that fills the volume: far inside, or what the authors' code leaves where it finds no seed.
+_WHOLE = {"paper": 1.0, "official": 0.0}
+#: What the authors' code adds to the largest foreground distance before it divides.
+_TINY = np.float32(1e-8)
+
+
+def compute(inputs: TargetInputs, *, variant: str = "paper") -> tuple[np.ndarray, list[str], dict]:
+    """Return the map u of a case with flags and notes."""
+    values = np.empty(inputs.masks.shape, np.float32)
+    flags, notes = [], {"beta": [], "tau": []}
+    for index, (name, mask) in enumerate(zip(inputs.class_names, inputs.masks, strict=True)):
+        seeds, distance = inputs.seeds[index], inputs.distance[:, index]
+        if not mask.any():
+            flags.append(f"class '{name}' absent: -1 everywhere")
+            values[index], beta, tau = -1, None, None
+        elif mask.all():
+            # The seeds that a fallback may have put inside are no boundary.
+            flags.append(f"class '{name}' fills the volume, it has no boundary: {_WHOLE[variant]:+g} everywhere")
+            values[index], beta, tau = _WHOLE[variant], None, None
+        elif not seeds.any() and variant == "official":
+            flags.append(f"class '{name}' present, but it has no seed: 0 everywhere")
+            values[index], beta, tau = 0, None, None
+        elif not seeds.any():
+            raise SeedError(f"class '{name}': present, but it has no seed; set seeds.fallback to true")
+        elif variant == "paper":
+            values[index], beta, tau = paper_map(distance, mask, seeds, inputs.spacing)
+        else:
+            values[index], beta, tau = official_map(distance, mask, seeds, inputs.spacing, image=inputs.image)
+        notes["beta"].append(beta)
+        notes["tau"].append(tau)
+    return values, flags, notes
+
+
+def paper_map(distance, mask, seeds, spacing) -> tuple[np.ndarray, float, list[float]]:
+    """Return u of Eq. 5, and the constants beta (Eq. 4) and tau.
+
+    Parameters
+    ----------
+    distance : (M, D, H, W) float32 array
+        G, the geodesic distance (Eqs. 1-2) of each modality to the seeds. Not modified.
+    mask : (D, H, W) bool array
+        M, not empty.
+    seeds : (D, H, W) bool array
+        R_B, not empty.
+    spacing : 3 floats
+        Voxel size in mm, (z, y, x).
+
+    Returns
+    -------
+    u : (D, H, W) float32 array
+        ``s G / tau`` in the band B, -1 outside of it; the mean over modalities.
+    beta : float
+        Half width of the band in mm.
+    tau : list of M floats
+        Largest G in the band. Where it is 0 (all of the band are seeds), u is 0 in the band.
+
+    Notes
+    -----
+    Where G is inf in the band (no path within the domain), u is +1 inside and -1 outside.
+
+    Examples
+    --------
+    >>> mask = np.array([[[1, 1, 1, 0, 0, 0, 0]]], bool)
+    >>> seeds = np.array([[[0, 0, 1, 0, 0, 0, 0]]], bool)
+    >>> distance = np.float32([[[[5, 3, 0, 1, 4, 8, 9]]]])
+    >>> paper_map(distance, mask, seeds, (1, 1, 1))  # beta is 2 mm: 2 voxels outside; tau is 5
+    (array([[[ 1. ,  0.6,  0. , -0.2, -0.8, -1. , -1. ]]], dtype=float32), 2.0, [5.0])
+    """
+    box, band, beta = _band(mask, seeds, spacing, euclidean_distance)
+    u, taus = np.zeros(band.shape, np.float32), []
+    for modality in distance:
+        depth = modality[box]
+        is_reached = band & np.isfinite(depth)
+        tau = np.float32(np.max(depth, where=is_reached, initial=0.0))
+        taus.append(float(tau))
+        scaled = np.zeros(band.shape, np.float32)
+        np.divide(depth, tau, out=scaled, where=is_reached & (tau > 0))
+        scaled[band & ~is_reached] = 1
+        u += scaled
+    u /= np.float32(len(distance))
+    np.negative(u, out=u, where=~mask[box])
+    u[~band] = -1
+    return _placed(u, box, mask.shape, -1), beta, taus
+
+
+def official_map(distance, mask, seeds, spacing, *, image) -> tuple[np.ndarray, float, list[float]]:
+    """Return u of the authors' two scripts before their margin, and the constants beta and fg_max.
+
+    Parameters
+    ----------
+    distance, mask, seeds, spacing
+        As for `paper_map`; their distance is FastGeodis' cost at lamb 0.5 on raw intensities.
+    image : (M, D, H, W) float32 array
+        Raw intensities, for the rule on voxels that are exactly 0. With one distance map of the vector image, a voxel
+        is 0 if all channels are.
+
+    Returns
+    -------
+    u : (D, H, W) float32 array
+    beta : float
+        Half width of the band, chamfer distance in mm.
+    largest : list of M floats
+        Largest G of each modality over voxels of the mask whose intensity is not 0.
+
+    Examples
+    --------
+    >>> mask = np.array([[[1, 1, 1, 0, 0, 0, 0]]], bool)
+    >>> seeds = np.array([[[0, 0, 1, 0, 0, 0, 0]]], bool)
+    >>> distance = np.float32([[[[5, 3, 0, 1, 4, 8, 9]]]])
+    >>> image = np.float32([[[[7, 0, 7, 7, 7, 7, 7]]]])
+    >>> official_map(distance, mask, seeds, (1, 1, 1), image=image)[0].ravel().astype(str).tolist()
+    ['1.0', '0.0', '0.0', '-0.2', '-0.8', '-0.8', '-0.8']
+    """
+    box, band, beta = _band(mask, seeds, spacing, _chamfer_distance)
+    zeros = image == 0 if len(image) == len(distance) else (image == 0).all(axis=0, keepdims=True)
+    total, largest, outside = np.zeros(mask.shape, np.float32), [], ~mask
+    for modality, is_zero in zip(distance, zeros, strict=True):
+        depth = modality[box]
+        max_bg = np.float32(np.max(depth, where=band & outside[box] & np.isfinite(depth), initial=0.0))
+        signed = _placed(np.where(band, depth, max_bg), box, mask.shape, max_bg)
+        np.negative(signed, out=signed, where=outside)
+        signed[is_zero] = -max_bg
+        # Their clamp, which lifts zero-intensity voxels of the mask from -max_bg to 0.
+        np.maximum(signed, 0, out=signed, where=mask)
+        fg_max = np.float32(np.max(signed, where=mask & np.isfinite(signed), initial=0.0))
+        largest.append(float(fg_max))
+        np.clip(signed, -fg_max, fg_max, out=signed)
+        signed /= fg_max + _TINY
+        total += signed
+    total /= np.float32(len(distance))
+    return np.clip(total, -1, 1, out=total), beta, largest
+
+
+def _band(mask, seeds, spacing, distance_of):
+    """Return a box that holds the band B, B within the box, and beta, for a distance to seeds on a convex grid."""
+    box = bounding_box(mask | seeds)
+    depth = distance_of(seeds[box], spacing)
+    beta = np.max(depth, where=mask[box], initial=0.0)
+    reach = [int(np.ceil(float(beta) / side)) + 1 for side in spacing]
+    wide = tuple(
+        slice(max(0, part.start - extra), min(size, part.stop + extra))
+        for part, extra, size in zip(box, reach, mask.shape, strict=True)
+    )
+    if wide != box:
+        depth = distance_of(seeds[wide], spacing)
+    return wide, depth <= beta, float(beta)
+
+
+def _chamfer_distance(seeds, spacing) -> np.ndarray:
+    """Return the lamb-0 geodesic distance of the authors' engine, made to converge."""
+    return geodesic_distance(np.zeros(seeds.shape, np.float32), seeds, spacing, metric="sum", lamb=0.0)
+
+
+def _placed(values, box, shape, elsewhere) -> np.ndarray:
+    """Return a volume with the values of a box and one value elsewhere."""
+    volume = np.full(shape, elsewhere, np.float32)
+    volume[box] = values
+    return volume

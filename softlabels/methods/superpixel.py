@@ -1,0 +1,170 @@
+"""Superpixel-guided label softening (Li et al., MICCAI 2020).
+
+A superpixel that lies on both sides of a class's boundary is where the annotation may be wrong. In it the label becomes
+``q = 0.5 (d / (1 + |d|) + 1)`` (Eq. 1), with d the signed distance to the nearest boundary voxel of the class, positive
+inside; elsewhere the label stays.
+
+In [0, 1]. It sums to one only by chance: each class has its own d, and a boundary voxel has d = 0 and q = 0.5 for its
+own class but d = -1 and q = 0.25 for its neighbour's. `renormalise` divides by the sum, which the paper does not. On
+the boundary itself 0.5 is no decision, so that a threshold there does not give back the mask. An absent class is 0
+everywhere. Padding is 1 for the background and 0 elsewhere. Flips, quarter turns and rescaling keep it valid, elastic
+deformation does not (d). No load-time parameters.
+
+The paper leaves open: compactness, what several channels do, the unit of d, and which voxels are the boundary. Here d
+is in voxels or mm; boundary voxels are those of the class that share a face with the rest; intensities of each channel
+are scaled to [0, 1] between their 0.5 and 99.5 percentiles, and SLIC sees all channels.
+
+SLIC is SimpleITK's: on a BraTS case it is 3 to 5 times as fast as scikit-image's. It runs on one thread, because the
+order in which its threads add up is not fixed, and only in the box of the boundaries, widened by two superpixels:
+others change nothing.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from softlabels._shared.box import bounding_box
+from softlabels.errors import InputError
+from softlabels.grid import checked_spacing
+from softlabels.methods.base import TargetInputs
+
+#: Percentiles that become 0 and 1, so that one bright voxel does not flatten the rest.
+_LOW, _HIGH = 0.5, 99.5
+#: Rounds of SLIC; its authors found 10 to suffice.
+_N_ITERATIONS = 10
+
+
+def compute(
+    inputs: TargetInputs,
+    *,
+    variant: str = "paper",
+    n_superpixels: int = 1500,
+    compactness: float = 0.1,
+    unit: str = "voxel",
+    renormalise: bool = False,
+) -> tuple[np.ndarray, list[str], dict]:
+    """Return the softened labels of a case with flags and notes."""
+    if unit not in ("voxel", "mm"):
+        raise InputError(f"superpixel: unit got {unit!r}, expected 'voxel' or 'mm'")
+    if renormalise and inputs.background is None:
+        raise InputError("superpixel: renormalise needs classes that exclude each other, one of them the background")
+    masks, spacing = inputs.masks, checked_spacing(inputs.spacing)
+    values, flags = masks.astype(np.float32), inputs.absent_flags()
+    edges = np.stack([inner_boundary(mask) for mask in masks])
+    step = _grid_step(inputs.domain, masks.shape[1:], spacing, n_superpixels)
+    box = bounding_box(edges.any(axis=0), tuple(2 * side for side in step))
+    if box is None:
+        return values, [*flags, "no class has a boundary: nothing to soften"], {"n_superpixels": 0, "n_softened": 0}
+    superpixels = slic(_scaled(inputs.image, inputs.domain, box), step, compactness)
+    sampling = spacing if unit == "mm" else (1.0, 1.0, 1.0)
+    n_softened = 0
+    for soft, mask, edge in zip(values, masks, edges, strict=True):
+        softened = soften(mask[box], edge[box], superpixels, sampling)
+        n_softened += int(np.count_nonzero(softened != soft[box]))
+        soft[box] = softened
+    if renormalise:
+        values /= values.sum(axis=0)
+    notes = {"n_superpixels": len(np.unique(superpixels)), "grid_step_voxels": list(step), "n_softened": n_softened}
+    return values, flags, notes
+
+
+def soften(mask: np.ndarray, edge: np.ndarray, superpixels: np.ndarray, sampling) -> np.ndarray:
+    """Return q of one class (Eq. 1) in superpixels that its boundary divides, the mask elsewhere.
+
+    Parameters
+    ----------
+    mask : (D, H, W) bool array
+    edge : (D, H, W) bool array
+        Boundary voxels of the mask.
+    superpixels : (D, H, W) integer array
+        Number of each voxel's superpixel, >= 0.
+    sampling : 3 floats
+        Length of a voxel (z, y, x) in the unit of the distance.
+
+    Returns
+    -------
+    (D, H, W) float32 array
+
+    Examples
+    --------
+    >>> mask = np.array([[[1, 1, 1, 0, 0, 0]]], bool)
+    >>> soften(mask, inner_boundary(mask), np.array([[[0, 1, 1, 1, 2, 2]]]), (1, 1, 1)).ravel().tolist()
+    [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
+    """
+    soft = mask.astype(np.float32)
+    if not edge.any():
+        return soft
+    n_inside = np.bincount(superpixels.ravel(), weights=mask.ravel())
+    n_all = np.bincount(superpixels.ravel())
+    is_divided = ((n_inside > 0) & (n_inside < n_all))[superpixels]
+    depth = ndimage.distance_transform_edt(~edge, sampling=sampling)[is_divided]
+    signed = np.where(mask[is_divided], depth, -depth)
+    soft[is_divided] = 0.5 * (signed / (1 + depth) + 1)
+    return soft
+
+
+def inner_boundary(mask: np.ndarray) -> np.ndarray:
+    """Return the voxels of a mask that share a face with the rest; the volume's border is no boundary.
+
+    Examples
+    --------
+    >>> inner_boundary(np.array([[[1, 1, 1, 0, 1, 1]]], bool)).astype(int).ravel().tolist()
+    [0, 0, 1, 0, 1, 0]
+    """
+    edge = np.zeros(mask.shape, bool)
+    box = bounding_box(mask, (1, 1, 1))
+    if box is not None:
+        inside = mask[box]
+        edge[box] = inside & ~ndimage.binary_erosion(inside, border_value=1)
+    return edge
+
+
+def slic(image: np.ndarray, step: tuple[int, int, int], compactness: float) -> np.ndarray:
+    """Return SLIC superpixels.
+
+    Parameters
+    ----------
+    image : (M, D, H, W) float32 array
+    step : 3 ints
+        Distance of the initial centres in voxels, (z, y, x).
+    compactness : float
+        > 0; the larger, the rounder.
+
+    Returns
+    -------
+    (D, H, W) integer array
+        Numbers from 0; connected regions.
+    """
+    is_flat = image.shape[1] == 1
+    channels = np.moveaxis(image[:, 0] if is_flat else image, 0, -1)
+    clusters = sitk.SLICImageFilter()
+    clusters.SetNumberOfThreads(1)
+    clusters.SetMaximumNumberOfIterations(_N_ITERATIONS)
+    clusters.SetSpatialProximityWeight(float(compactness))
+    clusters.SetSuperGridSize([int(side) for side in (step[1:] if is_flat else step)[::-1]])
+    found = sitk.GetArrayFromImage(clusters.Execute(sitk.GetImageFromArray(channels, isVector=True)))
+    return (found[None] if is_flat else found).astype(np.int64)
+
+
+def _grid_step(domain, shape, spacing, n_superpixels) -> tuple[int, int, int]:
+    """Return the distance of the centres in voxels, cubes in mm, so that `n_superpixels` fill the domain."""
+    n_voxels = np.prod(shape) if domain is None else np.count_nonzero(domain)
+    is_deep = [n > 1 for n in shape]
+    per_axis = np.array([side for side, deep in zip(spacing, is_deep, strict=True) if deep] or [1.0])
+    side_mm = (n_voxels * np.prod(per_axis) / n_superpixels) ** (1 / len(per_axis))
+    return tuple(int(np.clip(round(side_mm / side), 1, n)) for side, n in zip(spacing, shape, strict=True))
+
+
+def _scaled(image, domain, box) -> np.ndarray:
+    """Return the box of each channel with its percentiles at 0 and 1."""
+    part = image[(slice(None), *box)].astype(np.float32)
+    if not np.isfinite(part).all():
+        raise InputError(f"superpixel: got {np.sum(~np.isfinite(part))} NaN or Inf intensities; repair the image")
+    for channel, whole in zip(part, image, strict=True):
+        low, high = np.percentile(whole if domain is None else whole[domain], (_LOW, _HIGH))
+        channel -= np.float32(low)
+        channel /= np.float32(high - low or 1.0)
+        np.clip(channel, 0, 1, out=channel)
+    return part

@@ -1,0 +1,1 @@
+"""Following a run: all that knows the insides of Snakemake and Slurm."""

@@ -1,0 +1,61 @@
+"""Snakemake profiles of the checkout, installed for a user with what only this user's site knows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from softlabels.errors import InputError
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def install_profile(
+    name: str, account: str | None = None, partition: str | None = None, gpu_partition: str | None = None
+) -> Path:
+    """Write a profile to where `snakemake --profile NAME` looks; return its folder.
+
+    Parameters
+    ----------
+    name : str
+        A folder of workflow/profiles.
+    account, partition, gpu_partition : str, optional
+        Slurm account, partition of CPU jobs, and partition of distances on GPUs.
+
+    Raises
+    ------
+    InputError
+        If there is no such profile, or the user has one of that name already.
+    """
+    source = CHECKOUT / "workflow" / "profiles" / name / "config.yaml"
+    if not source.is_file():
+        known = sorted(path.parent.name for path in source.parents[1].glob("*/config.yaml"))
+        raise InputError(f"profile {name!r}: not among {known}. Run this from an editable install of a checkout")
+    target = Path.home() / ".config" / "snakemake" / name
+    if target.exists():
+        raise InputError(f"{target}: exists already and is yours. Edit it, or delete it to get the shipped one")
+    text = at_site(source.read_text(), account, partition, gpu_partition)
+    target.mkdir(parents=True)
+    text += f"\n# So that the profile works in any project's folder.\nsnakefile: {CHECKOUT}/Snakefile\n"
+    (target / "config.yaml").write_text(text)
+    return target
+
+
+def at_site(text: str, account: str | None, partition: str | None, gpu_partition: str | None) -> str:
+    r"""Return the text of a profile with a site's account and partitions in it.
+
+    Examples
+    --------
+    >>> at_site("default-resources:  # ...\n  slurm_partition: cpu\n", "lab", "short", None)
+    'default-resources:  # ...\n  slurm_account: lab\n  slurm_partition: short\n'
+    """
+    for value in filter(None, (account, partition, gpu_partition)):
+        if not re.fullmatch(r"[A-Za-z0-9_.,-]+", value):
+            raise InputError(f"{value!r}: not the name of a Slurm account or partition. See sinfo and sacctmgr")
+    if partition:
+        text = re.sub(r"(default-resources:.*\n  slurm_partition: ).*", rf"\g<1>{partition}", text)
+    if gpu_partition:
+        text = re.sub(r"(distance_cuda:.*\n    slurm_partition: ).*", rf"\g<1>{gpu_partition}", text)
+    if account:
+        text = re.sub(r"(default-resources:.*\n)", rf"\g<1>  slurm_account: {account}\n", text)
+    return text

@@ -1,0 +1,304 @@
+"""What a job will take: time, memory and disk from its voxels, by costs that were measured."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from softlabels.errors import InputError
+from softlabels.inputs.sheet import Case
+from softlabels.pipeline.batches import ALL_STAGES, make_steps
+from softlabels.pipeline.plan import Plan
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one job takes.
+
+    Parameters
+    ----------
+    seconds : float
+        Wall time, without the start of the process.
+    memory_mb : int
+        Peak memory of the whole job.
+    disk_mb : float
+        What its entry takes in the store.
+    """
+
+    seconds: float
+    memory_mb: int
+    disk_mb: float
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Cost per voxel of one map: a channel in prepare, a class in seeds and target, a modality x class in distance.
+
+    Parameters
+    ----------
+    us : float
+        Microseconds of wall time.
+    memory_bytes, disk_bytes : float
+        Bytes of peak memory, and of the entry.
+    """
+
+    us: float
+    memory_bytes: float
+    disk_bytes: float
+
+
+#: Where `RATES` was measured: real volumes of 0.01 to 9 million voxels.
+MEASURED_ON = "2 threads of a shared x86-64 machine, 2026-11"
+#: By stage; by seed strategy or target method where that differs. Content matters too, see `SPREAD`.
+RATES = {
+    "prepare": Rate(0.05, 20, 2.0),
+    "seeds": Rate(0.10, 12, 0.02),
+    "skeleton": Rate(0.12, 12, 0.02),
+    "distance": Rate(0.07, 25, 2.1),
+    "target": Rate(0.05, 15, 0.2),
+    "sing": Rate(0.20, 30, 0.3),
+    "level_set": Rate(0.20, 40, 1.8),
+}
+#: A time may be so many times longer or shorter than estimated: by shipped rates, and by those measured on the spot.
+SPREAD, MEASURED_SPREAD = 3.0, 1.5
+#: What every result takes, however small: reading, publishing and, shared out, the imports of its process.
+START_SECONDS = 0.1
+#: Work that makes a job worth its start, and the most cases that may share one.
+JOB_SECONDS, MOST_CASES_PER_JOB = 30, 64
+#: CPUs of a job, as the rules ask.
+THREADS = 2
+#: Two Snakemakes and one Python with its compiled code, whatever the case.
+BASE_MEMORY_MB = 900
+#: Of them, the one Python: what Snakemake's benchmark files see of an empty job.
+PROCESS_MB = 150
+#: Of a case whose header cannot be read; its job will say what is wrong with it.
+UNKNOWN_VOXELS = 20_000_000
+
+
+def estimate_job(plan: Plan, node_id: str, case: Case, rates: dict[str, Rate] | None = None) -> Cost:
+    """Return what one case x one node takes.
+
+    Parameters
+    ----------
+    plan : Plan
+        Holds the node and those it reads.
+    node_id : str
+        Which node.
+    case : Case
+        Only the header of its first image is read.
+    rates : dict, optional
+        Measured rates by node id (`measured_rates`), used before the shipped ones.
+    """
+    rate = (rates or {}).get(node_id) or shipped_rate(plan, node_id)
+    voxel_maps = prepared_voxels(plan, case) * n_maps(plan, node_id)
+    memory_mb = BASE_MEMORY_MB + rate.memory_bytes * voxel_maps / 1e6
+    seconds = START_SECONDS + rate.us * voxel_maps / 1e6
+    return Cost(seconds, math.ceil(memory_mb / 100) * 100, rate.disk_bytes * voxel_maps / 1e6)
+
+
+def shipped_rate(plan: Plan, node_id: str) -> Rate:
+    """Return the shipped rate of a node: its strategy's or method's own if there is one, else its stage's."""
+    node = plan.nodes[node_id]
+    return RATES.get(node.params.get("strategy", node.params.get("method")), RATES[node.stage])
+
+
+def measured_rates(
+    plan: Plan, case_of: dict[str, Case], receipts: dict, benchmarks: Path | None = None
+) -> dict[str, Rate]:
+    """Return rates by node id from what is done already: times of receipts, memory of Snakemake's benchmark files.
+
+    Parameters
+    ----------
+    plan : Plan
+        Whose nodes.
+    case_of : dict
+        Case id to case.
+    receipts : dict
+        (case id, node id) to receipt; those that computed something tell a time.
+    benchmarks : Path, optional
+        The workflow's folder of logs, where Snakemake's benchmark files are.
+    """
+    seconds, voxel_maps, n_jobs = defaultdict(float), defaultdict(float), Counter()
+    for (case_id, node_id), receipt in receipts.items():
+        if receipt.outcome == "computed":
+            n_jobs[node_id] += 1
+            seconds[node_id] += receipt.seconds
+            voxel_maps[node_id] += prepared_voxels(plan, case_of[case_id]) * n_maps(plan, node_id)
+    peak = peak_memory(plan, case_of, benchmarks) if benchmarks else {}
+    rates = {}
+    for node_id in seconds:
+        shipped = shipped_rate(plan, node_id)
+        rates[node_id] = Rate(
+            us=1e6 * max(0.0, seconds[node_id] - START_SECONDS * n_jobs[node_id]) / voxel_maps[node_id],
+            memory_bytes=peak.get(node_id, shipped.memory_bytes),
+            disk_bytes=shipped.disk_bytes,
+        )
+    return rates
+
+
+def peak_memory(plan: Plan, case_of: dict[str, Case], logs: Path) -> dict[str, float]:
+    """Return bytes per voxel and map by node id, the most that Snakemake's benchmark files of single cases show."""
+    found = defaultdict(float)
+    for path in logs.glob("*/*.benchmark.tsv"):
+        node_id, case = path.name.removesuffix(".benchmark.tsv"), case_of.get(path.parent.name)
+        if case is None or node_id not in (*plan.nodes, ALL_STAGES):
+            continue
+        if node_id == ALL_STAGES:
+            # The peak of a job of all stages is that of the node which needs most.
+            node_id = max(plan.nodes, key=lambda node: shipped_rate(plan, node).memory_bytes * n_maps(plan, node))
+        header, row = (line.split("\t") for line in path.read_text().splitlines()[:2])
+        peak_mb = dict(zip(header, row, strict=True))["max_rss"]
+        if peak_mb != "NA":
+            voxel_maps = prepared_voxels(plan, case) * n_maps(plan, node_id)
+            found[node_id] = max(found[node_id], (float(peak_mb) - PROCESS_MB) * 1e6 / voxel_maps)
+    return dict(found)
+
+
+def n_maps(plan: Plan, node_id: str) -> int:
+    """Return how many maps of the image's size a node makes."""
+    node = plan.nodes[node_id]
+    n_channels = len(plan.nodes[plan.prepare].checks["channels"])
+    if node.stage == "prepare":
+        return n_channels
+    if node.stage == "distance":
+        n_images = 1 if node.params["modalities"] == "vector" else n_channels
+        return n_images * n_maps(plan, node.inputs["seeds"])
+    return len(node.params["classes"])
+
+
+def prepared_voxels(plan: Plan, case: Case) -> int:
+    """Return the voxels of a prepared image; a crop is not foreseen, so this is the most it can have."""
+    spacing = plan.nodes[plan.prepare].params["spacing"]
+    return _prepared_voxels(case.images[0], None if spacing == "native" else tuple(spacing))
+
+
+@cache
+def _prepared_voxels(path: str, spacing: tuple[float, ...] | None) -> int:
+    """Return the voxels of one image file on its own grid, or at another spacing (z, y, x)."""
+    from softlabels.inputs.volume import read_header
+
+    try:
+        header = read_header(path)
+    except InputError:
+        return UNKNOWN_VOXELS
+    voxels = math.prod(header.size_xyz)
+    if spacing is None:
+        return voxels
+    return math.ceil(voxels * math.prod(header.spacing_xyz) / math.prod(spacing))
+
+
+def plan_rows(
+    plan: Plan,
+    cases: list[Case],
+    *,
+    done: set[tuple[str, str]],
+    hits: set[tuple[str, str]],
+    rates: dict[str, Rate] | None = None,
+) -> list[dict]:
+    """Return one row per node: how much is done, in the store and to do, and what that takes.
+
+    Parameters
+    ----------
+    plan, cases
+        What is asked for.
+    done, hits : set of (case id, node id)
+        What has a receipt, and what the store holds besides.
+    rates : dict, optional
+        As in `estimate_job`.
+    """
+    rows = []
+    for node_id, node in plan.nodes.items():
+        open_cases = [case for case in cases if (case.id, node_id) not in done]
+        to_do = [case for case in open_cases if (case.id, node_id) not in hits]
+        cost = total(estimate_job(plan, node_id, case, rates) for case in to_do)
+        rows.append(
+            {
+                "node": node_id,
+                "stage": node.stage,
+                "done": len(cases) - len(open_cases),
+                "hits": len(open_cases) - len(to_do),
+                "to_do": len(to_do),
+                "seconds": cost.seconds,
+                "spread": MEASURED_SPREAD if rates and node_id in rates else SPREAD,
+                "memory_mb": cost.memory_mb,
+                "disk_mb": cost.disk_mb,
+            }
+        )
+    return rows
+
+
+def suggested_cases_per_job(
+    plan: Plan, cases: list[Case], rates: dict[str, Rate] | None = None, stages_per_job: str = "one"
+) -> int:
+    """Return how many cases should share a job: enough for `JOB_SECONDS` of work, at most a quarter of the cohort.
+
+    A job takes a second to start on one machine and several on a cluster, whatever it does then; and beyond some
+    thousand jobs Snakemake takes minutes to plan them.
+
+    Parameters
+    ----------
+    plan, cases, rates
+        As in `estimate_job`; a sample of the cases is looked at.
+    stages_per_job : str
+        As in the configuration: a job that takes a case through all stages works longer.
+    """
+    sample = cases[:: max(1, len(cases) // 20)]
+    if not sample:
+        return 1
+    work = total(estimate_job(plan, node_id, case, rates) for node_id in plan.nodes for case in sample)
+    enough = math.ceil(JOB_SECONDS * len(sample) * len(make_steps(plan.nodes, stages_per_job)) / work.seconds)
+    return max(1, min(enough, math.ceil(len(cases) / 4), MOST_CASES_PER_JOB))
+
+
+def time_limit_min(seconds: float) -> int:
+    """Return the time limit to ask for, in minutes: four times the estimate and ten for a slow file system.
+
+    Examples
+    --------
+    >>> time_limit_min(30), time_limit_min(3600)
+    (12, 250)
+    """
+    return 10 + math.ceil(4 * seconds / 60)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person says it.
+
+    Examples
+    --------
+    >>> duration(3.21), duration(250), duration(9000)
+    ('3.2 s', '4.2 min', '2.5 h')
+    """
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def between(parts: Iterable[tuple[float, float]]) -> str:
+    """Return the sum of estimated times with its uncertainty, from (seconds, spread) of each part.
+
+    Examples
+    --------
+    >>> between([(100, 2.0), (200, 1.0)])
+    '5.0 min (4.2 min to 6.7 min)'
+    """
+    parts = list(parts)
+    low, high = sum(seconds / spread for seconds, spread in parts), sum(seconds * spread for seconds, spread in parts)
+    return f"{duration(sum(seconds for seconds, _ in parts))} ({duration(low)} to {duration(high)})"
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """Return times and disk added up, and the largest memory.
+
+    Examples
+    --------
+    >>> total([Cost(1.0, 900, 2.0), Cost(2.0, 1200, 0.5)])
+    Cost(seconds=3.0, memory_mb=1200, disk_mb=2.5)
+    """
+    costs = list(costs)
+    memory_mb = max((cost.memory_mb for cost in costs), default=0)
+    return Cost(sum(cost.seconds for cost in costs), memory_mb, sum(cost.disk_mb for cost in costs))

@@ -1,0 +1,91 @@
+"""From a configuration to the nodes that must be computed for every case; pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from softlabels.classes import LabelSet
+from softlabels.config import Config
+from softlabels.config.targets import GeodesicTarget, Target
+from softlabels.methods import METHODS
+from softlabels.pipeline import versions
+from softlabels.pipeline.node import STAGES, Node
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All nodes of a configuration, upstream first, and the node of each named target.
+
+    A target that the loader derives from the labels (one-hot, label smoothing) has no node: None.
+    """
+
+    nodes: dict[str, Node]
+    targets: dict[str, str | None]
+
+    @property
+    def prepare(self) -> str:
+        """The id of the one prepare node."""
+        return next(iter(self.nodes))
+
+    def upstream(self, node_id: str) -> list[str]:
+        """Return the ids of all nodes that a node needs, itself last, upstream first."""
+        needed = {node_id}
+        for known in reversed(self.nodes):
+            if known in needed:
+                needed.update(self.nodes[known].inputs.values())
+        return [known for known in self.nodes if known in needed]
+
+
+def make_plan(config: Config) -> Plan:
+    """Return the nodes of a configuration; targets that agree on a node share it.
+
+    Examples
+    --------
+    >>> from softlabels.config import parse_config
+    >>> geols = {"method": "geols"}
+    >>> targets = {"a": geols, "b": geols | {"alpha": 0.2}}
+    >>> plan = make_plan(parse_config({"channels": ["T1"], "labels": {"background": 0, "gm": 1}, "targets": targets}))
+    >>> [node.stage for node in plan.nodes.values()], plan.targets["a"] == plan.targets["b"]
+    (['prepare', 'seeds', 'distance', 'target'], True)
+    """
+    labels = LabelSet.parse(config.labels)
+    checks = {"channels": config.channels, "label_values": list(labels.values), "ignore_label": labels.ignore}
+    prepare = Node("prepare", versions.PREPARE, config.prepare.model_dump(mode="json"), checks=checks)
+    nodes = {prepare.id: prepare}
+    targets = {}
+    for name, target in config.targets.items():
+        chain = _target_chain(config, target, prepare)
+        nodes.update({node.id: node for node in chain})
+        targets[name] = chain[-1].id if chain else None
+    ordered = sorted(nodes.values(), key=lambda node: STAGES.index(node.stage))
+    return Plan({node.id: node for node in ordered}, targets)
+
+
+def _target_chain(config: Config, target: Target, prepare: Node) -> list[Node]:
+    """Return the nodes of one target after prepare; none if the loader derives it."""
+    method = METHODS[target.method]
+    if not method.is_stored:
+        return []
+    classes = config.label_set(target).to_json()
+    chain, inputs = [], {"prepare": prepare.id}
+    if isinstance(target, GeodesicTarget):
+        seeds_params = {"classes": classes, **target.seeds_or_default.model_dump(mode="json")}
+        if target.method == "geols" and target.variant == "official":
+            # The authors' background map is one minus the others, so the background is not seeded.
+            seeds_params["background"] = 0
+        seeds = Node("seeds", versions.SEEDS, seeds_params, dict(inputs))
+        distance_inputs = {"prepare": prepare.id, "seeds": seeds.id}
+        distance = Node("distance", versions.DISTANCE, _distance_params(config, target), distance_inputs)
+        chain += [seeds, distance]
+        inputs |= {node.stage: node.id for node in chain if node.stage in method.needs}
+    params = {"method": target.method, "variant": target.variant_name, "classes": classes, **target.parameters()}
+    return [*chain, Node("target", method.algorithm, params, inputs)]
+
+
+def _distance_params(config: Config, target: GeodesicTarget) -> dict:
+    """Return what a distance depends on; a foreign engine, its iterations and its device are part of it."""
+    params = {**target.metric_parameters(), "modalities": target.distance.modalities}
+    engine = config.engine_of(target)
+    if engine != "softlabels":
+        params |= {"engine": engine, "iterations": target.distance.iterations, "device": config.device}
+    return params

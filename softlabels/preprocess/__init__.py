@@ -1,0 +1,1 @@
+"""Pure preprocessing: resampling, intensities, domain and crop; arrays in, arrays out."""

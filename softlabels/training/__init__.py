@@ -1,0 +1,1 @@
+"""What a trainer imports: the PyTorch dataset and its patches."""

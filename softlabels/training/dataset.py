@@ -1,0 +1,329 @@
+"""Stream image patches with hard and soft labels from a store into PyTorch training; needs numpy, zarr and torch only.
+
+What a sample is depends on (seed, epoch, index) alone, so it is the same for any number of workers, for fork and spawn,
+and for any order. The entries of a case are opened at its first sample, by the process that reads them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from pathlib import Path
+
+import numpy as np
+
+from softlabels.blend import RULES, blend, class_masks, resolved_blend
+from softlabels.cohort.case import OpenCase, read_index
+from softlabels.errors import InputError
+from softlabels.training.patches import (
+    checked_sizes,
+    grid_origins,
+    padded,
+    patch_windows,
+    random_origin,
+    sample_rng,
+    stitch,
+)
+
+try:
+    import torch
+    from torch.utils.data import Dataset
+except ImportError as error:
+    raise ImportError("softlabels.training.dataset needs PyTorch: pip install 'softlabels[loader]'") from error
+
+MODES = ("random", "grid", "whole")
+#: Cases that a process keeps open; an open case takes about 30 kB, opening one again a few milliseconds.
+MAX_OPEN = 1000
+
+
+class SoftLabelDataset(Dataset):
+    """Patches (or whole volumes) of a cohort with the soft labels of one target.
+
+    A sample is a dict; M modalities, C classes, (d, h, w) the patch:
+
+    ============  ==================  ==========================================================================
+    image         (M, d, h, w) dtype  intensities as prepared; `image_pad` outside the volume
+    labels        (d, h, w) int64     raw label values; 0 outside the volume
+    soft_label    (C, d, h, w) dtype  the blended target; the target's pad value outside the volume
+    valid         (d, h, w) bool      inside the volume and not the ignore label: where a loss may look
+    case_id       str
+    origin        (3,) int64          first voxel (z, y, x) in the volume; negative where the volume is smaller
+    ============  ==================  ==========================================================================
+
+    Parameters
+    ----------
+    index : path
+        The index.json that the workflow wrote.
+    target : str
+        Name of a target in the index.
+    mode : {"random", "grid", "whole"}
+        random: `patches_per_case` patches of each case and epoch. grid: patches that cover every voxel of every case;
+        the last one of an axis is shifted back to end flush with the volume (`softlabels.training.patches`).
+        whole: one sample per case, of its own size.
+    patch_size : tuple of 3 ints, or of 2
+        (z, y, x) in voxels. Two sizes (y, x) give 2D samples without the z axis, slices of a 3D volume or the image of
+        a (1, H, W) one. A volume smaller than the patch lies in its middle. Not for mode "whole".
+    store : path, optional
+        Where the store lies now; by default where it lay when the index was written, seen from the index.
+    split : str, optional
+        Only the cases of this split; by default all.
+    patches_per_case : int
+        For mode "random", >= 1.
+    foreground_fraction : float
+        For mode "random": probability in [0, 1] that a patch is centred on a foreground voxel, drawn uniformly from a
+        class drawn uniformly from those present (then moved inside the volume). A case without foreground gives plain
+        random patches. Above 0, each process reads the labels of a case once, at its first patch.
+    foreground_classes : sequence of str, optional
+        By default every class but the one whose only value is 0.
+    overlap : int or tuple of ints
+        For mode "grid": voxels that neighbouring patches share at least.
+    seed : int
+        Of all random choices, >= 0.
+    alpha, delta, epsilon : float, optional
+        Replaces the parameter of the target's blend.
+    image_pad : float
+        Intensity outside the volume. 0 is the mean after zscore and the minimum after minmax.
+    transform : callable, optional
+        `transform(sample, rng)` returns the sample to use; rng is the sample's own numpy Generator. If it has an
+        attribute `augmentations` (names such as "flip"), the target must allow each.
+    dtype : torch.dtype
+        Of image and soft_label.
+
+    Raises
+    ------
+    FormatError
+        If the index is damaged; at reading, if an entry is missing, damaged or not the one of the index.
+    InputError
+        If an argument is wrong, no case is left, or the transform would make the target invalid.
+
+    Notes
+    -----
+    With `persistent_workers=True`, `set_epoch` reaches the workers: the epoch lies in shared memory.
+    """
+
+    def __init__(
+        self,
+        index,
+        *,
+        target: str,
+        store=None,
+        mode: str = "random",
+        patch_size=None,
+        split: str | None = None,
+        patches_per_case: int = 1,
+        foreground_fraction: float = 1 / 3,
+        foreground_classes=None,
+        overlap=0,
+        seed: int = 0,
+        alpha: float | None = None,
+        delta: float | None = None,
+        epsilon: float | None = None,
+        image_pad: float = 0.0,
+        transform=None,
+        dtype: torch.dtype = torch.float32,
+    ):
+        if mode not in MODES:
+            raise InputError(f"mode: got {mode!r}, expected one of {', '.join(MODES)}")
+        if not 0.0 <= foreground_fraction <= 1.0:
+            raise InputError(f"foreground_fraction: got {foreground_fraction}, expected a number in [0, 1]")
+        if patches_per_case < 1:
+            raise InputError(f"patches_per_case: got {patches_per_case}, expected an integer >= 1")
+        sample_rng(seed, 0, 0)  # refuses a wrong seed here, not in a worker
+        content = read_index(Path(index))
+        described = _chosen(content["targets"], target, "target", index)
+        self.mode, self.seed, self.dtype, self.image_pad = mode, seed, dtype, image_pad
+        self.target, self.kind, self.classes = target, described["kind"], described["classes"]
+        self.is_overlapping = described["is_overlapping"]
+        self.blend = resolved_blend(described["blend"], alpha=alpha, delta=delta, epsilon=epsilon)
+        self.pad_value, self.augmentation = described["pad_value"], described["augmentation"]
+        self.channels, self.ignore_label = content["channels"], content["ignore_label"]
+        self.transform = _checked_transform(transform, target, self.augmentation)
+        self.patches_per_case, self.foreground_fraction = patches_per_case, foreground_fraction
+        self.foreground = _foreground_values(self.classes, foreground_classes)
+        self.is_2d, self.patch_size = _checked_patch(mode, patch_size)
+        self._store_path = Path(store) if store is not None else Path(index).parent / content["store"]
+        self._cases = _cases_of_split(content["cases"], split, index)
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._open, self._tables = {}, {}
+        if mode == "grid":
+            self._grid_case, self._grid_origin = self._grid(overlap)
+
+    @property
+    def case_ids(self) -> list[str]:
+        """The cases, in the order of the index."""
+        return [case["id"] for case in self._cases]
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the random patches of another epoch; call it before each one."""
+        self._epoch[0] = epoch
+
+    def shape_of(self, case_id: str) -> tuple[int, int, int]:
+        """Return the size (z, y, x) of a case's volume."""
+        positions = {known: position for position, known in enumerate(self.case_ids)}
+        return self._case(_chosen(positions, case_id, "case", "the dataset")).shape
+
+    def __len__(self) -> int:
+        if self.mode == "grid":
+            return len(self._grid_case)
+        return len(self._cases) * (self.patches_per_case if self.mode == "random" else 1)
+
+    def __getitem__(self, index) -> dict:
+        number = operator.index(index)
+        number += len(self) if number < 0 else 0
+        if not 0 <= number < len(self):
+            raise IndexError(f"sample {index}: expected an index below {len(self)}")
+        rng = sample_rng(self.seed, int(self._epoch[0]), number)
+        case, origin = self._place(number, rng)
+        sample = self._sample(case, origin, self.patch_size or case.shape)
+        return sample if self.transform is None else self.transform(sample, rng)
+
+    def __getstate__(self):
+        return {**self.__dict__, "_open": {}, "_tables": {}}
+
+    def _case(self, position: int) -> OpenCase:
+        """Return an open case. Entries hold no open file, so a forked worker may go on with those of its parent."""
+        case = self._open.pop(position, None)
+        if case is None:
+            is_stored = RULES[self.blend["rule"]][1]
+            case = OpenCase(self._cases[position], self.target, is_stored, self._store_path)
+        self._open[position] = case
+        if len(self._open) > MAX_OPEN:
+            self._open.pop(next(iter(self._open)))  # the one that was used longest ago
+        return case
+
+    def _grid(self, overlap):
+        """Return the case position and the origin of every patch of the grid."""
+        overlap = np.broadcast_to(overlap, 2 if self.is_2d and np.ndim(overlap) else 3)[-3:]
+        overlap = (0, *overlap[-2:]) if self.is_2d else tuple(overlap)
+        origins = [grid_origins(self._case(i).shape, self.patch_size, overlap) for i in range(len(self._cases))]
+        return np.repeat(np.arange(len(origins)), [len(found) for found in origins]), np.concatenate(origins)
+
+    def _place(self, number: int, rng):
+        """Return the case and the origin of a sample."""
+        if self.mode == "grid":
+            return self._case(self._grid_case[number]), tuple(int(o) for o in self._grid_origin[number])
+        if self.mode == "whole":
+            return self._case(number), (0, 0, 0)
+        position = number // self.patches_per_case
+        case, centre = self._case(position), None
+        if rng.random() < self.foreground_fraction:
+            if position not in self._tables:
+                self._tables[position] = case.foreground_table(self.foreground)
+            centre = case.foreground_voxel(self._tables[position], rng)
+        return case, random_origin(case.shape, self.patch_size, rng, centre)
+
+    def _sample(self, case, origin, size) -> dict:
+        """Return the sample of one patch, before any transform."""
+        window, place = patch_windows(origin, size, case.shape)
+        image, labels, stored = case.read(window)
+        masks = class_masks(labels, self.classes)
+        soft_label = blend(masks, stored, is_overlapping=self.is_overlapping, **self.blend)
+        valid = np.ones(labels.shape, bool) if self.ignore_label is None else labels != self.ignore_label
+        sample = {
+            "image": torch.from_numpy(padded(image, place, size, self.image_pad)).to(self.dtype),
+            "labels": torch.from_numpy(padded(labels.astype(np.int64), place, size, 0)),
+            "soft_label": torch.from_numpy(padded(soft_label, place, size, self.pad_value)).to(self.dtype),
+            "valid": torch.from_numpy(padded(valid, place, size, False)),
+        }
+        if self.is_2d:
+            sample = {name: volume.squeeze(-3) for name, volume in sample.items()}
+        return {**sample, "case_id": case.id, "origin": torch.tensor(origin)}
+
+
+class RandomFlip:
+    """A transform that mirrors each axis with probability 1/2; exact for every target whose contract allows "flip".
+
+    Parameters
+    ----------
+    axes : tuple of ints, optional
+        Of the patch (0 is z in 3D, y in 2D); by default all.
+
+    Examples
+    --------
+    >>> sample = {name: torch.arange(3).reshape(1, 1, 3) for name in ("image", "labels", "soft_label", "valid")}
+    >>> flipped = RandomFlip(axes=(2,))(sample, np.random.default_rng(1))
+    >>> flipped["labels"].tolist() in ([[[0, 1, 2]]], [[[2, 1, 0]]])
+    True
+    """
+
+    augmentations = ("flip",)
+
+    def __init__(self, axes=None):
+        self.axes = axes
+
+    def __call__(self, sample: dict, rng) -> dict:
+        """Return the sample with some axes mirrored; the one passed is not modified."""
+        n_axes = sample["labels"].ndim
+        axes = tuple(range(n_axes)) if self.axes is None else self.axes
+        dims = [axis - n_axes for axis in axes if rng.random() < 0.5]
+        mirrored = {name: torch.flip(sample[name], dims) for name in ("image", "labels", "soft_label", "valid")}
+        return {**sample, **mirrored}
+
+
+def stitch_cases(dataset: SoftLabelDataset, predictions, weight=None):
+    """Yield the case id and the whole volume of each case from a network's output on the patches of a grid.
+
+    Parameters
+    ----------
+    dataset : SoftLabelDataset
+        Of mode "grid", with 3D patches.
+    predictions : iterable of (case_id, origin, patch)
+        In the order of the dataset (no shuffling); patch is a (C, d, h, w) array.
+    weight : (d, h, w) ndarray, optional
+        As for `softlabels.training.patches.stitch`.
+
+    Yields
+    ------
+    case_id : str
+    volume : (C, D, H, W) ndarray of float32
+    """
+    for case_id, group in itertools.groupby(predictions, key=operator.itemgetter(0)):
+        _, origins, patches = zip(*group, strict=True)
+        yield case_id, stitch(patches, [tuple(map(int, o)) for o in origins], dataset.shape_of(case_id), weight)
+
+
+def _chosen(known: dict, name: str, what: str, where):
+    """Return `known[name]`, or raise with the names that exist."""
+    if name not in known:
+        raise InputError(f"{what}: got {name!r}, expected one of {', '.join(map(repr, known))} (in {where})")
+    return known[name]
+
+
+def _cases_of_split(cases: list[dict], split: str | None, where) -> list[dict]:
+    """Return the cases of a split; at least one."""
+    chosen = [case for case in cases if split is None or case["split"] == split]
+    if not chosen:
+        known = sorted({str(case["split"]) for case in cases})
+        raise InputError(f"split: got {split!r}, expected one of {', '.join(known) or 'none'} (in {where})")
+    return chosen
+
+
+def _checked_patch(mode: str, patch_size):
+    """Return whether samples are 2D, and the patch size (z, y, x) or None for whole volumes."""
+    if mode == "whole":
+        if patch_size is not None:
+            raise InputError(
+                f"patch_size: got {patch_size}, expected None in mode 'whole'; use mode 'random' or 'grid'"
+            )
+        return False, None
+    is_2d = np.size(patch_size) == 2 and patch_size is not None
+    return is_2d, checked_sizes("patch_size", (1, *patch_size) if is_2d else patch_size)
+
+
+def _checked_transform(transform, target: str, allowed: dict):
+    """Return the transform, or raise if the target forbids what it says it does."""
+    forbidden = [kind for kind in getattr(transform, "augmentations", ()) if not allowed.get(kind, False)]
+    if forbidden:
+        raise InputError(
+            f"transform: does {', '.join(forbidden)}, which would make target {target!r} wrong "
+            f"(it allows {', '.join(k for k, v in allowed.items() if v) or 'none'}). Leave it out"
+        )
+    return transform
+
+
+def _foreground_values(classes: list[dict], names) -> tuple[tuple[int, ...], ...]:
+    """Return the label values of the foreground classes."""
+    known = {c["name"]: tuple(c["values"]) for c in classes}
+    if names is None:
+        return tuple(values for values in known.values() if values != (0,))
+    return tuple(_chosen(known, name, "foreground_classes", "the target") for name in names)

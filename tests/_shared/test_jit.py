@@ -1,0 +1,126 @@
+"""The cache of compiled kernels on a home that many jobs share: they begin together, are killed, run out of space."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers import ROOT
+
+KERNEL = """
+from pathlib import Path
+from softlabels._shared.jit import Compiler
+
+@Compiler("test", [Path(__file__)]).compiled
+def total(values):
+    found = values[0]
+    for value in values[1:]:
+        found += value
+    return found
+"""
+#: Prints the sum, hits and misses. With a number of processes, it goes on when all of them have found nothing; when it
+#: is to be killed, this happens after the file is written and before it has its name.
+RUN = """
+import os, signal, sys, time
+import numpy as np
+from numba.core import event
+from kernel import total
+
+kind, n_together, is_killed = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "True"
+
+class Together(event.Listener):
+    def on_start(self, event):
+        open(f"compiling-{os.getpid()}", "w").close()
+        while sum(name.startswith("compiling-") for name in os.listdir()) < n_together:
+            time.sleep(0.01)
+
+    def on_end(self, event):
+        if is_killed:
+            os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+
+with event.install_listener("numba:compile", Together()):
+    found = total(np.arange(5, dtype=kind))
+stats = total.stats
+print(found, sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A working directory with a kernel; the cache is its folder `cache`."""
+    (tmp_path / "kernel.py").write_text(KERNEL)
+    return tmp_path
+
+
+def start(folder, kind="float32", n_together=0, is_killed=False, code=RUN) -> subprocess.Popen:
+    environment = os.environ | {
+        "NUMBA_CACHE_DIR": str(folder / "cache"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), "."]),
+    }
+    command = [sys.executable, "-c", code, kind, str(n_together), str(is_killed)]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=-1, stderr=-1, text=True)
+
+
+def answer(process: subprocess.Popen) -> list[str]:
+    """Return sum, cache hits and misses that a process printed."""
+    said, complaint = process.communicate(timeout=100)
+    assert process.returncode == 0, complaint
+    return said.split()
+
+
+def cached(folder) -> list[Path]:
+    return [path for path in (folder / "cache").rglob("*") if path.is_file()]
+
+
+def test_first_starts_at_once_give_every_signature_its_own_code(folder):
+    processes = [start(folder, kind, n_together=6) for kind in ("float32", "int32", "float64") * 2]
+    assert {tuple(answer(process)[1:]) for process in processes} == {("0", "1")}
+    next_ones = {kind: answer(start(folder, kind)) for kind in ("float32", "int32", "float64")}
+    assert next_ones == {"float32": ["10.0", "1", "0"], "int32": ["10", "1", "0"], "float64": ["10.0", "1", "0"]}
+    assert len(cached(folder)) == 3
+
+
+def test_one_process_may_load_and_compile(folder):
+    answer(start(folder, "float32"))
+    code = "import numpy as np; from kernel import total\n"
+    code += "print(total(np.arange(5, dtype='f4')), total(np.arange(5)), total(np.arange(4, dtype='f4')))\n"
+    code += "print(sum(total.stats.cache_hits.values()), sum(total.stats.cache_misses.values()))"
+    assert answer(start(folder, code=code)) == ["10.0", "10", "6.0", "1", "1"]
+
+
+def test_process_killed_while_it_writes_hurts_nobody(folder):
+    victim, *others = [start(folder, n_together=6, is_killed=n == 0) for n in range(6)]
+    assert victim.wait(100) < 0
+    victim.communicate()
+    assert [answer(process) for process in others] == [["10.0", "0", "1"]] * 5
+    assert answer(start(folder)) == ["10.0", "1", "0"]
+
+
+def test_file_that_is_not_whole_is_made_again(folder):
+    assert answer(start(folder)) == ["10.0", "0", "1"]
+    (path,) = cached(folder)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-1], whole[:200] + b"?" + whole[201:]):
+        path.write_bytes(damaged)
+        assert answer(start(folder)) == ["10.0", "0", "1"]
+    assert path.stat().st_size == len(whole) and answer(start(folder)) == ["10.0", "1", "0"]
+
+
+def test_full_disk_is_said_and_costs_no_result(folder, monkeypatch):
+    import importlib.util
+
+    import numpy as np
+
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(folder / "cache"))
+    specification = importlib.util.spec_from_file_location("kernel", folder / "kernel.py")
+    kernel = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(kernel)
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.warns(RuntimeWarning, match="compiled anew in each process: .*No space left.*set NUMBA_CACHE_DIR"):
+        assert kernel.total(np.arange(5)) == 10
+    assert cached(folder) == []

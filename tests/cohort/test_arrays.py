@@ -1,0 +1,209 @@
+"""The cohort as dask arrays: the same values as reading whole volumes, in blocks, checked, in bounded memory."""
+
+import json
+import subprocess
+import sys
+
+import dask
+import numpy as np
+import pytest
+
+from softlabels.blend import blend, class_masks
+from softlabels.cohort.arrays import open_cohort
+from softlabels.errors import FormatError, InputError
+from softlabels.grid import Grid
+from softlabels.store import Integer, Layer, Store, entry_key
+from softlabels.store.format import sealed_json
+
+SHAPES = {"one": (9, 140, 131), "two": (1, 20, 33), "three": (130, 7, 8)}
+CLASSES = [
+    {"name": "background", "values": [0]},
+    {"name": "tissue", "values": [1, 2]},
+    {"name": "lesion", "values": [3]},
+]
+TARGETS = {
+    "geols": {"classes": CLASSES, "is_overlapping": False, "blend": {"rule": "mix_onehot", "alpha": 0.25}},
+    "smoothed": {"classes": CLASSES, "is_overlapping": False, "blend": {"rule": "label_smoothing", "epsilon": 0.1}},
+}
+
+
+def address(store, stage, case_id, grid, *layers):
+    key = entry_key(stage=stage, algorithm="1", params={"case": case_id}, inputs={})
+    entry, _ = store.publish(key, layers, grid=grid, attributes={}, quality={}, provenance={})
+    return {"key": entry.key, "manifest": entry.manifest_digest}
+
+
+def repeated(rng, shape):
+    """Return random values in [0, 1) that are made, and compressed, fast."""
+    return np.resize(rng.random(4099, np.float32), shape)
+
+
+def write_cohort(folder, shapes):
+    """Write a store and an index of cases with random labels and maps; return the index."""
+    store, cases, rng = Store(folder / "store"), [], np.random.default_rng(0)
+    for case_id, shape in shapes.items():
+        grid = Grid(shape, (2.0, 1.0, 1.0))
+        image = repeated(rng, (2, *shape))
+        labels = (4 * repeated(rng, shape)).astype(np.uint8)
+        target = repeated(rng, (3, *shape))
+        target /= target.sum(axis=0)
+        prepared = address(
+            store, "prepare", case_id, grid, Layer("image", image, "ab"), Layer("labels", labels, role="labels")
+        )
+        geols = address(store, "target", case_id, grid, Layer("target", target, list("abc"), Integer("uint8", 0, 1)))
+        cases.append({"id": case_id, "split": "train", "flags": [], "prepare": prepared, "targets": {"geols": geols}})
+    content = {"format": "softlabels-index", "version": 1, "store": "../store", "targets": TARGETS, "cases": cases}
+    (folder / "results").mkdir()
+    (folder / "results" / "index.json").write_bytes(sealed_json(content))
+    return folder / "results" / "index.json"
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    return write_cohort(tmp_path_factory.mktemp("cohort"), SHAPES)
+
+
+@pytest.fixture
+def cohort(index):
+    return open_cohort(index)
+
+
+def whole(index, case_id, role, name):
+    """Read a layer through its entry: the oracle."""
+    content = json.loads(index.read_text())
+    case = next(case for case in content["cases"] if case["id"] == case_id)
+    chosen = case["prepare"] if role == "prepare" else case["targets"][role]
+    return Store(index.parent / content["store"]).find(chosen["key"]).read(name)
+
+
+@pytest.mark.parametrize("case_id", SHAPES)
+def test_layers_are_what_the_entries_hold(index, cohort, case_id):
+    case = cohort[case_id]
+    for array, role, name in [
+        (case.image, "prepare", "image"),
+        (case.labels, "prepare", "labels"),
+        (case.stored("geols"), "geols", "target"),
+    ]:
+        expected = whole(index, case_id, role, name)
+        assert (array.shape, array.dtype) == (expected.shape, expected.dtype)
+        np.testing.assert_array_equal(array.compute(), expected)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        np.s_[1],
+        np.s_[:, 3],
+        np.s_[:, 2:7, 100:, ::3],
+        np.s_[0, :, 139, -1],
+        np.s_[:, ::-1],
+        np.s_[-1, 8:2:-2],
+        np.s_[:, 4:4],
+    ],
+    ids=str,
+)
+def test_slicing_before_computing_gives_the_same_part(index, cohort, part):
+    np.testing.assert_array_equal(cohort["one"].image[part].compute(), whole(index, "one", "prepare", "image")[part])
+
+
+@pytest.mark.parametrize("case_id", SHAPES)
+def test_soft_labels_are_blended_as_the_loader_blends_them(index, cohort, case_id):
+    masks = class_masks(whole(index, case_id, "prepare", "labels"), CLASSES)
+    stored = whole(index, case_id, "geols", "target")
+    case = cohort[case_id]
+    np.testing.assert_array_equal(case.masks("geols").compute(), masks)
+    for overrides, alpha in [({}, 0.25), ({"alpha": 0.5}, 0.5)]:
+        expected = blend(masks, stored, rule="mix_onehot", alpha=alpha)
+        np.testing.assert_array_equal(case.soft_label("geols", **overrides).compute(), expected)
+    smoothed = case.soft_label("smoothed")
+    assert smoothed.dtype == np.float32
+    np.testing.assert_array_equal(smoothed.compute(), blend(masks, rule="label_smoothing", epsilon=0.1))
+
+
+def test_slabs_make_the_same_soft_label_without_dask(cohort):
+    for case in cohort:
+        for target in cohort.targets:
+            slabs = list(case.slabs(target))
+            np.testing.assert_array_equal(np.concatenate(slabs, axis=1), case.soft_label(target).compute())
+    with pytest.raises(InputError, match="'nothing': not in the index"):
+        next(case.slabs("nothing"))
+
+
+def test_statistics_over_all_voxels_of_all_cases(index, cohort):
+    soft = cohort.voxels(lambda case: case.soft_label("geols"))
+    labels = cohort.voxels(lambda case: case.labels)
+    n_voxels = sum(int(np.prod(shape)) for shape in SHAPES.values())
+    assert soft.shape == (3, n_voxels)
+    assert labels.shape == (n_voxels,)
+    lesion = (soft[2] * (labels == 3)).sum() / (labels == 3).sum()
+    expected = []
+    for case_id in SHAPES:
+        case = cohort[case_id]
+        expected.append(case.soft_label("geols").compute()[2][whole(index, case_id, "prepare", "labels") == 3])
+    np.testing.assert_allclose(lesion.compute(), np.concatenate(expected).mean(), rtol=1e-5)
+
+
+def test_the_order_of_voxels_is_the_same_for_every_layer(cohort):
+    masks = cohort.voxels(lambda case: case.masks("geols"))
+    labels = cohort.voxels(lambda case: case.labels)
+    np.testing.assert_array_equal(masks[1].compute(), np.isin(labels.compute(), [1, 2]))
+
+
+def test_a_cohort_is_a_sequence_of_cases(cohort):
+    assert len(cohort) == 3
+    assert [case.id for case in cohort] == list(cohort.case_ids) == list(SHAPES)
+    assert cohort["two"].grid.shape == SHAPES["two"]
+    assert cohort["two"].split == "train"
+    with pytest.raises(InputError, match="case 'four': not in the index"):
+        cohort["four"]
+    with pytest.raises(InputError, match="target 'sing': not in the index, which has geols, smoothed"):
+        cohort["one"].soft_label("sing")
+    with pytest.raises(InputError, match="nothing is stored for it"):
+        cohort["one"].stored("smoothed")
+
+
+def test_damage_and_absence_are_errors_not_zeros(tmp_path):
+    index = write_cohort(tmp_path, {"two": SHAPES["two"]})
+    image = open_cohort(index)["two"].image
+    (file,) = tmp_path.glob("store/v1/*/*/entry.zarr/image/c/0/0/0/0")
+    content = bytearray(file.read_bytes())
+    content[50] ^= 4
+    file.unlink()
+    file.write_bytes(content)
+    with pytest.raises(FormatError, match="crc32c"), dask.config.set(scheduler="synchronous"):
+        image.sum().compute()
+    file.parents[5].parent.rename(tmp_path / "elsewhere")
+    with pytest.raises(FormatError, match="case two, prepare: entry .* is not in"):
+        _ = open_cohort(index)["two"].image
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"format": "other", "version": 1}', '{"format": "softlabels-index"}'])
+def test_only_an_index_is_an_index(tmp_path, content):
+    with pytest.raises(FormatError, match="no such file"):
+        open_cohort(tmp_path / "index.json")
+    (tmp_path / "index.json").write_text(content)
+    with pytest.raises(FormatError, match="index .*index.json: (got|not JSON)"):
+        open_cohort(tmp_path / "index.json")
+
+
+STATISTICS = """
+import re, sys
+from softlabels.cohort.arrays import open_cohort
+import dask, dask.array
+cohort = open_cohort(sys.argv[1])
+# Not getrusage: its peak begins with that of the parent process.
+peak = lambda: int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024
+cohort["c0"].soft_label("geols")[:, 0].sum().compute()
+before = peak()
+with dask.config.set(scheduler="threads", num_workers=2):
+    cohort.voxels(lambda case: case.soft_label("geols")).mean(axis=1).compute()
+print(peak() - before)
+"""
+
+
+def test_statistics_need_less_memory_than_the_voxels(tmp_path):
+    shape, n_cases = (48, 256, 256), 4
+    index = write_cohort(tmp_path, {f"c{i}": shape for i in range(n_cases)})
+    megabytes = n_cases * 3 * np.prod(shape) * 4 / 2**20
+    done = subprocess.run([sys.executable, "-c", STATISTICS, str(index)], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < megabytes / 2

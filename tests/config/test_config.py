@@ -1,0 +1,173 @@
+"""config.yaml: every fault is named at once, defaults are the papers', the shipped files agree with the model."""
+
+import json
+from typing import Literal
+
+import pytest
+from helpers import ROOT
+
+from softlabels.classes import LabelSet
+from softlabels.config import load_config, parse_config
+from softlabels.config.reference import reference_files
+from softlabels.errors import ConfigError
+from softlabels.methods import METHODS
+from softlabels.pipeline.plan import make_plan
+
+MINIMAL = {
+    "channels": ["T1"],
+    "labels": {"background": 0, "core": 1, "edema": 2},
+    "targets": {"geols": {"method": "geols"}},
+}
+
+
+def faults(raw) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(raw)
+    return str(caught.value)
+
+
+def test_shipped_config_is_valid():
+    assert set(load_config(ROOT / "config.yaml").targets) == {"geols", "sing"}
+
+
+def test_handing_the_config_to_a_job_as_json_keeps_the_order_of_the_classes():
+    raw = MINIMAL | {"labels": {"background": 0, "necrosis": 1, "edema": 2, "core": 4}}
+    config = parse_config(json.loads(parse_config(raw).to_json()))
+    assert LabelSet.parse(config.labels).names == ("background", "necrosis", "edema", "core")
+    assert make_plan(config) == make_plan(parse_config(raw))
+
+
+def test_all_faults_are_reported_at_once():
+    raw = {
+        "chanels": ["T1"],
+        "labels": {"background": 1, "a": [2, 2]},
+        "prepare": {"spacing": [1, 0, 1], "crop": "brain", "sharpen": True},
+        "targets": {
+            "x": {"method": "geols", "alpha": 2},
+            "y": {"method": "geo"},
+            "z": {"method": "svls", "kernel_size": 4},
+        },
+        "device": "tpu",
+    }
+    text = faults(raw)
+    for key in (
+        "chanels: unknown key. Did you mean 'channels'?",
+        "channels: missing",
+        "labels.background: got 1, expected 0",
+        "labels.a: got [2, 2]",
+        "prepare.spacing",
+        "prepare.crop: got 'brain'",
+        "prepare.sharpen: unknown key",
+        "targets.x.alpha: got 2",
+        "targets.y",
+        "device: got 'tpu'",
+    ):
+        assert key in text, f"{key!r} not in:\n{text}"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"channels": ["T1", "T1"]}, "channels: got ['T1', 'T1'], expected distinct"),
+        ({"stages_per_job": "all", "device": "cuda"}, "stages_per_job: all would hold a GPU"),
+        ({"prepare": {"clip_percentiles": [90, 10]}}, "prepare.clip_percentiles"),
+        ({"prepare": {"crop_margin_mm": 3}}, "crop_margin_mm: has no effect"),
+        ({"labels": {"background": 0, "wt": [1, 2], "tc": [1]}}, "geols needs exclusive classes"),
+        ({"targets": {"g": {"method": "geols", "distance": {"lamb": 0.5}}}}, "distance.lamb: has no effect"),
+        ({"targets": {"g": {"method": "geols", "labels": {"background": 0, "new": 9}}}}, "integers [9]"),
+        ({"engine": "fastgeodis"}, "engine fastgeodis has metric 'sum' only"),
+        ({"labels": {"background": 0, "a": 3, "ignore": 2}}, "ignore: got 2"),
+        ({"targets": {"s": {"method": "svls", "kernel_size": 4}}}, "expected an odd number"),
+        ({"targets": {"l": {"method": "level_set", "truncate": True}}}, "only variant official"),
+        ({"targets": {"bad name": {"method": "onehot"}}}, "bad name"),
+        ({"targets": {"x": {"method": "svls", "sigma": float("nan")}}}, "targets.x.sigma"),
+    ],
+)
+def test_fault_names_key_and_remedy(change, says):
+    assert says in faults(MINIMAL | change)
+
+
+def test_variant_fills_in_its_own_metric():
+    targets = {
+        "paper": {"method": "geols"},
+        "official": {"method": "geols", "variant": "official"},
+        "own": {"method": "geols", "distance": {"metric": "sum", "lamb": 1}},
+        "sing": {"method": "sing"},
+    }
+    config = parse_config(MINIMAL | {"targets": targets})
+    found = {name: target.metric_parameters() for name, target in config.targets.items()}
+    assert found == {
+        "paper": {"metric": "pythagorean", "gamma": 1.0},
+        "official": {"metric": "harmonic", "lamb": 1.0},
+        "own": {"metric": "sum", "lamb": 1.0},
+        "sing": {"metric": "l1", "lamb": 0.5},
+    }
+
+
+def test_every_method_has_a_model_and_every_model_a_method():
+    from softlabels.config.targets import AnyTarget
+
+    models = {m.model_fields["method"].annotation.__args__[0] for m in AnyTarget.__origin__.__args__}
+    assert models == set(METHODS)
+    for model in AnyTarget.__origin__.__args__:
+        target = model(method=model.model_fields["method"].annotation.__args__[0])
+        variants = getattr(model.model_fields.get("variant"), "annotation", Literal["standard"]).__args__
+        assert target.variant_name in variants == METHODS[target.method].variants
+
+
+def test_regions_keep_their_order_and_drop_the_background():
+    regions = LabelSet.parse({"background": 0, "wt": [1, 2, 4], "tc": [1, 4], "et": 4})
+    assert regions.names == ("wt", "tc", "et") and regions.background is None and regions.values == (0, 1, 2, 4)
+    exclusive = LabelSet.parse({"background": 0, "kidneys": [1, 2], "liver": 5})
+    assert exclusive.names == ("background", "kidneys", "liver") and exclusive.background == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("channels: [T1]\nchannels: [T2]\n", "channels: stands 2 times"),
+        ("a: !!python/object/apply:os.system ['echo hi']\n", "not plain YAML"),
+        ("- just\n- a list\n", "expected keys and values"),
+        ("{unclosed\n", "not plain YAML"),
+    ],
+)
+def test_hostile_yaml_is_refused_with_its_file_named(tmp_path, text, says):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="config.yaml") as caught:
+        load_config(path)
+    assert says in str(caught.value)
+
+
+def test_missing_file_says_what_to_do(tmp_path):
+    with pytest.raises(ConfigError, match="softlabels init"):
+        load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("name", reference_files())
+def test_generated_file_is_up_to_date(name):
+    assert (ROOT / name).read_text() == reference_files()[name], "run 'python -m softlabels reference'"
+
+
+def test_what_the_rules_pass_on_is_the_same_configuration():
+    seeds = {"strategy": "skeleton"}
+    for raw in (MINIMAL, MINIMAL | {"targets": {"g": {"method": "geols", "seeds": seeds}, "s": {"method": "sing"}}}):
+        config = parse_config(raw)
+        assert parse_config(config.model_dump(mode="json", exclude_defaults=True)) == config
+
+
+def test_exclusive_classes_of_a_target_must_have_a_place_for_every_voxel():
+    labels = {"background": 0, "core": 1, "edema": 2, "ring": 4, "ignore": 5}
+
+    def parse(method, own):
+        return parse_config(MINIMAL | {"labels": labels, "targets": {"t": {"method": method, "labels": own}}})
+
+    edema = {"background": 0, "edema": 2}
+    for method in ("geols", "onehot", "gaussian", "label_smoothing"):
+        with pytest.raises(ConfigError, match=r"targets.t: labels: integers \[1, 4\] are in no class.*rest: \[1, 4\]"):
+            parse(method, edema)
+        parse(method, edema | {"rest": [1, 4]})
+    # One structure against all else, and regions: what is in none of them is outside.
+    parse("sing", edema)
+    parse("level_set", edema)
+    parse("svls", {"background": 0, "whole": [1, 2], "core": [1]})

@@ -1,0 +1,259 @@
+"""Jobs without Snakemake: what enters a key, what is reused, how errors name case and stage."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import made_data
+
+from softlabels.config import load_config
+from softlabels.errors import FormatError, InputError, SoftLabelsError
+from softlabels.inputs.sheet import read_sheet
+from softlabels.pipeline.index import build_index
+from softlabels.pipeline.plan import make_plan
+from softlabels.pipeline.receipts import Receipt, forget_receipts
+from softlabels.pipeline.stages import Job, run_job
+from softlabels.store import Store
+
+
+class Project:
+    """A small cohort whose nodes are run one by one in this process."""
+
+    def __init__(self, folder: Path, monkeypatch, **changes):
+        made_data.write_cohort(folder, **changes)
+        monkeypatch.chdir(folder)
+        self.config = load_config("config.yaml")
+        self.plan, self.store = make_plan(self.config), Store(self.config.store)
+        self.cases = read_sheet(self.config.cases, self.config.channels)
+        self.results = Path(self.config.results)
+
+    def run(self, case, node, **options) -> Receipt:
+        return run_job(Job(case, node, self.store, self.results, **options))
+
+    def run_all(self) -> dict[tuple[str, str], Receipt]:
+        nodes = self.plan.nodes.values()
+        return {(case.id, node.stage): self.run(case, node) for case in self.cases for node in nodes}
+
+    def index(self, **options) -> dict:
+        return build_index(self.config, self.plan, self.cases, self.results, **options)
+
+
+GEOLS = {"geols": {"method": "geols"}}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    return Project(tmp_path, monkeypatch, targets=GEOLS)
+
+
+def test_second_run_reuses_every_entry_and_agrees(project):
+    first, second = project.run_all(), project.run_all()
+    assert {r.outcome for r in first.values()} == {"computed"} and {r.outcome for r in second.values()} == {"reused"}
+    assert {k: (r.key, r.manifest) for k, r in first.items()} == {k: (r.key, r.manifest) for k, r in second.items()}
+
+
+def test_threads_do_not_enter_the_result(project, tmp_path, monkeypatch):
+    one = {stage: r.manifest for (case, stage), r in project.run_all().items() if case == "case0"}
+    other = Project(tmp_path / "other", monkeypatch, targets=GEOLS)
+    for node in other.plan.nodes.values():
+        assert other.run(other.cases[0], node, threads=3).manifest == one[node.stage]
+
+
+def test_equal_files_under_another_case_id_are_computed_once(project):
+    (Path("case1_t1.nii.gz")).write_bytes(Path("case0_t1.nii.gz").read_bytes())
+    (Path("case1_seg.nii.gz")).write_bytes(Path("case0_seg.nii.gz").read_bytes())
+    receipts = project.run_all()
+    assert receipts["case0", "target"].key == receipts["case1", "target"].key
+    assert receipts["case1", "target"].outcome == "reused"
+
+
+def test_random_seeds_belong_to_a_case(tmp_path, monkeypatch):
+    seeds = {"strategy": "random", "n": 3}
+    project = Project(tmp_path, monkeypatch, targets={"geols": {"method": "geols", "seeds": seeds}})
+    (Path("case1_t1.nii.gz")).write_bytes(Path("case0_t1.nii.gz").read_bytes())
+    (Path("case1_seg.nii.gz")).write_bytes(Path("case0_seg.nii.gz").read_bytes())
+    receipts = project.run_all()
+    assert receipts["case0", "prepare"].key == receipts["case1", "prepare"].key
+    drawn = [project.store.find(receipts[case, "seeds"].key).read("seeds") for case in ("case0", "case1")]
+    assert receipts["case0", "seeds"].key != receipts["case1", "seeds"].key and not np.array_equal(*drawn)
+    assert drawn[0].sum(axis=(1, 2, 3)).tolist() == [3, 3, 3]
+
+
+def test_one_changed_voxel_changes_every_key(project):
+    before = {stage: r.key for (case, stage), r in project.run_all().items() if case == "case0"}
+    image, _ = made_data.tissue(seed=0)
+    image[0, 0, 0] += 1
+    made_data.write_volume(Path("case0_t1.nii.gz"), image)
+    after = {stage: r.key for (case, stage), r in project.run_all().items() if case == "case0"}
+    assert all(before[stage] != after[stage] for stage in before)
+
+
+def test_target_is_a_distribution_and_keeps_the_grid(project):
+    entry = project.store.find(project.run_all()["case0", "target"].key)
+    target = entry.read("target")
+    np.testing.assert_allclose(target.sum(axis=0), 1, atol=3 * 0.5 / 255)
+    assert entry.grid.spacing == made_data.SPACING and entry.channels("target") == ("background", "necrosis", "edema")
+
+
+def test_absent_class_is_flagged_and_defined(project):
+    labels = made_data.tissue(seed=0)[1]
+    made_data.write_volume(Path("case0_seg.nii.gz"), np.minimum(labels, 1))
+    receipts = project.run_all()
+    entry = project.store.find(receipts["case0", "target"].key)
+    assert any("edema" in flag for flag in receipts["case0", "target"].flags)
+    assert not entry.read("target")[2].any()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda image, labels: (image, labels + 7), "7"),
+        (lambda image, labels: (image, labels + 0.5), "integer"),
+        (lambda image, labels: (np.where(labels, np.nan, image).astype(np.float32), labels), "NaN"),
+        (lambda image, labels: (image, labels[:-1]), "shape"),
+        (lambda image, labels: (np.stack([image, image]), labels), "channel"),
+    ],
+    ids=["undeclared label", "fractional label", "NaN", "other grid", "two channels"],
+)
+def test_bad_input_is_named_with_its_case_and_nothing_is_published(project, spoil, says):
+    image, labels = spoil(*made_data.tissue())
+    if image.ndim == 4:
+        import SimpleITK as sitk
+
+        sitk.WriteImage(sitk.JoinSeries([sitk.GetImageFromArray(i) for i in image]), "case0_t1.nii.gz")
+    else:
+        made_data.write_volume(Path("case0_t1.nii.gz"), image)
+    made_data.write_volume(Path("case0_seg.nii.gz"), labels)
+    with pytest.raises(InputError, match="case0") as caught:
+        project.run(project.cases[0], project.plan.nodes[project.plan.prepare])
+    assert says in str(caught.value) and "prepare" in caught.value.__notes__[0]
+    assert not list(project.store.keys()) and not list(project.results.glob("case0/*.json"))
+    assert project.run(project.cases[1], project.plan.nodes[project.plan.prepare]).outcome == "computed"
+
+
+def test_lost_upstream_says_what_to_do(project):
+    receipts = project.run_all()
+    project.store.discard(receipts["case0", "seeds"].key)
+    distance = next(node for node in project.plan.nodes.values() if node.stage == "distance")
+    with pytest.raises(SoftLabelsError, match="verify --discard"):
+        project.run(project.cases[0], distance)
+    assert forget_receipts(project.results, {receipts["case0", "seeds"].key}) == 1
+
+
+def test_index_waits_for_all_cases_or_names_those_left_out(project):
+    for node in project.plan.nodes.values():
+        project.run(project.cases[0], node)
+    with pytest.raises(InputError, match="1 of 2 cases have no result yet: case1"):
+        project.index()
+    index = project.index(allow_missing=True)
+    assert [case["id"] for case in index["cases"]] == ["case0"] and index["missing"] == ["case1"]
+    assert (project.results / index["store"]).resolve() == project.store.path
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"receipt": 99}', '{"receipt": 1, "case": "a"}'])
+def test_damaged_receipt_is_named(tmp_path, text):
+    path = tmp_path / "seeds-00000000.json"
+    path.write_text(text)
+    with pytest.raises(FormatError, match="seeds-00000000.json: damaged"):
+        Receipt.read(path)
+
+
+ALL_METHODS = {
+    "hard": {"method": "onehot"},
+    "smooth": {"method": "label_smoothing"},
+    "geols": GEOLS["geols"],
+    "geols_official": {"method": "geols", "variant": "official"},
+    "sing": {"method": "sing"},
+    "sing_official": {"method": "sing", "variant": "official"},
+    "superpixel": {"method": "superpixel", "n_superpixels": 40},
+    "svls": {"method": "svls", "precision": "uint16"},
+    "svls_official": {"method": "svls", "variant": "official"},
+    "gaussian": {"method": "gaussian"},
+    "dilation": {"method": "dilation"},
+    "level_set": {"method": "level_set"},
+    "level_set_official": {"method": "level_set", "variant": "official", "truncate": True},
+    "level_set_normalised": {"method": "level_set", "variant": "normalised"},
+    "partial_volume": {"method": "partial_volume"},
+}
+
+
+def test_every_method_goes_from_files_to_an_index_entry(tmp_path, monkeypatch):
+    project = Project(tmp_path, monkeypatch, n_cases=1, targets=ALL_METHODS)
+    project.run_all()
+    index = project.index()
+    assert set(index["targets"]) == set(ALL_METHODS)
+    for name, address in index["cases"][0]["targets"].items():
+        described = index["targets"][name]
+        entry = project.store.find(address["key"], address["manifest"])
+        target = entry.read("target")
+        assert target.shape == (len(described["classes"]), *made_data.SHAPE) and np.isfinite(target).all(), name
+        assert len(described["pad_value"]) == len(described["classes"]), name
+    assert set(ALL_METHODS) - set(index["cases"][0]["targets"]) == {"hard", "smooth"}
+
+
+def test_method_that_needs_raters_says_so(tmp_path, monkeypatch):
+    project = Project(tmp_path, monkeypatch, n_cases=1, targets={"mean": {"method": "multi_rater"}})
+    with pytest.raises(InputError, match="case case0: got one label file.*label:<rater>"):
+        project.run_all()
+
+
+def test_n_files_of_a_case_stays_far_below_forty(project):
+    project.run_all()
+    entries = [r.key for r in (Receipt.read(p) for p in project.results.glob("case0/*.json"))]
+    assert sum(project.store.find(key).n_files for key in entries) < 40
+
+
+def test_other_names_of_channels_are_other_entries_each_with_its_own_names(project):
+    from dataclasses import replace
+
+    first = project.run_all()
+    prepare = project.plan.nodes[project.plan.prepare]
+    project.plan.nodes[prepare.id] = replace(prepare, checks={**prepare.checks, "channels": ["MPRAGE"]})
+    second = project.run_all()
+    for receipts, name in ((first, "T1"), (second, "MPRAGE")):
+        image, distance = (project.store.find(receipts["case0", stage].key) for stage in ("prepare", "distance"))
+        assert list(image.channels("image")) == [name]
+        assert {channel.partition(":")[0] for channel in distance.channels("distance")} == {name}
+
+
+def test_flags_of_every_stage_reach_the_index_while_their_receipts_are_there(project):
+    from dataclasses import replace
+
+    project.run_all()
+    path = next(project.results.glob("case0/distance-*.json"))
+    replace(Receipt.read(path), flags=["map T1:gm: not certified exact"]).write(path)
+    first, second = project.index()["cases"]
+    assert "map T1:gm: not certified exact" in first["flags"] and second["flags"] == []
+    path.unlink()
+    assert project.index()["cases"][0]["flags"] == []
+
+
+def test_a_project_that_was_moved_with_its_store_is_read_where_it_lies_now(project, tmp_path, monkeypatch):
+    from softlabels.monitor.status import explain_case
+    from softlabels.pipeline.receipts import absent_keys
+    from softlabels.view.entries import case_entries
+
+    project.run_all()
+    moved = tmp_path.with_name(f"{tmp_path.name}_moved")
+    tmp_path.rename(moved)
+    monkeypatch.chdir(moved)
+    prepare, targets = case_entries(project.config, project.plan, "case0")
+    assert all(entry.path.is_relative_to(moved) for entry in [prepare, *(one.entry for one in targets.values())])
+    links = list(moved.glob("results/case0/*.zarr"))
+    assert len(links) == len(project.plan.nodes) and all((link / "zarr.json").is_file() for link in links)
+    rows = explain_case("case0", project.plan, Path("results"), store := Store("store"))
+    assert {row["store"] for row in rows} == {moved / "store"}
+    assert absent_keys(Path("results"), store, is_own=True) == set()
+    # What the remedy of a missing entry promises must hold here too.
+    store.discard(prepare.key)
+    assert absent_keys(Path("results"), store, is_own=True) == {prepare.key}
+    assert absent_keys(Path("results"), store, is_own=False) == set()
+    with pytest.raises(SoftLabelsError, match="verify --discard"):
+        case_entries(project.config, project.plan, "case0")
+
+
+def test_results_that_still_lie_in_another_store_are_not_absent(project):
+    from softlabels.pipeline.receipts import absent_keys
+
+    project.run_all()
+    assert absent_keys(project.results, Store("new"), is_own=True) == set()

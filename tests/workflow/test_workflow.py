@@ -1,0 +1,238 @@
+"""The workflow end to end on a small cohort: what runs, what runs again, what happens to a bad case."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from helpers import ROOT, made_data
+
+from softlabels.pipeline.receipts import Receipt
+from softlabels.store import Store
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    profile = ROOT / "workflow" / "profiles" / "default"
+    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--configfile", "config.yaml"]
+    command += ["--workflow-profile", str(profile), "--cores", "2", *arguments]
+    return subprocess.run(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
+
+
+def change_config(folder: Path, change) -> None:
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    change(config)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def outcomes(folder: Path) -> dict[str, set[str]]:
+    """Return, by stage, the outcomes that receipts of the last run state."""
+    found = {}
+    for path in (folder / "results").glob("*/*-*.json"):
+        receipt = Receipt.read(path)
+        found.setdefault(receipt.stage, set()).add(receipt.outcome)
+    return found
+
+
+def published(folder: Path) -> dict[str, tuple[str, str]]:
+    """Return key and manifest digest of what each receipt names."""
+    found = {path: Receipt.read(path) for path in (folder / "results").glob("*/*-*.json")}
+    return {str(path.relative_to(folder)): (receipt.key, receipt.manifest) for path, receipt in found.items()}
+
+
+def digests(folder: Path) -> set[tuple[str, str]]:
+    return {(entry.key, entry.manifest_digest) for entry in Store(folder / "store").entries()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A cohort of two cases that has been run once; tests must not change it."""
+    folder = tmp_path_factory.mktemp("project")
+    made_data.write_cohort(folder)
+    done = snakemake(folder)
+    assert done.returncode == 0, done.stdout
+    return folder
+
+
+def test_run_leaves_index_receipts_links_and_pictures(finished):
+    index = json.loads((finished / "results" / "index.json").read_text())
+    assert [case["id"] for case in index["cases"]] == ["case0", "case1"]
+    assert index["targets"]["hard"]["node"] is None and set(index["cases"][0]["targets"]) == {"geols", "sing"}
+    assert (finished / "results" / "case0" / "montage.png").stat().st_size > 10_000
+    for receipt in (finished / "results" / "case0").glob("*-*.json"):
+        assert receipt.with_suffix(".zarr").resolve().joinpath("zarr.json").is_file()
+
+
+def test_every_distance_is_certified_exact(finished):
+    for path in (finished / "results").glob("*/distance-*.json"):
+        receipt = Receipt.read(path)
+        assert receipt.quality["certified"] and all(m["certified"] for m in receipt.quality["maps"])
+
+
+def test_second_run_does_nothing(finished):
+    done = snakemake(finished)
+    assert done.returncode == 0 and "Nothing to be done" in done.stdout
+
+
+def test_another_project_on_the_same_store_computes_nothing_and_agrees(finished, tmp_path):
+    made_data.write_cohort(tmp_path, store=str(finished / "store"))
+    before = digests(finished)
+    assert snakemake(tmp_path).returncode == 0
+    assert set().union(*outcomes(tmp_path).values()) == {"reused"}
+    assert digests(finished) == before
+
+
+def test_load_time_parameter_computes_nothing(finished, tmp_path):
+    made_data.write_cohort(tmp_path, store=str(finished / "store"))
+    change_config(tmp_path, lambda c: c["targets"]["geols"].update(alpha=0.4))
+    assert snakemake(tmp_path).returncode == 0
+    assert set().union(*outcomes(tmp_path).values()) == {"reused"}
+    index = json.loads((tmp_path / "results" / "index.json").read_text())
+    assert index["targets"]["geols"]["blend"]["alpha"] == 0.4
+
+
+def test_another_split_writes_the_index_again_and_runs_no_job(tmp_path):
+    made_data.write_cohort(tmp_path, targets={"svls": {"method": "svls"}}, pictures=False)
+    assert snakemake(tmp_path).returncode == 0
+    sheet = tmp_path / "cases.tsv"
+    first, *rows = sheet.read_text().splitlines()
+    rows = ["\t".join([*row.split("\t")[:-1], f"fold{i}"]) for i, row in enumerate(rows)]
+    sheet.write_text("\n".join([first, *rows]) + "\n")
+    done = snakemake(tmp_path)
+    assert done.returncode == 0 and "rule prepare" not in done.stdout and "rule target" not in done.stdout
+    index = json.loads((tmp_path / "results" / "index.json").read_text())
+    assert [case["split"] for case in index["cases"]] == [f"fold{i}" for i in range(len(rows))]
+
+
+def test_changed_seeds_recompute_all_but_prepare(finished, tmp_path):
+    made_data.write_cohort(tmp_path, store=str(finished / "store"))
+    only = {"geols": {"method": "geols", "seeds": {"strategy": "erosion"}}}
+    change_config(tmp_path, lambda c: c.update(targets=only, pictures=False))
+    assert snakemake(tmp_path).returncode == 0
+    found = outcomes(tmp_path)
+    assert found.pop("prepare") == {"reused"} and set(found) == {"seeds", "distance", "target"}
+    assert all(outcome == {"computed"} for outcome in found.values())
+
+
+def test_bad_case_fails_alone_with_one_line_that_says_what_to_do(tmp_path):
+    made_data.write_cohort(tmp_path, n_cases=2, pictures=False)
+    damaged = tmp_path / "case0_t1.nii.gz"
+    damaged.write_bytes(damaged.read_bytes()[:-500])
+    done = snakemake(tmp_path)
+    assert done.returncode != 0
+    assert "case0" in (tmp_path / "logs" / "case0").glob("prepare-*.log").__next__().read_text()
+    assert not list((tmp_path / "results").glob("case0/*.json"))
+    assert len(list((tmp_path / "results").glob("case1/target-*.json"))) == 2
+    partial = softlabels(tmp_path, "index", "--allow-missing")
+    assert partial.returncode == 0 and "1 cases, 1 left out" in partial.stdout
+
+
+def test_all_stages_in_one_job_leave_the_same_entries_and_receipts(finished, tmp_path):
+    made_data.write_cohort(tmp_path, stages_per_job="all")
+    done = snakemake(tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert published(tmp_path) == published(finished)
+    jobs = {path.name for path in (tmp_path / "logs" / "case0").iterdir()}
+    assert jobs == {"stages.log", "stages.benchmark.tsv", "montage.log"}
+    assert "Nothing to be done" in snakemake(tmp_path).stdout
+    for receipt in (tmp_path / "results").glob("case0/seeds-*.json"):
+        receipt.write_text("{")
+    assert softlabels(tmp_path, "verify", "--discard").returncode == 0
+    assert snakemake(tmp_path).returncode == 0
+    assert outcomes(tmp_path)["seeds"] == {"computed", "reused"} and published(tmp_path) == published(finished)
+
+
+def test_bad_case_among_jobs_of_all_stages_keeps_what_is_good_of_it(tmp_path):
+    made_data.write_cohort(tmp_path, stages_per_job="all", pictures=False)
+    raters = {"method": "multi_rater"}
+    change_config(tmp_path, lambda c: c["targets"].update(raters=raters))
+    (tmp_path / "case0_t1.nii.gz").write_bytes(b"no image")
+    done = snakemake(tmp_path)
+    assert done.returncode != 0
+    said, results = softlabels(tmp_path, "status").stdout, tmp_path / "results"
+    assert "failed: case0 prepare-" in said
+    assert "failed: case1 target-" in said and "Add columns 'label:<rater>'" in said
+    assert not list(results.glob("case0/*.json")) and not list(results.glob("*/stages.json"))
+    assert len(list(results.glob("case1/target-*.json"))) == 2
+    change_config(tmp_path, lambda c: c["targets"].pop("raters"))
+    assert snakemake(tmp_path, "--until", "stages").returncode != 0
+    assert (results / "case1" / "stages.json").exists() and outcomes(tmp_path)["target"] == {"reused"}
+
+
+def softlabels(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "softlabels", *arguments]
+    return subprocess.run(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+
+
+def test_status_and_explain_say_what_is_done_and_why(finished):
+    status = softlabels(finished, "status")
+    assert status.returncode == 0 and "2/2" in status.stdout
+    explained = softlabels(finished, "explain", "case1")
+    assert explained.returncode == 0 and "the bytes of the case's files" in explained.stdout
+    unknown = softlabels(finished, "explain", "case7")
+    assert unknown.returncode == 1 and "Did you mean case" in unknown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["verify", "--store", "stroe"], "store stroe: no such folder"),
+        (["du", "--store", "stroe"], "store stroe: no such folder"),
+        (["gc", "--days", "-1"], "Invalid value"),
+        (["check", "--threads", "0"], "Invalid value"),
+        (["status", "--limit", "-1"], "Invalid value"),
+        (["init", "new", "--brats-labels", "2023"], "without --brats"),
+        (["export", "case0", "--output", "config.yaml/x"], "config.yaml/x: Not a directory. Check path"),
+        (["index", "--output", "config.yaml/index.json"], "config.yaml: File exists. Check path"),
+    ],
+)
+def test_a_mistaken_argument_is_refused_and_no_all_clear_given(finished, arguments, says):
+    done = softlabels(finished, *arguments)
+    assert done.returncode != 0 and says in done.stdout and "Traceback" not in done.stdout
+    assert not (finished / "new").exists()
+
+
+def test_export_keeps_geometry(finished, tmp_path):
+    import SimpleITK as sitk
+
+    done = softlabels(finished, "export", "case0", "--output", str(tmp_path))
+    assert done.returncode == 0, done.stdout
+    source = sitk.ReadImage(str(finished / "case0_seg.nii.gz"))
+    exported = sitk.ReadImage(str(tmp_path / "case0_labels.nii.gz"))
+    assert exported.GetSpacing() == source.GetSpacing()
+    np.testing.assert_allclose(exported.GetOrigin(), source.GetOrigin())
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(exported), sitk.GetArrayFromImage(source))
+
+
+@pytest.mark.parametrize("bad", ["../x", "$(touch X)", "a b", "-rf", "x" * 300])
+def test_hostile_case_id_is_refused_before_anything_runs(tmp_path, bad):
+    made_data.write_cohort(tmp_path, n_cases=1)
+    sheet = tmp_path / "cases.tsv"
+    sheet.write_text(sheet.read_text().replace("case0\t", f"{bad}\t"))
+    before = sorted(tmp_path.rglob("*"))
+    done = softlabels(tmp_path, "status")
+    assert done.returncode == 1 and "case id" in done.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_bad_config_stops_the_workflow_with_its_faults(tmp_path):
+    made_data.write_cohort(tmp_path, n_cases=1)
+    change_config(tmp_path, lambda c: c.update(devise="cpu", engine="geodistk"))
+    done = snakemake(tmp_path, "--dry-run")
+    assert done.returncode != 0 and "devise: unknown key. Did you mean 'device'?" in done.stdout
+    assert "engine geodistk has metric 'harmonic' only" in done.stdout
+
+
+def test_rules_pass_nodes_and_algorithm_versions_as_params():
+    for stage in ("prepare", "seeds", "distance", "target", "stages"):
+        assert "nodes=nodes_json" in (ROOT / "workflow" / "rules" / f"{stage}.smk").read_text()
+
+
+def test_reading_the_snakefile_imports_nothing_heavy():
+    heavy = "{'torch', 'numba', 'scipy', 'zarr', 'SimpleITK', 'skimage', 'matplotlib', 'dask'}"
+    modules = "softlabels.config, softlabels.inputs.sheet, softlabels.pipeline.plan"
+    code = f"import sys, {modules}; print({heavy} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=True)
+    assert found.stdout.strip() == "set()"
