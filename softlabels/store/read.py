@@ -192,7 +192,9 @@ class Entry:
         """Return a layer's encoding, its bound and the largest error measured when it was written."""
         return self._layer(name)["encoding"] | self._layer(name)["error"]
 
-    def read(self, name: str, window=None, n_threads: int = 1) -> np.ndarray:
+    def read(
+        self, name: str, window=None, n_threads: int = 1, *, channels: tuple[int, int] | None = None
+    ) -> np.ndarray:
         """Return a layer's values: float32 where they were quantised or rounded, else the dtype they came in.
 
         Parameters
@@ -200,9 +202,11 @@ class Entry:
         name : str
             One of `layers`.
         window : tuple, optional
-            Three slices or three (start, stop) pairs over (z, y, x), inside the grid; all channels are read.
+            Three slices or three (start, stop) pairs over (z, y, x), inside the grid.
         n_threads : int
             Threads that decode chunks; the workers of a loader are better off with one.
+        channels : tuple of 2 ints, optional
+            First channel and the one after the last; by default all. Only for a layer with channels.
 
         Returns
         -------
@@ -213,13 +217,15 @@ class Entry:
         ------
         FormatError
             If a byte that was read is not what was published; the message names entry and file.
+        InputError
+            If the layer, the window or the channels do not exist.
 
         Notes
         -----
         Costs one opening of a file and the decoding of the chunks that the window touches.
         """
         layer = self._layer(name)
-        window = _full_window(window, layer["shape"])
+        window = _full_window(window, layer["shape"], channels)
         out = np.empty([w.stop - w.start for w in window], layer["values_dtype"])
         file = shard_path(layer)
         encoding = encoding_from_json(layer["encoding"])
@@ -251,14 +257,19 @@ class Entry:
         return self._indexes[name]
 
 
-def _full_window(window, shape):
-    """Return one slice with start and stop per axis; channels in full; InputError outside the grid."""
+def _full_window(window, shape, channels=None):
+    """Return one slice with start and stop per axis; all channels unless some are named; InputError outside."""
     space = tuple(shape[-3:])
     window = (slice(None),) * 3 if window is None else window
     pairs = [_start_stop(part, n) for part, n in zip(window, space, strict=False)]
     if len(window) != 3 or any(not 0 <= a < b <= n for (a, b), n in zip(pairs, space, strict=True)):
         raise InputError(f"window: got {window}, expected three (start, stop) inside the grid {space}")
-    return tuple(slice(0, n) for n in shape[:-3]) + tuple(slice(a, b) for a, b in pairs)
+    lead = tuple(slice(0, n) for n in shape[:-3])
+    if channels is not None:
+        if not lead or not 0 <= channels[0] < channels[1] <= shape[0]:
+            raise InputError(f"channels: got {tuple(channels)}, expected (start, stop) inside {tuple(shape[:-3])}")
+        lead = (slice(*channels),)
+    return lead + tuple(slice(a, b) for a, b in pairs)
 
 
 def _start_stop(part, size):

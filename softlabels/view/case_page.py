@@ -13,7 +13,8 @@ from matplotlib.figure import Figure
 
 from softlabels.blend import RULES, blend, class_masks, entropy_bits, resolved_blend
 from softlabels.errors import InputError
-from softlabels.view.panels import BACKGROUND_COLOUR, PALETTE, Panel, draw_page
+from softlabels.view.colours import BACKGROUND_COLOUR, PALETTE
+from softlabels.view.panels import Panel, draw_page
 from softlabels.view.planes import View, chosen_slices, content_box
 
 #: At most so many channels of an entry stand side by side.

@@ -18,9 +18,6 @@ from matplotlib.patheffects import withStroke
 
 from softlabels.errors import InputError
 
-#: Class colours: Okabe and Ito's palette, which colour-blind readers can tell apart; repeated beyond seven classes.
-BACKGROUND_COLOUR = "#DDDDDD"
-PALETTE = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
 #: With more classes than this, their colour bar has no names.
 MAX_NAMED = 10
 #: Colour map and, where it is fixed, its ends.

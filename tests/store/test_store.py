@@ -139,6 +139,22 @@ def test_a_window_outside_the_grid_is_refused(shared_entry, window):
         shared_entry.read("target", window)
 
 
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(window=windows, channels=st.tuples(st.integers(0, 2), st.integers(1, 3)).filter(lambda c: c[0] < c[1]))
+def test_some_channels_are_that_part_of_all(shared_entry, window, channels):
+    for name in ("target", "distance"):
+        n_channels = shared_entry.shape(name)[0]
+        if channels[1] <= n_channels:
+            whole = shared_entry.read(name, window)
+            np.testing.assert_array_equal(shared_entry.read(name, window, channels=channels), whole[slice(*channels)])
+
+
+@pytest.mark.parametrize(("name", "channels"), [("target", (0, 99)), ("target", (1, 1)), ("labels", (0, 1))])
+def test_channels_that_do_not_exist_are_refused(shared_entry, name, channels):
+    with pytest.raises(InputError, match="channels: got"):
+        shared_entry.read(name, channels=channels)
+
+
 def test_an_unknown_layer_is_refused_with_the_names_there_are(shared_entry):
     with pytest.raises(InputError, match="got layer 'image', expected one of target, distance, labels, seeds"):
         shared_entry.read("image")
