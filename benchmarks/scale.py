@@ -103,9 +103,9 @@ def pretend_finished(folder: Path) -> None:
     """Leave receipts for every job, as if the run had ended."""
     from softlabels.config import load_config
     from softlabels.inputs.sheet import read_sheet
-    from softlabels.pipeline.batches import BatchReceipt, make_steps, make_units
     from softlabels.pipeline.plan import make_plan
-    from softlabels.pipeline.receipts import Receipt
+    from softlabels.pipeline.receipts import BatchReceipt, Receipt
+    from softlabels.pipeline.units import make_steps, make_units
 
     config = load_config(folder / "config.yaml")
     plan, cases = make_plan(config), read_sheet(folder / "cases.tsv", config.channels)

@@ -26,8 +26,8 @@ def plan(
     from rich.table import Table
 
     from softlabels.monitor.status import read_receipts
-    from softlabels.pipeline.batches import make_steps, make_units
     from softlabels.pipeline.cost import duration, measured_rates, plan_rows, suggested_cases_per_job
+    from softlabels.pipeline.units import make_steps, make_units
 
     project = Project.load(config)
     case_of = {case.id: case for case in project.cases}

@@ -24,7 +24,7 @@ def verify(
     from rich.progress import Progress
 
     from softlabels.config import load_config
-    from softlabels.pipeline.receipts import absent_keys, damaged_receipts, forget_receipts
+    from softlabels.pipeline.upkeep import absent_keys, damaged_receipts, forget_receipts
 
     shelf = store_of(store, config)
     with Progress(transient=True) as bar:

@@ -27,7 +27,7 @@ def status(
     from softlabels.monitor.lock import is_controlled
     from softlabels.monitor.slurm import PATIENT, is_running, queued_jobs
     from softlabels.monitor.status import failures, read_receipts
-    from softlabels.pipeline.batches import make_units
+    from softlabels.pipeline.units import make_units
 
     project = Project.load(config)
     receipts = read_receipts(project.plan, project.cases, project.results)
@@ -60,8 +60,8 @@ def _status_table(project: Project, receipts: dict, queued: dict, failed: list, 
 
     from softlabels.monitor.slurm import is_running
     from softlabels.monitor.status import summarise
-    from softlabels.pipeline.batches import ALL_STAGES
     from softlabels.pipeline.cost import duration
+    from softlabels.pipeline.units import ALL_STAGES
 
     def n_open(node: str, names) -> int:
         """Return how many cases of these units, or of these cases, have no result of a node."""
@@ -102,8 +102,8 @@ def _work_done(project: Project, receipts: dict) -> str | None:
 def _pace(project: Project, receipts: dict, start_seconds: float) -> str | None:
     """Return a line on when the rest will be done, or None if nothing tells."""
     from softlabels.monitor.status import finished_at, receipt_times, seconds_left
-    from softlabels.pipeline.batches import make_steps
     from softlabels.pipeline.cost import estimate_job, measured_rates
+    from softlabels.pipeline.units import make_steps
 
     plan = project.plan
     rates = measured_rates(plan, {case.id: case for case in project.cases}, receipts)

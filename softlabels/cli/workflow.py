@@ -26,7 +26,7 @@ def stage(
     threads: Annotated[int | None, typer.Option()] = None,
 ) -> None:
     """Run one job: one node, or all in turn, for a case or a batch of cases. The rules call this."""
-    from softlabels.pipeline.batches import ENDED, run_batch
+    from softlabels.pipeline.batch import ENDED, run_batch
     from softlabels.pipeline.node import nodes_from_json
     from softlabels.pipeline.stages import Job, run_job
     from softlabels.store import Store
@@ -43,7 +43,7 @@ def stage(
     if [job.receipt_path for job in jobs] == [receipt]:
         run_job(jobs[0])
     else:
-        run_batch(jobs, receipt, run_job)
+        run_batch(jobs, receipt)
 
 
 def _case(content: dict):

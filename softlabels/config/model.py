@@ -15,7 +15,9 @@ from softlabels.config.stages import Engine, Prepare, Section
 from softlabels.config.targets import AnyTarget, GeodesicTarget, Target
 from softlabels.errors import ConfigError
 from softlabels.methods import METHODS
-from softlabels.pipeline.batches import DEFAULT_SIZES
+
+#: Cases per job where the configuration does not say: starting CUDA takes longer than a case's distances.
+_CASES_PER_JOB = {"cpu": 1, "cuda": 16}
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 
@@ -55,7 +57,7 @@ class Config(Section):
     @property
     def batch_size(self) -> int:
         """Cases of one job."""
-        return self.cases_per_job or DEFAULT_SIZES[self.device]
+        return self.cases_per_job or _CASES_PER_JOB[self.device]
 
     def engine_of(self, target: GeodesicTarget) -> str:
         """Return the engine of a target: its own, else the top level's."""

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from softlabels.pipeline.batches import ALL_STAGES
+from softlabels.pipeline.units import ALL_STAGES
 
 #: Snakemake's comment on a job: rule_<rule>_wildcards_<unit>_<node>, with `_` for the `/` of a batch; the rule that
 #: takes cases through all stages has no node.

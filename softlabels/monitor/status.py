@@ -14,9 +14,10 @@ from pathlib import Path
 from softlabels.errors import FormatError, InputError
 from softlabels.inputs.sheet import Case
 from softlabels.monitor.slurm import last_words
-from softlabels.pipeline.batches import ALL_STAGES, ENDED, FOLDER, SUMMARY
+from softlabels.pipeline.batch import ENDED, SUMMARY
 from softlabels.pipeline.plan import Plan
 from softlabels.pipeline.receipts import Receipt, find_entry
+from softlabels.pipeline.units import ALL_STAGES, FOLDER
 from softlabels.store import Store
 
 #: Files are read by so many threads: on a shared file system nearly all of the time is waiting.

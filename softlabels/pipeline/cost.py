@@ -11,8 +11,8 @@ from pathlib import Path
 
 from softlabels.errors import InputError
 from softlabels.inputs.sheet import Case
-from softlabels.pipeline.batches import ALL_STAGES, make_steps
 from softlabels.pipeline.plan import Plan
+from softlabels.pipeline.units import ALL_STAGES, make_steps
 
 
 @dataclass(frozen=True)

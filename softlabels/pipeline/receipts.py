@@ -1,4 +1,4 @@
-"""The small file that a job leaves behind: which store entry holds a case's node, and how it came about."""
+"""Receipts, the small files that jobs leave: which store entry holds a node of a case, and how it came about."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from softlabels.cohort.case import read_index
 from softlabels.errors import FormatError
-from softlabels.pipeline.batches import BatchReceipt, batch_receipt_paths, forget_cases
-from softlabels.store.format import entry_folder, sealed_json, unsealed_json
+from softlabels.store.format import sealed_json, unsealed_json
 
 RECEIPT_VERSION = 1
-#: Where receipts of cases lie in the results folder, and the index.
-_RECEIPTS, _INDEX = "*/*-*.json", "index.json"
 
 
 @dataclass(frozen=True)
@@ -73,6 +69,48 @@ class Receipt:
             raise FormatError(f"receipt {path}: damaged. Run 'softlabels verify --discard', then snakemake") from None
 
 
+@dataclass(frozen=True)
+class BatchReceipt:
+    """What became of one batch x one step.
+
+    Parameters
+    ----------
+    nodes : list of str
+        The nodes of the step.
+    cases : list of str
+        All cases of the batch.
+    failed : dict
+        Case id to the one line that says why; of several, the first.
+    waiting : list of str
+        Cases that could not begin, because an earlier stage failed.
+    """
+
+    nodes: list[str]
+    cases: list[str]
+    failed: dict[str, str] = field(default_factory=dict)
+    waiting: list[str] = field(default_factory=list)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every case has its result."""
+        return not self.failed and not self.waiting
+
+    def write(self, path: Path) -> None:
+        """Write the receipt in one step: a reader sees the whole file or none."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary.write_bytes(sealed_json(asdict(self)))
+        os.replace(temporary, path)
+
+    @classmethod
+    def read(cls, path: Path) -> BatchReceipt:
+        """Return the receipt in a file, or raise FormatError with the remedy."""
+        try:
+            return cls(**unsealed_json(path.read_bytes(), path))
+        except (FormatError, TypeError):
+            raise FormatError(f"receipt {path}: damaged. Run 'softlabels verify --discard', then snakemake") from None
+
+
 def find_entry(receipt: Receipt, store):
     """Return the entry that a receipt names, or None if it is neither in a store nor where the receipt says.
 
@@ -103,54 +141,3 @@ def link_entry(receipt_path: Path, target: Path) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     os.replace(temporary, link)
-
-
-def damaged_receipts(results: Path) -> dict[Path, str]:
-    """Return the receipts of cases and batches, and the index, that cannot be read, each with the message."""
-    found = {}
-    for paths, read in (
-        (sorted(results.glob(_RECEIPTS)), Receipt.read),
-        (batch_receipt_paths(results), BatchReceipt.read),
-        (sorted(results.glob(_INDEX)), read_index),
-    ):
-        for path in paths:
-            try:
-                read(path)
-            except FormatError as error:
-                found[path] = str(error)
-    return found
-
-
-def absent_keys(results: Path, store, *, is_own: bool) -> set[str]:
-    """Return the keys that receipts expect in a store and that it lacks; damaged receipts are passed over.
-
-    In the project's own store all are expected but those that still lie elsewhere, where the receipt says.
-    """
-    damaged = damaged_receipts(results)
-    receipts = [Receipt.read(path) for path in results.glob(_RECEIPTS) if path not in damaged]
-    known = set(store.keys())
-    absent = [receipt for receipt in receipts if receipt.key not in known]
-    if is_own:
-        return {receipt.key for receipt in absent if not entry_folder(Path(receipt.store), receipt.key).is_dir()}
-    return {receipt.key for receipt in absent if Path(receipt.store) == store.path}
-
-
-def forget_receipts(results: Path, keys: set[str]) -> int:
-    """Delete the receipts that are damaged or name any of the keys, so that snakemake runs those jobs again.
-
-    The index goes with them: while it is there, Snakemake takes what it was made from for done.
-
-    Returns
-    -------
-    int
-        How many files were deleted because they are damaged or name a key.
-    """
-    damaged = damaged_receipts(results)
-    named = [path for path in results.glob(_RECEIPTS) if path not in damaged and Receipt.read(path).key in keys]
-    found = [*damaged, *named]
-    for path in found:
-        path.unlink()
-    forget_cases(results, {(path.parent.name, path.stem) for path in found})
-    if found:
-        (results / _INDEX).unlink(missing_ok=True)
-    return len(found)

@@ -10,7 +10,7 @@ from softlabels.config import parse_config
 from softlabels.inputs.sheet import Case
 from softlabels.monitor.slurm import parse_queue
 from softlabels.monitor.status import failures, read_receipts, receipt_times, seconds_left, summarise
-from softlabels.pipeline.batches import ENDED, SUMMARY
+from softlabels.pipeline.batch import ENDED, SUMMARY
 from softlabels.pipeline.plan import make_plan
 from softlabels.pipeline.receipts import Receipt
 

@@ -11,8 +11,9 @@ from softlabels.errors import FormatError, InputError, SoftLabelsError
 from softlabels.inputs.sheet import read_sheet
 from softlabels.pipeline.index import build_index
 from softlabels.pipeline.plan import make_plan
-from softlabels.pipeline.receipts import Receipt, forget_receipts
+from softlabels.pipeline.receipts import Receipt
 from softlabels.pipeline.stages import Job, run_job
+from softlabels.pipeline.upkeep import forget_receipts
 from softlabels.store import Store
 
 
@@ -230,7 +231,7 @@ def test_flags_of_every_stage_reach_the_index_while_their_receipts_are_there(pro
 
 def test_a_project_that_was_moved_with_its_store_is_read_where_it_lies_now(project, tmp_path, monkeypatch):
     from softlabels.monitor.status import explain_case
-    from softlabels.pipeline.receipts import absent_keys
+    from softlabels.pipeline.upkeep import absent_keys
     from softlabels.view.entries import case_entries
 
     project.run_all()
@@ -253,7 +254,7 @@ def test_a_project_that_was_moved_with_its_store_is_read_where_it_lies_now(proje
 
 
 def test_results_that_still_lie_in_another_store_are_not_absent(project):
-    from softlabels.pipeline.receipts import absent_keys
+    from softlabels.pipeline.upkeep import absent_keys
 
     project.run_all()
     assert absent_keys(project.results, Store("new"), is_own=True) == set()

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from snakemake.utils import validate
 
-from softlabels.pipeline.batches import forget_incomplete, make_steps, make_units
 from softlabels.inputs.sheet import read_sheet
 from softlabels.config import load_config, parse_config
 from softlabels.monitor.lock import release_stale_lock
 from softlabels.pipeline.cost import estimate_job, time_limit_min
 from softlabels.pipeline.node import canonical_json, nodes_to_json
 from softlabels.pipeline.plan import make_plan
+from softlabels.pipeline.units import make_steps, make_units
+from softlabels.pipeline.upkeep import forget_incomplete
 
 # Jobs call `python`: the one that runs snakemake, unless a software environment puts its own in front.
 # They find the package of this checkout, also in an environment where only its dependencies are installed.

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from softlabels.errors import DeviceError, FormatError, InputError, StoreError
 from softlabels.inputs.sheet import Case
-from softlabels.pipeline.batches import ALL_STAGES, BatchReceipt, forget_cases, forget_incomplete, make_units, run_batch
+from softlabels.pipeline import batch
 from softlabels.pipeline.node import Node
-from softlabels.pipeline.receipts import damaged_receipts, forget_receipts
+from softlabels.pipeline.receipts import BatchReceipt
+from softlabels.pipeline.units import ALL_STAGES, make_units
+from softlabels.pipeline.upkeep import damaged_receipts, forget_cases, forget_incomplete, forget_receipts
 
 PREPARE = Node("prepare", "1", {})
 SEEDS = Node("seeds", "1", {}, {"prepare": PREPARE.id})
@@ -49,6 +51,17 @@ def failing(case_id: str, error: Exception):
     return run
 
 
+@pytest.fixture
+def run_batch(monkeypatch):
+    """Run a batch with something else in the place of the stages."""
+
+    def run(jobs, path, run_job):
+        monkeypatch.setattr(batch, "run_job", run_job)
+        return batch.run_batch(jobs, path)
+
+    return run
+
+
 @settings(max_examples=30, derandomize=True)
 @given(st.integers(0, 40), st.integers(1, 12))
 def test_units_hold_every_case_once_and_in_order(n, size):
@@ -59,7 +72,7 @@ def test_units_hold_every_case_once_and_in_order(n, size):
 
 
 @pytest.mark.parametrize("error", [InputError("truncated"), FormatError("damaged"), ValueError("a bug")])
-def test_bad_case_fails_alone(tmp_path, error):
+def test_bad_case_fails_alone(tmp_path, error, run_batch):
     path = tmp_path / "batches" / "00000" / f"{PREPARE.id}.json"
     receipt = run_batch(jobs(tmp_path), path, failing("b", error))
     assert BatchReceipt.read(path) == receipt and not receipt.is_complete
@@ -67,7 +80,7 @@ def test_bad_case_fails_alone(tmp_path, error):
     assert [job.receipt_path.exists() for job in jobs(tmp_path)] == [True, False, True]
 
 
-def test_case_that_failed_earlier_waits(tmp_path):
+def test_case_that_failed_earlier_waits(tmp_path, run_batch):
     for job in jobs(tmp_path, PREPARE, "ac"):
         leave_receipt(job)
     receipt = run_batch(jobs(tmp_path, SEEDS), tmp_path / "batches/00000/x.json", leave_receipt)
@@ -76,21 +89,21 @@ def test_case_that_failed_earlier_waits(tmp_path):
 
 
 @pytest.mark.parametrize("error", [DeviceError("no GPU"), StoreError("disk full"), MemoryError()])
-def test_fault_of_the_machine_ends_the_job_at_once(tmp_path, error):
+def test_fault_of_the_machine_ends_the_job_at_once(tmp_path, error, run_batch):
     path = tmp_path / "batches/00000/x.json"
     with pytest.raises(type(error)):
         run_batch(jobs(tmp_path), path, failing("b", error))
     assert not path.exists() and not jobs(tmp_path)[2].receipt_path.exists()
 
 
-def test_want_of_memory_inside_a_reader_ends_the_job_too(tmp_path):
+def test_want_of_memory_inside_a_reader_ends_the_job_too(tmp_path, run_batch):
     error = InputError("not enough memory")
     error.__cause__ = MemoryError()
     with pytest.raises(InputError, match="memory"):
         run_batch(jobs(tmp_path), tmp_path / "batches/00000/x.json", failing("b", error))
 
 
-def test_batch_in_which_nothing_is_done_is_a_failed_job(tmp_path):
+def test_batch_in_which_nothing_is_done_is_a_failed_job(tmp_path, run_batch):
     path = tmp_path / "batches/00000/x.json"
     with pytest.raises(InputError, match="all 1 cases failed.*b: InputError: truncated"):
         run_batch(jobs(tmp_path, names="b"), path, failing("b", InputError("truncated")))
@@ -102,7 +115,7 @@ def chains(results: Path, names: str = "ab") -> list[FakeJob]:
     return [job for name in names for node in (PREPARE, SEEDS) for job in jobs(results, node, name)]
 
 
-def test_case_that_fails_at_its_first_stage_takes_no_part_in_the_others(tmp_path):
+def test_case_that_fails_at_its_first_stage_takes_no_part_in_the_others(tmp_path, run_batch):
     path = tmp_path / "batches" / "00000" / f"{ALL_STAGES}.json"
     receipt = run_batch(chains(tmp_path), path, failing("a", InputError("truncated")))
     assert receipt.nodes == [PREPARE.id, SEEDS.id] and receipt.cases == ["a", "b"]
@@ -111,7 +124,7 @@ def test_case_that_fails_at_its_first_stage_takes_no_part_in_the_others(tmp_path
     assert forget_incomplete(tmp_path) == 1 and not path.exists()
 
 
-def test_single_case_whose_last_stage_fails_keeps_the_others_and_is_a_failed_job(tmp_path):
+def test_single_case_whose_last_stage_fails_keeps_the_others_and_is_a_failed_job(tmp_path, run_batch):
     def run(job):
         if job.node is SEEDS:
             raise InputError("no seeds")
@@ -123,7 +136,7 @@ def test_single_case_whose_last_stage_fails_keeps_the_others_and_is_a_failed_job
     assert not path.exists() and [job.receipt_path.exists() for job in chains(tmp_path, "a")] == [True, False]
 
 
-def test_job_of_all_stages_is_forgotten_with_any_of_its_nodes(tmp_path):
+def test_job_of_all_stages_is_forgotten_with_any_of_its_nodes(tmp_path, run_batch):
     path = tmp_path / "a" / f"{ALL_STAGES}.json"
     run_batch(chains(tmp_path, "a"), path, leave_receipt)
     forget_cases(tmp_path, {("b", SEEDS.id)})
@@ -132,14 +145,14 @@ def test_job_of_all_stages_is_forgotten_with_any_of_its_nodes(tmp_path):
     assert not path.exists()
 
 
-def test_old_receipt_does_not_survive_a_failure(tmp_path):
+def test_old_receipt_does_not_survive_a_failure(tmp_path, run_batch):
     for job in jobs(tmp_path):
         leave_receipt(job)
     run_batch(jobs(tmp_path), tmp_path / "batches/00000/x.json", failing("b", InputError("truncated")))
     assert not jobs(tmp_path)[1].receipt_path.exists()
 
 
-def test_only_incomplete_batches_are_forgotten(tmp_path):
+def test_only_incomplete_batches_are_forgotten(tmp_path, run_batch):
     good, bad = tmp_path / "batches/00000/x.json", tmp_path / "batches/00001/x.json"
     run_batch(jobs(tmp_path, names="ab"), good, leave_receipt)
     run_batch(jobs(tmp_path, names="cd"), bad, failing("c", InputError("truncated")))
@@ -147,7 +160,7 @@ def test_only_incomplete_batches_are_forgotten(tmp_path):
     assert good.exists() and not bad.exists()
 
 
-def test_batch_that_lacks_the_receipt_of_a_case_is_incomplete_where_that_is_asked(tmp_path):
+def test_batch_that_lacks_the_receipt_of_a_case_is_incomplete_where_that_is_asked(tmp_path, run_batch):
     path = tmp_path / "batches/00000/x.json"
     run_batch(jobs(tmp_path), path, leave_receipt)
     assert forget_incomplete(tmp_path, are_all_there=False) == 0
@@ -156,7 +169,7 @@ def test_batch_that_lacks_the_receipt_of_a_case_is_incomplete_where_that_is_aske
     assert forget_incomplete(tmp_path, are_all_there=False) == 1 and not path.exists()
 
 
-def test_receipts_stay_while_a_job_is_at_work_for_the_second_time(tmp_path):
+def test_receipts_stay_while_a_job_is_at_work_for_the_second_time(tmp_path, run_batch):
     """A job that a killed controller left behind, and its successor, read each other's receipts."""
 
     def run(job):
@@ -169,7 +182,7 @@ def test_receipts_stay_while_a_job_is_at_work_for_the_second_time(tmp_path):
     assert receipt.is_complete
 
 
-def test_batch_is_forgotten_with_any_of_its_cases(tmp_path):
+def test_batch_is_forgotten_with_any_of_its_cases(tmp_path, run_batch):
     path = tmp_path / "batches/00000/x.json"
     run_batch(jobs(tmp_path), path, leave_receipt)
     forget_cases(tmp_path, {("b", "another-node"), ("z", PREPARE.id)})
