@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from softlabels.loader import RandomFlip, SoftLabelDataset
+from softlabels.loader import EpochSampler, RandomFlip, SoftLabelDataset
 from softlabels.losses import focal_l1, soft_cross_entropy
 
 
@@ -63,17 +63,14 @@ def loss_of(dataset: SoftLabelDataset, scores, batch):
 
 def batches(dataset: SoftLabelDataset, batch_size: int, n_workers: int, seed: int):
     """Yield batches for ever, each epoch with patches of its own."""
-    order = torch.Generator().manual_seed(seed)
     loader = DataLoader(
         dataset,
         batch_size=batch_size,
-        shuffle=True,
-        generator=order,
+        sampler=EpochSampler(dataset, seed=seed),
         num_workers=n_workers,
         persistent_workers=n_workers > 0,
     )
-    for epoch in itertools.count():
-        dataset.set_epoch(epoch)
+    while True:
         yield from loader
 
 

@@ -1,5 +1,6 @@
 """The PyTorch loader's public names; the code is in `softlabels.training`."""
 
 from softlabels.training.dataset import MODES, RandomFlip, SoftLabelDataset, stitch_cases
+from softlabels.training.sampler import EpochSampler, RepeatedPatchWarning
 
-__all__ = ["MODES", "RandomFlip", "SoftLabelDataset", "stitch_cases"]
+__all__ = ["MODES", "EpochSampler", "RandomFlip", "RepeatedPatchWarning", "SoftLabelDataset", "stitch_cases"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import operator
 from pathlib import Path
+from typing import SupportsIndex
 
 import numpy as np
 
@@ -28,6 +29,8 @@ from softlabels.training.patches import (
 try:
     import torch
     from torch.utils.data import Dataset
+
+    from softlabels.training.sampler import RepeatWatch
 except ImportError as error:
     raise ImportError("softlabels.training.dataset needs PyTorch: pip install 'softlabels[loader]'") from error
 
@@ -98,7 +101,9 @@ class SoftLabelDataset(Dataset):
 
     Notes
     -----
-    With `persistent_workers=True`, `set_epoch` reaches the workers: the epoch lies in shared memory.
+    Give the DataLoader `sampler=EpochSampler(dataset)` (`softlabels.training.sampler`), and every epoch has patches of
+    its own. Without it, call `set_epoch` before each epoch; it reaches the workers of `persistent_workers=True` too.
+    A random patch that is asked for twice in one epoch causes one `RepeatedPatchWarning`.
     """
 
     def __init__(
@@ -144,6 +149,7 @@ class SoftLabelDataset(Dataset):
         self._store_path = Path(store) if store is not None else Path(index).parent / content["store"]
         self._cases = _cases_of_split(content["cases"], split, index)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+        self._asked = RepeatWatch(len(self)) if mode == "random" else None
         self._open, self._tables = {}, {}
         if mode == "grid":
             self._grid_case, self._grid_origin = self._grid(overlap)
@@ -167,15 +173,30 @@ class SoftLabelDataset(Dataset):
             return len(self._grid_case)
         return len(self._cases) * (self.patches_per_case if self.mode == "random" else 1)
 
-    def __getitem__(self, index) -> dict:
+    def __getitem__(self, index: SupportsIndex | tuple[SupportsIndex, SupportsIndex]) -> dict:
+        """Return a sample by its index, or by (epoch, index) as `EpochSampler` yields.
+
+        In a pair the index may exceed the length: ``i + k * len(dataset)`` is the k-th further random patch of the
+        case that sample i belongs to.
+        """
+        epoch, number = self._epoch_and_number(index)
+        if self._asked is not None:
+            self._asked.note(epoch, number, is_pair=isinstance(index, tuple))
+        rng = sample_rng(self.seed, epoch, number)
+        case, origin = self._place(number % len(self), rng)
+        sample = self._sample(case, origin, self.patch_size or case.shape)
+        return sample if self.transform is None else self.transform(sample, rng)
+
+    def _epoch_and_number(self, index) -> tuple[int, int]:
+        """Return the two numbers that, with the seed, say what the sample is."""
+        if isinstance(index, tuple):
+            epoch, number = map(operator.index, index)
+            return epoch, number
         number = operator.index(index)
         number += len(self) if number < 0 else 0
         if not 0 <= number < len(self):
             raise IndexError(f"sample {index}: expected an index below {len(self)}")
-        rng = sample_rng(self.seed, int(self._epoch[0]), number)
-        case, origin = self._place(number, rng)
-        sample = self._sample(case, origin, self.patch_size or case.shape)
-        return sample if self.transform is None else self.transform(sample, rng)
+        return int(self._epoch[0]), number
 
     def __getstate__(self):
         return {**self.__dict__, "_open": {}, "_tables": {}}

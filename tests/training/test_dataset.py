@@ -18,6 +18,9 @@ from softlabels.blend import blend, class_masks
 from softlabels.errors import FormatError, InputError
 from softlabels.training.dataset import RandomFlip, SoftLabelDataset, stitch_cases
 
+#: Samples are asked for again on purpose, to compare them.
+pytestmark = pytest.mark.filterwarnings("ignore::softlabels.training.sampler.RepeatedPatchWarning")
+
 VOLUMES = ("image", "labels", "soft_label", "valid")
 
 

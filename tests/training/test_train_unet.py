@@ -37,7 +37,8 @@ def train(trainer, tmp_path_factory, monkeypatch, capsys):
 
 @pytest.mark.parametrize("target", ["geols", "sing"])
 def test_the_loss_falls_on_every_kind_of_target(train, target):
-    assert train("--target", target, "--steps", "15").startswith("mean loss of the first 3 steps")
+    # 15 steps are within the noise of such small patches: it then hangs on the order of the cases.
+    assert train("--target", target, "--steps", "40").startswith("mean loss of the first 8 steps")
 
 
 def test_a_loss_that_does_not_fall_is_a_failure(train):
