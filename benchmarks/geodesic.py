@@ -27,11 +27,11 @@ import SimpleITK as sitk
 from results import write_section
 from scipy.ndimage import binary_erosion
 
+from softlabels._shared.cpus import usable_cpus
 from softlabels.geodesic import certify, geodesic_distance
 from softlabels.geodesic._cpu import solve as solve_cpu
 from softlabels.geodesic._problem import checked_problem
 from softlabels.geodesic._reference import solve_reference
-from softlabels.geodesic._threads import usable_threads
 
 ROOT = Path(__file__).resolve().parents[1]
 GLIOMA = ROOT.parent / "shared" / "data" / "glioma_du7294"
@@ -251,7 +251,7 @@ def table(rows: list[dict]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=usable_threads())
+    parser.add_argument("--threads", type=int, default=usable_cpus())
     named = os.environ.get("SOFTLABELS_GEODISTK_PYTHON") or ROOT / ".venv-geodistk" / "bin" / "python"
     parser.add_argument("--geodistk-python", type=Path, default=Path(named))
     parser.add_argument("--write", action="store_true", help="write the section in benchmarks/RESULTS.md")

@@ -59,7 +59,7 @@ def rank(
     folder.mkdir(parents=True, exist_ok=True)
     softlabels.evaluation.rank.write_table(ranked, folder / "rank.tsv")
     softlabels.evaluation.rank.write_plot(ranked, folder / "rank.png")
-    print((folder / "rank.tsv").read_text(), end="")
+    print((folder / "rank.tsv").read_text(encoding="utf-8"), end="")
     for name, why in left_out.items():
         print(f"left out: {name}: {why}")
     print(folder / "rank.png")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from softlabels._shared.cpus import usable_cpus
 from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Project, app
 
 
@@ -71,7 +71,7 @@ def _hits(project: Project) -> set[tuple[str, str]]:
         except InputError:
             return set()
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(usable_cpus()) as pool:
         found = track(pool.map(of_case, project.cases), "Reading", len(project.cases), transient=True)
         return set().union(*found)
 

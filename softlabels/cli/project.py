@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from softlabels._shared.cpus import usable_cpus
+from softlabels._shared.files import read_small_text, write_atomically
 from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Project, app
 from softlabels.errors import InputError
 
@@ -61,7 +62,7 @@ def init(
         parsed = parse_config(yaml.safe_load(text))
         suggested = suggested_cases_per_job(make_plan(parsed), cases, stages_per_job=parsed.stages_per_job)
         text = config_template(list(channels), labels, suggested)
-    (folder / "config.yaml").write_text(text)
+    write_atomically(folder / "config.yaml", text)
     write_sheet(cases, folder / "cases.tsv", channels)
     print(f"{folder}: config.yaml and cases.tsv written, {len(cases)} cases. Next: softlabels check, then snakemake")
 
@@ -80,7 +81,7 @@ def check(
 
     project = Project.load(config)
     checks = project.plan.nodes[project.plan.prepare].checks
-    with ThreadPoolExecutor(threads or len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(threads or usable_cpus()) as pool:
         found = pool.map(lambda case: check_case(case, threads=1, **checks), project.cases)
         problems = [p for case in track(found, "Reading", len(project.cases)) for p in case]
     for problem in problems:
@@ -102,11 +103,10 @@ def reference(
     stale = []
     for name, text in reference_files().items():
         path = folder / name
-        if not path.exists() or path.read_text() != text:
+        if not path.exists() or read_small_text(path) != text:
             stale.append(name)
             if not check:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
+                write_atomically(path, text)
     if check and stale:
         raise InputError(f"{', '.join(stale)}: not what softlabels/config says. Run 'python -m softlabels reference'")
     print("up to date" if not stale else f"written: {', '.join(stale)}")

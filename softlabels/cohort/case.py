@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from softlabels._shared.files import read_small_file
+from softlabels._shared.plain_json import parsed_json, unsealed_json
 from softlabels.errors import FormatError, StoreError
-from softlabels.store.format import unsealed_json
+from softlabels.store.format import INDEX_BYTES
 from softlabels.store.read import open_entry
 from softlabels.training.patches import ForegroundTable
 
@@ -19,10 +20,12 @@ INDEX_FORMAT, INDEX_VERSION = "softlabels-index", 1
 def read_index(path: Path) -> dict:
     """Return the content of index.json; FormatError with the remedy if it is missing, damaged or of another version."""
     try:
-        raw = path.read_bytes()
-        content = json.loads(raw)
+        raw = read_small_file(path, INDEX_BYTES)
+        content = parsed_json(raw)
     except FileNotFoundError:
         raise FormatError(f"index {path}: no such file. Run snakemake, which writes it last") from None
+    except OSError as error:
+        raise FormatError(f"index {path}: cannot be read ({error.strerror}). Give the path of an index.json") from error
     except ValueError as error:
         raise FormatError(f"index {path}: not JSON ({error}). Delete it and run snakemake again") from None
     found = (content.get("format"), content.get("version")) if isinstance(content, dict) else None
@@ -32,8 +35,8 @@ def read_index(path: Path) -> dict:
             "Write it again with this version of softlabels"
         )
     try:
-        return unsealed_json(raw, path)
-    except FormatError:
+        return unsealed_json(raw)
+    except ValueError:
         raise FormatError(
             f"index {path}: changed since it was written (its seal does not fit). Delete it and run snakemake again; "
             "what a run can vary, such as alpha or the store's place, is an argument of the data set"

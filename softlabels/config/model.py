@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
+from softlabels._shared.files import read_small_text
 from softlabels.classes import LabelSet, grammar_faults
 from softlabels.config.stages import Engine, Prepare, Section
 from softlabels.config.targets import AnyTarget, GeodesicTarget, Target
@@ -78,7 +79,7 @@ def load_config(path: str | Path) -> Config:
     """Return the checked configuration of a YAML file; raise ConfigError naming every fault."""
     path = Path(path)
     try:
-        raw = yaml.load(path.read_text(), _StrictLoader)
+        raw = yaml.load(read_small_text(path), _StrictLoader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}). Run 'softlabels init' to write one") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

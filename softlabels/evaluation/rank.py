@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from softlabels._shared.files import write_atomically
 from softlabels.errors import InputError
 
 #: A voxel is ambiguous if the reference gives any class a share between these.
@@ -156,7 +157,7 @@ def write_table(candidates: list[Candidate], path: str | Path) -> None:
             figures = list(asdict(scores).values())
             cells = [one.name, where, figures[0], *(f"{f:.6g}" for f in figures[1:]), f"{one.sum_deviation:.3g}"]
             rows.append([str(cell) for cell in cells])
-    Path(path).write_text("".join("\t".join(row) + "\n" for row in rows))
+    write_atomically(path, "".join("\t".join(row) + "\n" for row in rows))
 
 
 def write_plot(candidates: list[Candidate], path: str | Path) -> None:

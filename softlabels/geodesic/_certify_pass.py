@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from softlabels._shared.cpus import usable_cpus
 from softlabels.geodesic._compile import compiled, inlined
 from softlabels.geodesic._cpu_kernels import _gaps, _steps, kernel_cost
 from softlabels.geodesic._cpu_layout import layout_of, voxels
@@ -25,7 +26,6 @@ from softlabels.geodesic._simd import (
     no_lane,
     store,
 )
-from softlabels.geodesic._threads import usable_threads
 
 #: Planes judged at once: their copy stays in cache.
 _SLAB = 8
@@ -35,7 +35,7 @@ _LARGEST = np.finfo(np.float32).max
 
 def count_faults(problem, distance, n_threads=None) -> list[tuple[int, int, int]]:
     """Return the numbers of violated, unattained and unreachable voxels of each map of `distance` (C, D, H, W)."""
-    n_threads = n_threads or usable_threads()
+    n_threads = n_threads or usable_cpus()
     states = np.zeros(distance.shape, np.uint8)
     judged = [
         judge(problem, *one, 0, problem.shape[0], n_threads)
@@ -55,7 +55,7 @@ def judge(problem, seeds, distance, state, lo, hi, n_threads=None) -> tuple[int,
     """Judge planes lo..hi-1 and write their `state`; return the numbers of violated, unreachable and pending voxels."""
     cost = kernel_cost(problem.cost, len(problem.image))
     slabs = [(z, min(z + _SLAB, hi)) for z in range(lo, hi, _SLAB)]
-    with ThreadPoolExecutor(n_threads or usable_threads()) as pool:
+    with ThreadPoolExecutor(n_threads or usable_cpus()) as pool:
         counts = pool.map(lambda slab: _judge_slab(problem, cost, seeds, distance, state, *slab), slabs)
         return tuple(np.sum(list(counts), axis=0).tolist())
 

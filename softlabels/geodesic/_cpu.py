@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from softlabels._shared.cpus import usable_cpus
 from softlabels.geodesic._cpu_kernels import kernel_cost
 from softlabels.geodesic._cpu_layout import layout_of, pack, unpack
 from softlabels.geodesic._cpu_sweeps import FIRST, N_DIRECTIONS, TICKS_PER_PLANE, mark_known, sweep_unit
 from softlabels.geodesic._simd import LANES
-from softlabels.geodesic._threads import slabs_of, usable_threads
+from softlabels.geodesic._threads import slabs_of
 
 #: Units per thread, and rows of a unit: few units, since what crosses a border waits for the next round, but enough to
 #: share the work out when a thread is held up.
@@ -27,8 +28,8 @@ def solve(problem, n_threads=None, initial=None):
     `initial` (C, D, H, W) holds distances that paths are known to attain, inf elsewhere, to go on from.
     """
     if problem.domain is not None:
-        return _solve_in_box(problem, n_threads or usable_threads(), initial)
-    return _solve(problem, n_threads or usable_threads(), initial)
+        return _solve_in_box(problem, n_threads or usable_cpus(), initial)
+    return _solve(problem, n_threads or usable_cpus(), initial)
 
 
 def _solve_in_box(problem, n_threads, initial):

@@ -3,14 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-
-
-def usable_threads() -> int:
-    """Return the CPUs that this process may use: affinity, and Slurm's share of it."""
-    n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    granted = os.environ.get("SLURM_CPUS_PER_TASK", "")
-    return min(n_cpus, int(granted)) if granted.isdigit() and int(granted) > 0 else n_cpus
 
 
 def slabs_of(n: int, n_slabs: int) -> list[tuple[int, int]]:

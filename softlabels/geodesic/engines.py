@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
+from softlabels._shared.cpus import usable_cpus
 from softlabels.errors import DeviceError, InputError
 from softlabels.geodesic import certify_problem, geodesic_distance
 from softlabels.geodesic._problem import Problem, checked_problem
-from softlabels.geodesic._threads import usable_threads
 
 __all__ = ["ENGINES", "solve"]
 
@@ -184,7 +184,7 @@ def _fastgeodis(problem: Problem, spacing, lamb, iterations, device, n_threads) 
 def _torch_threads(torch, n_threads: int | None):
     """Let torch, and FastGeodis with it, use `n_threads` for a while."""
     before = torch.get_num_threads()
-    torch.set_num_threads(n_threads or usable_threads())
+    torch.set_num_threads(n_threads or usable_cpus())
     try:
         yield
     finally:

@@ -6,7 +6,6 @@ instead of an exception; the command `softlabels check` and the prepare stage us
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from softlabels._shared.cpus import usable_cpus
 from softlabels.errors import InputError
 from softlabels.grid import Grid
 from softlabels.inputs.labels import label_counts, undeclared
@@ -93,7 +93,8 @@ def read_case(
     ignore_label : int, optional
         A label that may occur besides and stands for "unknown".
     threads : int, optional
-        Files read, and channels copied, at once; by default as many as the machine has cores. No effect on the result.
+        Files read, and channels copied, at once; by default the CPUs that this process may use. No effect on the
+        result.
     max_voxels : int
         See `read_volume`.
 
@@ -160,7 +161,7 @@ def _inspect(case, channels, label_values, ignore_label, threads, max_voxels):
         except InputError as error:
             return Problem(case.id, role, str(error))
 
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or usable_cpus()) as pool:
         results = dict(zip([role for role, _ in files], pool.map(read, files), strict=True))
     problems = [result for result in results.values() if isinstance(result, Problem)]
     volumes = {role: result for role, result in results.items() if isinstance(result, Volume)}

@@ -8,11 +8,12 @@ region, `ignore`). Names become what a config takes: letters, digits and `_` ("l
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from softlabels._shared.files import read_small_text
+from softlabels._shared.plain_json import parsed_json
 from softlabels.errors import ConfigError
 from softlabels.inputs.sheet import Case, case_id_fault
 
@@ -161,7 +162,7 @@ def _read_dataset(folder: Path) -> dict:
     """Return `dataset.json`."""
     path = folder / "dataset.json"
     try:
-        dataset = json.loads(path.read_text(encoding="utf-8"))
+        dataset = parsed_json(read_small_text(path))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; give the folder that holds dataset.json") from error
     except ValueError as error:

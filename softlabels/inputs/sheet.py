@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from softlabels._shared.files import read_small_text, write_atomically
 from softlabels.errors import ConfigError
 
 CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 #: Names that the results folder uses itself; a case may not be called so, nor so with an extension.
 RESERVED = frozenset({"batches", "benchmarks", "cohort", "index", "logs", "montage", "report", "status", "store"})
+#: A row for each case, with some paths of a few hundred characters: enough for a million cases.
+_MOST_BYTES = 2**30
 _WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
 
 
@@ -159,15 +163,14 @@ def write_sheet(cases: Iterable[Case], path, channels: Sequence[str]) -> None:
     n_raters = max((len(case.raters) for case in cases), default=0)
     has_split = any(case.split for case in cases)
     folder = Path(os.path.abspath(path)).parent
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter=_delimiter(path), lineterminator="\n")
-        writer.writerow(
-            ["case", *images, "label", *(f"label:{i}" for i in range(1, n_raters + 1)), *["split"] * has_split]
-        )
-        for case in cases:
-            files = [_relative(p, folder) for p in (*case.images, case.label, *case.raters)]
-            files += [""] * (n_raters - len(case.raters))
-            writer.writerow([case.id, *files, *[case.split or ""] * has_split])
+    table = io.StringIO(newline="")
+    writer = csv.writer(table, delimiter=_delimiter(path), lineterminator="\n")
+    writer.writerow(["case", *images, "label", *(f"label:{i}" for i in range(1, n_raters + 1)), *["split"] * has_split])
+    for case in cases:
+        files = [_relative(p, folder) for p in (*case.images, case.label, *case.raters)]
+        files += [""] * (n_raters - len(case.raters))
+        writer.writerow([case.id, *files, *[case.split or ""] * has_split])
+    write_atomically(path, table.getvalue())
 
 
 def _delimiter(path) -> str:
@@ -184,9 +187,9 @@ def _relative(path: str, folder: Path) -> str:
 def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
     """Return (line number, cells) of each line that is neither empty nor a comment."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, delimiter=_delimiter(path), strict=True)
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+        table = io.StringIO(read_small_text(path, _MOST_BYTES), newline="")
+        reader = csv.reader(table, delimiter=_delimiter(path), strict=True)
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except OSError as error:
         raise ConfigError(f"sheet {path}: {error.strerror}; give the path of an existing table") from error
     except (UnicodeDecodeError, csv.Error) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from softlabels._shared.files import write_atomically
 from softlabels.errors import InputError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -34,10 +35,9 @@ def install_profile(
     target = Path.home() / ".config" / "snakemake" / name
     if target.exists():
         raise InputError(f"{target}: exists already and is yours. Edit it, or delete it to get the shipped one")
-    text = at_site(source.read_text(), account, partition, gpu_partition)
-    target.mkdir(parents=True)
+    text = at_site(source.read_text(encoding="utf-8"), account, partition, gpu_partition)
     text += f"\n# So that the profile works in any project's folder.\nsnakefile: {CHECKOUT}/Snakefile\n"
-    (target / "config.yaml").write_text(text)
+    write_atomically(target / "config.yaml", text)
     return target
 
 

@@ -73,7 +73,7 @@ def last_words(logs: Path, unit: str, step: str) -> str | None:
     wildcards = unit.replace("/", "_") + ("" if step == ALL_STAGES else f"_{step}")
     found = logs.glob(f"slurm/rule_{step if step == ALL_STAGES else '*'}/{wildcards}/*.log")
     newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
-    return None if newest is None else why_ended(newest.read_text(errors="replace"))
+    return None if newest is None else why_ended(newest.read_text(encoding="utf-8", errors="replace"))
 
 
 def why_ended(text: str) -> str | None:

@@ -130,7 +130,7 @@ def failures(
             )
             if is_active(unit, node) or not any(is_open(*job) for job in product(cases, nodes)):
                 continue
-            text = log.read_text(errors="replace")
+            text = log.read_text(encoding="utf-8", errors="replace")
             if unit.startswith(FOLDER) or node == ALL_STAGES:
                 of_cases = [m for m in _FAULT_IN_BATCH.finditer(text) if is_open(m["case"], m["node"])]
                 found += [Failure(m["case"], m["node"], m["why"], str(log)) for m in of_cases]

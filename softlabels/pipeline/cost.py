@@ -150,7 +150,7 @@ def peak_memory(plan: Plan, case_of: dict[str, Case], logs: Path) -> dict[str, f
         if node_id == ALL_STAGES:
             # The peak of a job of all stages is that of the node which needs most.
             node_id = max(plan.nodes, key=lambda node: shipped_rate(plan, node).memory_bytes * n_maps(plan, node))
-        header, row = (line.split("\t") for line in path.read_text().splitlines()[:2])
+        header, row = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[:2])
         peak_mb = dict(zip(header, row, strict=True))["max_rss"]
         if peak_mb != "NA":
             voxel_maps = prepared_voxels(plan, case) * n_maps(plan, node_id)

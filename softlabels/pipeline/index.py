@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from softlabels._shared.files import write_atomically
+from softlabels._shared.plain_json import sealed_json
 from softlabels.config import Config
 from softlabels.errors import FormatError, InputError
 from softlabels.inputs.sheet import Case
 from softlabels.methods import METHODS
 from softlabels.pipeline.plan import Plan
 from softlabels.pipeline.receipts import Receipt
-from softlabels.store.format import sealed_json
 
 INDEX_VERSION = 1
 
@@ -61,10 +62,7 @@ def build_index(config: Config, plan: Plan, cases: list[Case], folder: Path, *, 
 
 def write_index(content: dict, path: Path) -> None:
     """Write an index in one step, with a seal over its content: a reader sees the whole file or an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(sealed_json(content))
-    os.replace(temporary, path)
+    write_atomically(path, sealed_json(content))
 
 
 def _case_entry(case: Case, plan: Plan, results: Path) -> dict:

@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 
+from softlabels._shared.plain_json import canonical_json
+
 #: Stages in the order in which they run.
 STAGES = ("prepare", "seeds", "distance", "target")
 
@@ -40,7 +42,7 @@ class Node:
     def id(self) -> str:
         """``<stage>-<8 hex of parameters, version and inputs>``."""
         content = [self.stage, self.algorithm, self.params, self.inputs]
-        return f"{self.stage}-{hashlib.sha256(canonical_json(content).encode()).hexdigest()[:8]}"
+        return f"{self.stage}-{hashlib.sha256(canonical_json(content)).hexdigest()[:8]}"
 
     def key_params(self, case_id: str) -> dict:
         """Return the parameters that are part of an entry's key.
@@ -55,14 +57,9 @@ class Node:
 
 def nodes_to_json(nodes: Iterable[Node]) -> str:
     """Return nodes as canonical JSON: what a job is told to do."""
-    return canonical_json([asdict(node) for node in nodes])
+    return canonical_json([asdict(node) for node in nodes]).decode()
 
 
 def nodes_from_json(text: str) -> list[Node]:
     """Return the nodes that `nodes_to_json` wrote."""
     return [Node(**content) for content in json.loads(text)]
-
-
-def canonical_json(content) -> str:
-    """Return the one JSON text of plain values: sorted keys, no spaces, no NaN."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

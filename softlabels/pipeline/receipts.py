@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from softlabels.errors import FormatError
-from softlabels.store.format import sealed_json, unsealed_json
+from softlabels._shared.files import is_damage, link_atomically, read_small_file, write_atomically
+from softlabels._shared.plain_json import sealed_json, unsealed_json
+from softlabels.errors import FormatError, StoreError
 
 RECEIPT_VERSION = 1
 
@@ -50,23 +53,16 @@ class Receipt:
 
     def write(self, path: Path) -> None:
         """Write the receipt in one step: a reader sees the whole file or none."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(sealed_json({"receipt": RECEIPT_VERSION, **asdict(self)}))
-        os.replace(temporary, path)
+        write_atomically(path, sealed_json({"receipt": RECEIPT_VERSION, **asdict(self)}))
 
     @classmethod
     def read(cls, path: str | Path) -> Receipt:
         """Return the receipt in a file, or raise FormatError with the remedy."""
-        try:
-            content = unsealed_json(Path(path).read_bytes(), Path(path))
+        with _readable(path):
+            content = unsealed_json(read_small_file(path))
             if content.pop("receipt") != RECEIPT_VERSION:
                 raise ValueError("another version")
             return cls(**content)
-        except FileNotFoundError:
-            raise FormatError(f"receipt {path}: missing. Run snakemake again") from None
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise FormatError(f"receipt {path}: damaged. Run 'softlabels verify --discard', then snakemake") from None
 
 
 @dataclass(frozen=True)
@@ -97,18 +93,29 @@ class BatchReceipt:
 
     def write(self, path: Path) -> None:
         """Write the receipt in one step: a reader sees the whole file or none."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        temporary.write_bytes(sealed_json(asdict(self)))
-        os.replace(temporary, path)
+        write_atomically(path, sealed_json(asdict(self)))
 
     @classmethod
     def read(cls, path: Path) -> BatchReceipt:
         """Return the receipt in a file, or raise FormatError with the remedy."""
-        try:
-            return cls(**unsealed_json(path.read_bytes(), path))
-        except (FormatError, TypeError):
-            raise FormatError(f"receipt {path}: damaged. Run 'softlabels verify --discard', then snakemake") from None
+        with _readable(path):
+            return cls(**unsealed_json(read_small_file(path)))
+
+
+@contextmanager
+def _readable(path: str | Path) -> Iterator[None]:
+    """Turn whatever keeps a receipt from being read into an error with the remedy."""
+    damaged = f"receipt {path}: damaged. Run 'softlabels verify --discard', then snakemake"
+    try:
+        yield
+    except FileNotFoundError:
+        raise FormatError(f"receipt {path}: missing. Run snakemake again") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise FormatError(damaged) from None
+    except OSError as error:
+        if is_damage(error):
+            raise FormatError(damaged) from None
+        raise StoreError(f"receipt {path}: cannot be read ({error.strerror}). Check the file system") from error
 
 
 def find_entry(receipt: Receipt, store):
@@ -136,8 +143,4 @@ def link_entry(receipt_path: Path, target: Path) -> None:
     project = receipt_path.absolute().parents[2]
     if target.absolute().is_relative_to(project):
         target = Path(os.path.relpath(target.absolute(), link.absolute().parent))
-    temporary = link.with_name(f".{link.name}.{os.getpid()}")
-    link.parent.mkdir(parents=True, exist_ok=True)
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
-    os.replace(temporary, link)
+    link_atomically(link, target)

@@ -5,18 +5,17 @@ A change that old readers would misread raises `FORMAT_VERSION`, and with it eve
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from pathlib import Path
-
-from softlabels.errors import FormatError
 
 FORMAT_VERSION = 1
 ZARR, MANIFEST, QUALITY, PROVENANCE = "entry.zarr", "MANIFEST.json", "QUALITY.json", "PROVENANCE.json"
 #: Entries, temporary and discarded folders of one format version share this folder, and so one filesystem.
 VERSION_FOLDER = f"v{FORMAT_VERSION}"
 TMP_PREFIX, TRASH_PREFIX = ".tmp-", ".trash-"
+
+#: The most bytes that an index may have: it grows with the cohort, by less than 1 kB a case.
+INDEX_BYTES = 2**30
 
 NGFF_VERSION = "0.5"
 #: A patch of 96 voxels touches two or three chunks along an axis; more chunks cost more calls than they save bytes.
@@ -29,34 +28,6 @@ REMEDY = "run `softlabels verify --discard` and the pipeline again: it recompute
 def entry_folder(store: Path, key: str) -> Path:
     """Return where the entry of `key` lies, whether it exists or not."""
     return Path(store) / VERSION_FOLDER / key[:2] / key
-
-
-def canonical_json(data) -> bytes:
-    """Return the one byte string that stands for JSON data."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
-
-
-def readable_json(data) -> bytes:
-    """Return JSON for people, with one byte string per content."""
-    return (json.dumps(data, sort_keys=True, indent=1, allow_nan=False) + "\n").encode("ascii")
-
-
-def sealed_json(data: dict) -> bytes:
-    """Return readable JSON that carries its own sha256, so that no bit of the file can change unnoticed."""
-    return readable_json({**data, "seal": hashlib.sha256(canonical_json(data)).hexdigest()})
-
-
-def unsealed_json(content: bytes, path: Path) -> dict:
-    """Return what `sealed_json` sealed; FormatError if the file is not exactly what it wrote."""
-    try:
-        data = json.loads(content)
-        data.pop("seal")
-        is_intact = sealed_json(data) == content
-    except (ValueError, KeyError, TypeError, AttributeError):
-        is_intact = False
-    if not is_intact:
-        raise FormatError(f"{path}: the file is damaged (its seal does not fit its content); {REMEDY}")
-    return data
 
 
 def codec(dtype: str, is_rounded: bool) -> dict:

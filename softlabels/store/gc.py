@@ -18,8 +18,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from softlabels._shared.files import explained, read_small_file, write_atomically
+from softlabels._shared.plain_json import parsed_json
 from softlabels.errors import StoreError
-from softlabels.store.format import TMP_PREFIX, TRASH_PREFIX, VERSION_FOLDER, entry_folder
+from softlabels.store.format import INDEX_BYTES, TMP_PREFIX, TRASH_PREFIX, VERSION_FOLDER, entry_folder
 
 #: An entry may be younger than the receipt that will name it by the length of one job.
 MIN_AGE_S = 24 * 3600.0
@@ -57,7 +59,7 @@ def live_keys(results: Iterable[Path]) -> set[str]:
             raise StoreError(f"{folder}: no such results folder; name the folders of all projects that use the store")
         for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
             try:
-                found |= set(_named_keys(json.loads(path.read_bytes())))
+                found |= set(_named_keys(parsed_json(read_small_file(path, INDEX_BYTES))))
             except (OSError, ValueError) as error:
                 raise StoreError(f"{path}: cannot be read ({error}); run the pipeline again to write it anew") from None
     return found
@@ -87,15 +89,13 @@ def register_results(store: Path, results: Path) -> None:
     folder = Path(store) / VERSION_FOLDER / _PROJECTS
     path = str(Path(results).absolute())
     note = folder / f"{hashlib.sha256(path.encode()).hexdigest()[:16]}.json"
-    temporary = note.with_name(f".{note.name}.{secrets.token_hex(8)}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not note.exists():
-            temporary.write_text(json.dumps({"results": path}) + "\n")
-            temporary.rename(note)
-    except OSError as error:
-        if error.errno not in _MAY_NOT:
-            raise StoreError(f"{note}: cannot be written ({error.strerror}); check the file system") from error
+        with explained(note, "cannot be written"):
+            if not note.exists():
+                write_atomically(note, json.dumps({"results": path}) + "\n")
+    except StoreError as error:
+        if not (isinstance(error.__cause__, OSError) and error.__cause__.errno in _MAY_NOT):
+            raise
 
 
 def registered_results(store: Path) -> list[Path]:
@@ -103,7 +103,7 @@ def registered_results(store: Path) -> list[Path]:
     found = []
     for note in sorted((Path(store) / VERSION_FOLDER / _PROJECTS).glob("*.json")):
         try:
-            found.append(Path(json.loads(note.read_bytes())["results"]))
+            found.append(Path(parsed_json(read_small_file(note))["results"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StoreError(f"{note}: cannot be read ({error}); delete it if its project is gone") from None
         if not found[-1].is_dir():

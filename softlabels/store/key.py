@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import math
 
-from softlabels.errors import InputError
-from softlabels.store.format import FORMAT_VERSION, canonical_json
+from softlabels._shared.plain_json import canonical_json, require_plain_json
+from softlabels.store.format import FORMAT_VERSION
 
 
 def entry_key(*, stage: str, algorithm: str, params: dict, inputs: dict) -> str:
@@ -45,23 +44,3 @@ def entry_key(*, stage: str, algorithm: str, params: dict, inputs: dict) -> str:
     content = {"format": FORMAT_VERSION, "stage": stage, "algorithm": algorithm, "params": params, "inputs": inputs}
     require_plain_json(content, "entry key")
     return hashlib.sha256(canonical_json(content)).hexdigest()
-
-
-def require_plain_json(value, where: str) -> None:
-    """Raise InputError unless `value` is made of exactly the types that JSON carries without loss."""
-    if value is None or type(value) in (str, bool, int):
-        return
-    if type(value) is float and math.isfinite(value):
-        return
-    if type(value) in (list, tuple):
-        for i, item in enumerate(value):
-            require_plain_json(item, f"{where}[{i}]")
-        return
-    if type(value) is dict and all(type(name) is str for name in value):
-        for name, item in value.items():
-            require_plain_json(item, f"{where}.{name}")
-        return
-    raise InputError(
-        f"{where}: got {value!r} ({type(value).__name__}), expected plain JSON: str, bool, int, finite float, None, "
-        "lists and dicts with str keys"
-    )

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from softlabels._shared.files import explained
+from softlabels._shared.plain_json import readable_json, require_plain_json, sealed_json
 from softlabels.errors import InputError, StoreError
 from softlabels.store import ngff
 from softlabels.store.encoding import Encoding, Exact, Integer
@@ -29,23 +31,11 @@ from softlabels.store.format import (
     entry_folder,
     group_metadata,
     layer_folder,
-    readable_json,
-    sealed_json,
     shard_path,
 )
 from softlabels.store.gc import remove_tree
-from softlabels.store.key import require_plain_json
 from softlabels.store.read import Entry, open_entry
 from softlabels.store.shard import new_file, write_shard
-
-_REMEDIES = {
-    errno.ENOSPC: "free space on this file system, then run again",
-    errno.EDQUOT: "your quota is used up: free space, then run again",
-    errno.EFBIG: "the limit on file sizes (ulimit -f) is too low: raise it, then run again",
-    errno.EACCES: "you may not write here: choose another store, or ask its owner for write permission",
-    errno.EPERM: "you may not write here: choose another store, or ask its owner for write permission",
-    errno.EROFS: "the file system is read-only: choose another store",
-}
 
 
 class Channels:
@@ -116,7 +106,7 @@ def publish_entry(store, key, layers, *, grid, attributes, quality, provenance, 
     found = open_entry(store, key)
     if found is not None:
         return found, "reused"
-    with _explained(final), _temporary_folder(store) as tmp:
+    with explained(final, "cannot be published"), _temporary_folder(store) as tmp:
         files = _write_zarr(tmp, layers, grid, attributes, n_threads)
         files[QUALITY] = _write_file(tmp / QUALITY, readable_json(quality))
         _write_file(tmp / MANIFEST, sealed_json({"format": FORMAT_VERSION, "key": key, "files": files}))
@@ -148,18 +138,6 @@ def _require_publishable(layers, grid, attributes, quality, provenance):
             raise InputError(f"layer {layer.name!r}: got shape {layer.values.shape}, expected the grid's {grid.shape}")
     for name, record in (("attributes", attributes), ("quality", quality), ("provenance", provenance)):
         require_plain_json(record, name)
-
-
-@contextmanager
-def _explained(path):
-    """Turn an OSError into one StoreError that names the path and the remedy."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except OSError as error:
-        remedy = _REMEDIES.get(error.errno, "check the file system, then run again")
-        raise StoreError(f"{path}: cannot be published ({error.strerror or error}); {remedy}") from error
 
 
 @contextmanager

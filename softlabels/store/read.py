@@ -10,11 +10,15 @@ import errno
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from softlabels._shared.files import is_damage, read_small_file
+from softlabels._shared.plain_json import unsealed_json
 from softlabels.errors import FormatError, InputError, StoreError
 from softlabels.grid import Grid
 from softlabels.store.encoding import encoding_from_json
@@ -28,7 +32,6 @@ from softlabels.store.format import (
     entry_folder,
     grid_of_chunks,
     shard_path,
-    unsealed_json,
 )
 from softlabels.store.shard import read_index, read_window
 
@@ -57,7 +60,7 @@ def open_entry(store: Path, key: str, manifest_digest: str | None = None) -> Ent
         if before is None:
             return None
         try:
-            with _explained(folder):
+            with readable(folder):
                 return _opened(folder, key, manifest_digest)
         except FormatError:
             # If the entry was discarded, or discarded and published again, in the meantime, this was no damage.
@@ -67,7 +70,7 @@ def open_entry(store: Path, key: str, manifest_digest: str | None = None) -> Ent
 
 def _identity(folder):
     """Return what changes when a folder is renamed or replaced; None if there is none."""
-    with _explained(folder):
+    with readable(folder):
         try:
             found = folder.stat()
         except FileNotFoundError:
@@ -76,8 +79,8 @@ def _identity(folder):
 
 
 @contextmanager
-def _explained(path):
-    """Turn what the operating system says while reading into one error that names the file and the remedy."""
+def readable(path: Path) -> Iterator[None]:
+    """Turn what the operating system says while reading an entry into one error that names the file and the remedy."""
     try:
         yield
     except StoreError:
@@ -85,14 +88,18 @@ def _explained(path):
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FormatError(f"{error.filename or path}: the file is missing; {REMEDY}") from None
     except OSError as error:
+        if is_damage(error):
+            raise FormatError(
+                f"{error.filename or path}: not what was published ({error.strerror}); {REMEDY}"
+            ) from None
         remedy = "ask the store's owner for read permission" if error.errno == errno.EACCES else "check the file system"
         raise StoreError(f"{error.filename or path}: cannot be read ({error.strerror}); {remedy}") from error
 
 
 def _opened(folder, key, manifest_digest):
     """Return the entry in `folder` after the checks that every opening makes."""
-    content = (folder / MANIFEST).read_bytes()
-    manifest = unsealed_json(content, folder / MANIFEST)
+    content = read_small_file(folder / MANIFEST)
+    manifest = _unsealed(content, folder / MANIFEST)
     if manifest["format"] != FORMAT_VERSION:
         raise FormatError(f"{folder}: got format {manifest['format']}, expected {FORMAT_VERSION}; {REMEDY}")
     if manifest["key"] != key:
@@ -110,11 +117,19 @@ def _opened(folder, key, manifest_digest):
             raise FormatError(f"{folder / name}: got {size} bytes, expected {record['size']}; {REMEDY}")
         # Data files carry a checksum per chunk, which every reading compares; the others are hashed here, being small.
         if name.endswith(".json"):
-            small[name] = content = (folder / name).read_bytes()
+            small[name] = content = read_small_file(folder / name)
             if hashlib.sha256(content).hexdigest() != record["sha256"]:
                 raise FormatError(f"{folder / name}: the file is damaged (sha256 differs from the manifest); {REMEDY}")
     root = json.loads(small[f"{ZARR}/zarr.json"])["attributes"]["softlabels"]
     return Entry(folder, key, digest, manifest["files"], root, json.loads(small[QUALITY]))
+
+
+def _unsealed(content: bytes, path: Path) -> dict[str, Any]:
+    """Return the content of a sealed file of an entry; FormatError if it is not exactly what was published."""
+    try:
+        return unsealed_json(content)
+    except ValueError as error:
+        raise FormatError(f"{path}: the file is damaged ({error}); {REMEDY}") from None
 
 
 class Entry:
@@ -168,8 +183,8 @@ class Entry:
     def provenance(self) -> dict:
         """Who made the entry, where, when and how long it took."""
         path = self.path / PROVENANCE
-        with _explained(path):
-            return unsealed_json(path.read_bytes(), path)
+        with readable(path):
+            return _unsealed(read_small_file(path), path)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return (C, D, H, W) or (D, H, W) of a layer."""
@@ -229,7 +244,7 @@ class Entry:
         out = np.empty([w.stop - w.start for w in window], layer["values_dtype"])
         file = shard_path(layer)
         encoding = encoding_from_json(layer["encoding"])
-        with _explained(self.path / file):
+        with readable(self.path / file):
             checked = (self._index(layer), self.files[file]["chunks_crc32c"])
             read_window(self.path / file, layer, encoding, *checked, window, out, n_threads)
         return out

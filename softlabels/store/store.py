@@ -8,6 +8,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from softlabels._shared.cpus import usable_cpus
 from softlabels.errors import InputError, StoreError
 from softlabels.grid import Grid
 from softlabels.store import gc, verify
@@ -46,7 +47,7 @@ class Store:
 
     def __init__(self, path: str | os.PathLike, n_threads: int | None = None):
         self.path = Path(path).absolute()
-        self.n_threads = n_threads or _usable_cpus()
+        self.n_threads = n_threads or usable_cpus()
         try:
             is_folder = stat.S_ISDIR(self.path.stat().st_mode)
         except FileNotFoundError:
@@ -142,11 +143,6 @@ class Store:
     def sweep_stale_tmp(self) -> list[Path]:
         """Remove and return what killed writers left behind; see `softlabels.store.gc.sweep_stale`."""
         return gc.sweep_stale(self.path / VERSION_FOLDER)
-
-
-def _usable_cpus():
-    """Return the CPUs that this process may use; macOS does not say, there it is all of them."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _checked_key(key):

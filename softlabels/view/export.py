@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from softlabels._shared.files import atomic_writer
 from softlabels.blend import RULES, blend, class_masks, resolved_blend
 from softlabels.errors import InputError, StoreError
 
@@ -93,15 +92,13 @@ def write_nifti(values: np.ndarray, grid, path) -> Path:
     suffix = next((s for s in _SUFFIXES if path.name.endswith(s)), None)
     if suffix is None:
         raise InputError(f"export: got {path.name!r}, expected a name that ends in {' or '.join(_SUFFIXES)}")
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        sitk.WriteImage(_sitk_image(values, grid), str(temporary), useCompression=suffix == ".nii.gz")
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise StoreError(f"export {path}: cannot be written ({error}). Check the folder and free space") from error
+    image = _sitk_image(values, grid)
+    with atomic_writer(path, suffix) as file:
+        try:
+            sitk.WriteImage(image, str(file.name), useCompression=suffix == ".nii.gz")
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise StoreError(f"{path}: cannot be written ({reason}); check the folder and free space") from error
     return path
 
 

@@ -6,9 +6,7 @@ matplotlib is used without pyplot: no global state and no display.
 from __future__ import annotations
 
 import itertools
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
@@ -16,6 +14,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from softlabels._shared.files import atomic_writer
 from softlabels.errors import InputError
 
 #: With more classes than this, their colour bar has no names.
@@ -112,11 +111,8 @@ def draw_page(rows, *, spacing, letters, title, footer) -> Figure:
 
 def save_png(figure: Figure, path, dpi: int = 150) -> None:
     """Write a figure as PNG, in one step; equal figures give equal bytes."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(temporary, format="png", dpi=dpi, metadata={"Software": None})
-    os.replace(temporary, path)
+    with atomic_writer(path) as file:
+        figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
 
 
 def _draw_panel(ax, panel: Panel, aspect: float) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from softlabels._shared.cpus import usable_cpus
 
 #: Quality figures that are plotted per target, with the axis label of each.
 QUALITY = {
@@ -110,7 +111,7 @@ def value_histogram(cohort, target: str, case_ids, bounds, n_bins: int = 50):
         slabs = cohort[case_id].slabs(target)
         return sum(np.array([np.histogram(channel, edges)[0] for channel in slab]) for slab in slabs)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(usable_cpus()) as pool:
         total = sum(pool.map(of_case, case_ids), np.zeros((len(names), n_bins), np.int64))
     return edges, dict(zip(names, total, strict=True))
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from softlabels._shared.files import write_atomically
 from softlabels.view.plots import QUALITY, data_uri, quality_plot, seconds_plot, value_histogram, values_plot
 
 #: Distributions over voxels are taken from at most so many cases, spread evenly over the cohort.
@@ -43,13 +44,10 @@ def write_report(path, receipts, targets, *, title="Soft labels", pictures=None,
     Path
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     receipts = sorted(receipts, key=lambda receipt: (receipt["case"], receipt["node"]))
     links = {case: quote(os.path.relpath(picture, path.parent)) for case, picture in (pictures or {}).items()}
     figures = cohort_figures(receipts, targets, cohort)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(report_page(receipts, targets, title=title, links=links, figures=figures))
-    os.replace(temporary, path)
+    write_atomically(path, report_page(receipts, targets, title=title, links=links, figures=figures))
     return path
 
 

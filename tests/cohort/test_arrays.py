@@ -8,12 +8,12 @@ import dask
 import numpy as np
 import pytest
 
+from softlabels._shared.plain_json import sealed_json
 from softlabels.blend import blend, class_masks
 from softlabels.cohort.arrays import open_cohort
 from softlabels.errors import FormatError, InputError
 from softlabels.grid import Grid
 from softlabels.store import Integer, Layer, Store, entry_key
-from softlabels.store.format import sealed_json
 
 SHAPES = {"one": (9, 140, 131), "two": (1, 20, 33), "three": (130, 7, 8)}
 CLASSES = [

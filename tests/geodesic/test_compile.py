@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from helpers import ROOT
 
+from softlabels._shared.cpus import usable_cpus
 from softlabels._shared.jit import Compiler
 from softlabels.geodesic import _compile
-from softlabels.geodesic._threads import slabs_of, usable_threads
+from softlabels.geodesic._threads import slabs_of
 
 SOLVE = """
 import sys
@@ -67,12 +68,12 @@ def test_a_cache_that_cannot_be_written_is_said_so(monkeypatch, tmp_path):
 
 def test_threads_are_those_of_the_job(monkeypatch):
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)
-    everything = usable_threads()
+    everything = usable_cpus()
     assert everything >= 1
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
-    assert usable_threads() == 1
+    assert usable_cpus() == 1
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "100000")
-    assert usable_threads() == everything
+    assert usable_cpus() == everything
 
 
 def test_slabs_cover_everything_once_and_evenly():

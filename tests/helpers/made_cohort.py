@@ -4,9 +4,9 @@ import hashlib
 
 import numpy as np
 
+from softlabels._shared.plain_json import sealed_json
 from softlabels.grid import Grid
 from softlabels.store import Exact, Integer, Layer, Rounded, Store
-from softlabels.store.format import sealed_json
 
 CLASSES = [
     {"name": "background", "values": [0]},

@@ -87,9 +87,9 @@ def test_an_entry_that_is_removed_while_it_is_opened_is_absent_not_damaged(store
 
     unsealed_json = read.unsealed_json
 
-    def removed_meanwhile(content, path):
+    def removed_meanwhile(content):
         store.discard(old[0].key)
-        return unsealed_json(content, path)
+        return unsealed_json(content)
 
     monkeypatch.setattr(read, "unsealed_json", removed_meanwhile)
     assert store.find(old[0].key) is None

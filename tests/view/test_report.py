@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from helpers.made_cohort import SHAPES, make_cohort
 
+from softlabels._shared.plain_json import sealed_json
 from softlabels.cohort.arrays import open_cohort
-from softlabels.store.format import sealed_json
 from softlabels.training.dataset import SoftLabelDataset
 from softlabels.view.plots import value_histogram
 from softlabels.view.report import cohort_figures, quality_series, report_page, write_report

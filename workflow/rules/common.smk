@@ -12,7 +12,8 @@ from softlabels.inputs.sheet import read_sheet
 from softlabels.config import load_config, parse_config
 from softlabels.monitor.lock import release_stale_lock
 from softlabels.pipeline.cost import estimate_job, time_limit_min
-from softlabels.pipeline.node import canonical_json, nodes_to_json
+from softlabels._shared.plain_json import canonical_json
+from softlabels.pipeline.node import nodes_to_json
 from softlabels.pipeline.plan import make_plan
 from softlabels.pipeline.units import make_steps, make_units
 from softlabels.pipeline.upkeep import forget_incomplete
@@ -112,12 +113,12 @@ def cases_json(wildcards):
 def unit_json(unit):
     """Return the cases of a unit; Snakemake asks for it several times a job."""
     # No result depends on the split: only the index holds it.
-    return canonical_json([asdict(replace(CASES[case], split=None)) for case in UNITS[unit]])
+    return canonical_json([asdict(replace(CASES[case], split=None)) for case in UNITS[unit]]).decode()
 
 
 def splits_digest(wildcards):
     """Return a digest of what the index takes from the sheet itself: cases in their order, with their splits."""
-    return sha256(canonical_json([[case.id, case.split] for case in CASES.values()]).encode()).hexdigest()
+    return sha256(canonical_json([[case.id, case.split] for case in CASES.values()])).hexdigest()
 
 
 def results_folder(wildcards):

@@ -1,0 +1,98 @@
+"""JSON with exactly one byte string per content: for keys, for people, and sealed against damage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any
+
+from softlabels.errors import InputError
+
+
+def canonical_json(data: Any) -> bytes:
+    r"""Return the one byte string that stands for JSON data: sorted keys, no spaces, no NaN, ASCII.
+
+    Examples
+    --------
+    >>> canonical_json({"b": 1.0, "a": ["µ"]})
+    b'{"a":["\\u00b5"],"b":1.0}'
+    """
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def readable_json(data: Any) -> bytes:
+    """Return JSON for people, with one byte string per content."""
+    return (json.dumps(data, sort_keys=True, indent=1, allow_nan=False) + "\n").encode("ascii")
+
+
+def sealed_json(data: dict[str, Any]) -> bytes:
+    """Return readable JSON that carries its own SHA-256 under "seal", so that no bit can change unnoticed."""
+    return readable_json({**data, "seal": hashlib.sha256(canonical_json(data)).hexdigest()})
+
+
+def unsealed_json(content: bytes) -> dict[str, Any]:
+    """Return what `sealed_json` sealed.
+
+    Raises
+    ------
+    ValueError
+        If the bytes are not exactly what `sealed_json` wrote.
+
+    Examples
+    --------
+    >>> unsealed_json(sealed_json({"a": 1}))
+    {'a': 1}
+    >>> unsealed_json(sealed_json({"a": 1}).replace(b"1,", b"2,"))
+    Traceback (most recent call last):
+    ValueError: its seal does not match its content
+    """
+    data = parsed_json(content)
+    if not isinstance(data, dict) or "seal" not in data:
+        raise ValueError("it has no seal")
+    del data["seal"]
+    if sealed_json(data) != content:
+        raise ValueError("its seal does not match its content")
+    return data
+
+
+def parsed_json(content: bytes | str) -> Any:
+    """Return the data of a JSON text; ValueError if it is none, with or without a byte order mark.
+
+    Examples
+    --------
+    >>> parsed_json("[" * 100_000)
+    Traceback (most recent call last):
+    ValueError: too many levels of brackets
+    """
+    try:
+        return json.loads(content.removeprefix("\ufeff") if isinstance(content, str) else content)
+    except RecursionError:
+        raise ValueError("too many levels of brackets") from None
+
+
+def require_plain_json(value: Any, where: str) -> None:
+    """Raise InputError unless `value` is made of exactly the types that JSON carries without loss.
+
+    Parameters
+    ----------
+    value : object
+    where : str
+        What the value is, for the message.
+    """
+    if value is None or type(value) in (str, bool, int):
+        return
+    if type(value) is float and math.isfinite(value):
+        return
+    if type(value) in (list, tuple):
+        for i, item in enumerate(value):
+            require_plain_json(item, f"{where}[{i}]")
+        return
+    if type(value) is dict and all(type(name) is str for name in value):
+        for name, item in value.items():
+            require_plain_json(item, f"{where}.{name}")
+        return
+    raise InputError(
+        f"{where}: got {value!r} ({type(value).__name__}), expected plain JSON: str, bool, int, finite float, None, "
+        "lists and dicts with str keys"
+    )
