@@ -29,6 +29,9 @@ _REMEDIES = {
     errno.EPERM: _MAY_NOT_WRITE,
     errno.EROFS: "the file system is read-only: choose another folder",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EEXIST: "a file is where a folder should be: choose another path",
+    errno.ENOTDIR: "a file is where a folder should be: choose another path",
+    errno.EISDIR: "a folder has this name: choose another path",
 }
 
 

@@ -185,7 +185,7 @@ def test_status_and_explain_say_what_is_done_and_why(finished):
         (["status", "--limit", "-1"], "Invalid value"),
         (["init", "new", "--brats-labels", "2023"], "without --brats"),
         (["export", "case0", "--output", "config.yaml/x"], "config.yaml/x: Not a directory. Check path"),
-        (["index", "--output", "config.yaml/index.json"], "config.yaml: File exists. Check path"),
+        (["index", "--output", "config.yaml/index.json"], "config.yaml/index.json: cannot be written (File exists)"),
     ],
 )
 def test_a_mistaken_argument_is_refused_and_no_all_clear_given(finished, arguments, says):
