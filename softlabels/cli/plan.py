@@ -60,14 +60,14 @@ def _hits(project: Project) -> set[tuple[str, str]]:
     from rich.progress import track
 
     from softlabels.errors import InputError
-    from softlabels.pipeline.hits import find_hits
+    from softlabels.pipeline.reuse import stored_nodes
     from softlabels.store import Store
 
     store = Store(project.config.store)
 
     def of_case(case):
         try:
-            return {(case.id, node) for node in find_hits(project.plan, case, store)}
+            return {(case.id, node) for node in stored_nodes(project.plan, case, store)}
         except InputError:
             return set()
 

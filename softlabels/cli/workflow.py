@@ -27,8 +27,9 @@ def stage(
 ) -> None:
     """Run one job: one node, or all in turn, for a case or a batch of cases. The rules call this."""
     from softlabels.pipeline.batch import ENDED, run_batch
+    from softlabels.pipeline.job import run_job
     from softlabels.pipeline.node import nodes_from_json
-    from softlabels.pipeline.stages import Job, run_job
+    from softlabels.pipeline.stages import Job
     from softlabels.store import Store
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)

@@ -1,7 +1,8 @@
 """Exact geodesic distance over the 26-neighbourhood, the same bits on every device.
 
 `geodesic_distance` solves, `certify` proves, `euclidean_distance` is for where a paper means Euclid. README.md in this
-directory holds the definition.
+directory holds the definition. A change of the bits of a result needs a new `version` in
+`softlabels.pipeline.stages.distance`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from softlabels.geodesic.metric import METRICS
 from softlabels.grid import checked_spacing
 
 __all__ = [
-    "ALGORITHM_VERSION",
     "METRICS",
     "Certificate",
     "certify",
@@ -24,9 +24,6 @@ __all__ = [
     "geodesic_distance",
     "geodesic_distance_slabs",
 ]
-
-#: Changes only when the bits of a result change; part of the store's key.
-ALGORITHM_VERSION = 1
 
 
 def geodesic_distance(

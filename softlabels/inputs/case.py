@@ -18,6 +18,7 @@ from softlabels.errors import InputError
 from softlabels.grid import Grid
 from softlabels.inputs.labels import label_counts, undeclared
 from softlabels.inputs.sheet import Case
+from softlabels.inputs.stream import FileState
 from softlabels.inputs.volume import MAX_VOXELS, Volume, read_volume
 
 __all__ = ["CaseVolumes", "MAX_VOXELS", "Problem", "Volume", "check_case", "read_case", "read_volume"]
@@ -38,6 +39,8 @@ class CaseVolumes:
         Of the first image file.
     digests : dict
         Role ("image:0", "label", "rater:1") to the file's digest.
+    states : dict
+        Role to size and time of last change of the file that was read.
     flags : tuple of str
         Lawful but remarkable: `empty_label`, `absent_label:<value>`, `constant_image:<channel>`; those of rater i > 0
         end in `@rater:<i>`.
@@ -50,6 +53,7 @@ class CaseVolumes:
     raters: np.ndarray | None
     grid: Grid
     digests: dict[str, str]
+    states: dict[str, FileState]
     flags: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -120,6 +124,7 @@ def read_case(
         raters=np.stack(labels).astype(widest, copy=False) if len(labels) > 1 else None,
         grid=images[0].grid,
         digests={role: volume.digest for role, volume in volumes.items()},
+        states={role: volume.state for role, volume in volumes.items()},
         flags=tuple(problem.message for problem in problems if problem.kind == "flag"),
         notes=tuple(f"{problem.role}: {problem.message}" for problem in problems if problem.kind == "note"),
     )

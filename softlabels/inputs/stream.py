@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 import zlib
+from typing import NamedTuple
 
 from softlabels.errors import InputError
 
@@ -23,6 +24,19 @@ _STEP_IN = 1 << 14
 _STEP_OUT = 1 << 22
 _MAX_TEXT_HEADER = 1 << 20
 _LFS_POINTER = b"version https://git-lfs"
+
+
+class FileState(NamedTuple):
+    """Size in bytes and time of last change of a file, which tell without reading it that it was replaced."""
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, file: str | os.PathLike[str] | int) -> FileState:
+        """Return the state of a path or an open file descriptor, or raise OSError."""
+        found = os.stat(file)
+        return cls(found.st_size, found.st_mtime_ns)
 
 
 class Stream:
@@ -48,6 +62,8 @@ class Stream:
             self._file = open(path, "rb")  # noqa: SIM115 (closed by __exit__)
         except OSError as error:
             raise InputError(f"{path}: {error.strerror}; check the path in the sheet") from error
+        #: As the file was before its first byte was read.
+        self.state = FileState.of(self._file.fileno())
         self.n_read = 0
         self._digest = hashlib.sha256()
         self._inflater = None
@@ -112,12 +128,20 @@ class Stream:
         self.n_read += done
 
     def finish(self) -> str:
-        """Return the sha256 (hex) of all bytes read, after making sure that the stream ends here, undamaged."""
+        """Return the sha256 (hex) of all bytes read, after making sure that the stream ends here, undamaged.
+
+        Raises
+        ------
+        InputError
+            If there are more bytes, or the file changed since it was opened.
+        """
         if self._some(memoryview(bytearray(1))):
             raise InputError(
                 f"{self.path}: longer than its header says: expected {self.n_read} bytes, got more; "
                 "its header or its data is not its own"
             )
+        if FileState.of(self._file.fileno()) != self.state:
+            raise InputError(f"{self.path}: changed while it was read; wait until nothing writes to it, then run again")
         return self._digest.hexdigest()
 
     def _some(self, buffer: memoryview) -> int:

@@ -11,7 +11,7 @@ from softlabels.grid import Grid
 from softlabels.inputs import metaimage, nifti, nrrd
 from softlabels.inputs.header import Header
 from softlabels.inputs.labels import as_labels
-from softlabels.inputs.stream import Stream
+from softlabels.inputs.stream import FileState, Stream
 
 #: Voxels that a file may have, all channels together, unless more are asked for: 512 x 512 x 2048.
 MAX_VOXELS = 2**29
@@ -29,13 +29,16 @@ class Volume:
         Shape, spacing and affine.
     digest : str
         sha256 (hex) of the header and samples, unpacked: equal for a file and its gzipped copy.
+    state : FileState
+        Size and time of last change of the file that was read.
     notes : tuple of str
-        What was unusual but lawful in the header.
+        Unusual but valid header fields.
     """
 
     values: np.ndarray
     grid: Grid
     digest: str
+    state: FileState
     notes: tuple[str, ...] = ()
 
 
@@ -69,6 +72,7 @@ def read_volume(path, *, role: str = "image", max_voxels: int = MAX_VOXELS) -> V
         with Stream(path) as stream:
             header = _read_header(stream)
             samples, digest = _read_samples(stream, header, max_voxels)
+            state = stream.state
         grid = Grid.from_xyz(header.size_xyz, header.affine, header.spacing_xyz)
         values = (_label_values if role == "label" else _image_values)(path, samples, header)
     except MemoryError as error:
@@ -79,7 +83,7 @@ def read_volume(path, *, role: str = "image", max_voxels: int = MAX_VOXELS) -> V
         if str(error).startswith(str(path)):
             raise
         raise InputError(f"{path}: {error}") from error
-    return Volume(values, grid, digest, tuple(header.notes))
+    return Volume(values, grid, digest, state, tuple(header.notes))
 
 
 def read_header(path) -> Header:

@@ -16,7 +16,7 @@ from softlabels.inputs.sheet import Case
 from softlabels.monitor.slurm import last_words
 from softlabels.pipeline.batch import ENDED, SUMMARY
 from softlabels.pipeline.plan import Plan
-from softlabels.pipeline.receipts import Receipt, find_entry
+from softlabels.pipeline.receipts import Receipt, find_result
 from softlabels.pipeline.units import ALL_STAGES, FOLDER
 from softlabels.store import Store
 
@@ -219,15 +219,11 @@ def explain_case(case_id: str, plan: Plan, results: Path, store: Store) -> list[
     for node_id, node in plan.nodes.items():
         row = {"node": node_id, "stage": node.stage, "algorithm": node.algorithm, "params": node.params}
         try:
-            receipt = Receipt.read(results / case_id / f"{node_id}.json")
-            entry = find_entry(receipt, store)
-        except FormatError as error:
+            found = find_result(results, case_id, node_id, store)
+        except (FormatError, InputError) as error:
             rows.append(row | {"state": str(error)})
             continue
-        if entry is None:
-            gone = f"entry {receipt.key[:12]} is gone from {store.path}"
-            rows.append(row | {"state": f"{gone}. Run 'softlabels verify --discard', then snakemake"})
-            continue
+        receipt, entry = found.receipt, found.entry
         rows.append(
             row
             | {

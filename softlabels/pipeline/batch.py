@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from softlabels.errors import DeviceError, FormatError, InputError, SoftLabelsError, StoreError
+from softlabels.pipeline.job import run_job
 from softlabels.pipeline.receipts import BatchReceipt
-from softlabels.pipeline.stages import Job, run_job
+from softlabels.pipeline.stages import Job
 
 log = logging.getLogger(__name__)
 

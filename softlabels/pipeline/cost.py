@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from softlabels._shared.rate import Rate
 from softlabels.errors import InputError
 from softlabels.inputs.sheet import Case
 from softlabels.pipeline.plan import Plan
+from softlabels.pipeline.stages import STAGES
 from softlabels.pipeline.units import ALL_STAGES, make_steps
 
 
@@ -34,35 +36,8 @@ class Cost:
     disk_mb: float
 
 
-@dataclass(frozen=True)
-class Rate:
-    """Cost per voxel of one map: a channel in prepare, a class in seeds and target, a modality x class in distance.
-
-    Parameters
-    ----------
-    us : float
-        Microseconds of wall time.
-    memory_bytes, disk_bytes : float
-        Bytes of peak memory, and of the entry.
-    """
-
-    us: float
-    memory_bytes: float
-    disk_bytes: float
-
-
-#: Where `RATES` was measured: real volumes of 0.01 to 9 million voxels.
+#: Where the rates of stages, strategies and methods were measured: on real volumes of 0.01 to 9 million voxels.
 MEASURED_ON = "2 threads of a shared x86-64 machine, 2026-11"
-#: By stage; by seed strategy or target method where that differs. Content matters too, see `SPREAD`.
-RATES = {
-    "prepare": Rate(0.05, 20, 2.0),
-    "seeds": Rate(0.10, 12, 0.02),
-    "skeleton": Rate(0.12, 12, 0.02),
-    "distance": Rate(0.07, 25, 2.1),
-    "target": Rate(0.05, 15, 0.2),
-    "sing": Rate(0.20, 30, 0.3),
-    "level_set": Rate(0.20, 40, 1.8),
-}
 #: A time may be so many times longer or shorter than estimated: by shipped rates, and by those measured on the spot.
 SPREAD, MEASURED_SPREAD = 3.0, 1.5
 #: What every result takes, however small: reading, publishing and, shared out, the imports of its process.
@@ -101,9 +76,9 @@ def estimate_job(plan: Plan, node_id: str, case: Case, rates: dict[str, Rate] | 
 
 
 def shipped_rate(plan: Plan, node_id: str) -> Rate:
-    """Return the shipped rate of a node: its strategy's or method's own if there is one, else its stage's."""
+    """Return the rate of a node as measured before the release. Content matters too, see `SPREAD`."""
     node = plan.nodes[node_id]
-    return RATES.get(node.params.get("strategy", node.params.get("method")), RATES[node.stage])
+    return STAGES[node.stage].cost(node)
 
 
 def measured_rates(
@@ -161,13 +136,7 @@ def peak_memory(plan: Plan, case_of: dict[str, Case], logs: Path) -> dict[str, f
 def n_maps(plan: Plan, node_id: str) -> int:
     """Return how many maps of the image's size a node makes."""
     node = plan.nodes[node_id]
-    n_channels = len(plan.nodes[plan.prepare].checks["channels"])
-    if node.stage == "prepare":
-        return n_channels
-    if node.stage == "distance":
-        n_images = 1 if node.params["modalities"] == "vector" else n_channels
-        return n_images * n_maps(plan, node.inputs["seeds"])
-    return len(node.params["classes"])
+    return STAGES[node.stage].n_maps(node, plan.nodes)
 
 
 def prepared_voxels(plan: Plan, case: Case) -> int:

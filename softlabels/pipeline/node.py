@@ -9,9 +9,6 @@ from dataclasses import asdict, dataclass, field
 
 from softlabels._shared.plain_json import canonical_json
 
-#: Stages in the order in which they run.
-STAGES = ("prepare", "seeds", "distance", "target")
-
 
 @dataclass(frozen=True)
 class Node:
@@ -20,7 +17,7 @@ class Node:
     Parameters
     ----------
     stage : str
-        One of `STAGES`.
+        A name of `softlabels.pipeline.stages.STAGES`.
     algorithm : str
         The stage's algorithm version.
     params : dict
@@ -43,16 +40,6 @@ class Node:
         """``<stage>-<8 hex of parameters, version and inputs>``."""
         content = [self.stage, self.algorithm, self.params, self.inputs]
         return f"{self.stage}-{hashlib.sha256(canonical_json(content)).hexdigest()[:8]}"
-
-    def key_params(self, case_id: str) -> dict:
-        """Return the parameters that are part of an entry's key.
-
-        A random draw depends on the case's name, so there the name is among them. The names of the channels are written
-        into a prepared entry: without them one key would stand for entries that differ.
-        """
-        if self.stage == "prepare":
-            return {**self.params, "channels": self.checks["channels"]}
-        return {**self.params, "case": case_id} if self.params.get("strategy") == "random" else self.params
 
 
 def nodes_to_json(nodes: Iterable[Node]) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from softlabels.classes import LabelSet
 from softlabels.config import Config
 from softlabels.config.targets import GeodesicTarget, Target
 from softlabels.methods import METHODS
-from softlabels.pipeline import versions
-from softlabels.pipeline.node import STAGES, Node
+from softlabels.pipeline.node import Node
+from softlabels.pipeline.stages import DISTANCE, PREPARE, SEEDS, STAGES, TARGET
 
 
 @dataclass(frozen=True)
@@ -48,16 +47,15 @@ def make_plan(config: Config) -> Plan:
     >>> [node.stage for node in plan.nodes.values()], plan.targets["a"] == plan.targets["b"]
     (['prepare', 'seeds', 'distance', 'target'], True)
     """
-    labels = LabelSet.parse(config.labels)
-    checks = {"channels": config.channels, "label_values": list(labels.values), "ignore_label": labels.ignore}
-    prepare = Node("prepare", versions.PREPARE, config.prepare.model_dump(mode="json"), checks=checks)
+    prepare = PREPARE.node(config)
     nodes = {prepare.id: prepare}
     targets = {}
     for name, target in config.targets.items():
         chain = _target_chain(config, target, prepare)
         nodes.update({node.id: node for node in chain})
         targets[name] = chain[-1].id if chain else None
-    ordered = sorted(nodes.values(), key=lambda node: STAGES.index(node.stage))
+    order = list(STAGES)
+    ordered = sorted(nodes.values(), key=lambda node: order.index(node.stage))
     return Plan({node.id: node for node in ordered}, targets)
 
 
@@ -67,19 +65,17 @@ def _target_chain(config: Config, target: Target, prepare: Node) -> list[Node]:
     if not method.is_stored:
         return []
     classes = config.label_set(target).to_json()
-    chain, inputs = [], {"prepare": prepare.id}
+    chain = []
     if isinstance(target, GeodesicTarget):
-        seeds_params = {"classes": classes, **target.seeds_or_default.model_dump(mode="json")}
+        strategy = target.seeds_or_default.model_dump(mode="json")
         if target.method == "geols" and target.variant == "official":
             # The authors' background map is one minus the others, so the background is not seeded.
-            seeds_params["background"] = 0
-        seeds = Node("seeds", versions.SEEDS, seeds_params, dict(inputs))
-        distance_inputs = {"prepare": prepare.id, "seeds": seeds.id}
-        distance = Node("distance", versions.DISTANCE, _distance_params(config, target), distance_inputs)
-        chain += [seeds, distance]
-        inputs |= {node.stage: node.id for node in chain if node.stage in method.needs}
+            strategy["background"] = 0
+        seeds = SEEDS.node(prepare, classes, strategy)
+        chain = [seeds, DISTANCE.node(prepare, seeds, _distance_params(config, target))]
+    inputs = {"prepare": prepare} | {node.stage: node for node in chain if node.stage in method.needs}
     params = {"method": target.method, "variant": target.variant_name, "classes": classes, **target.parameters()}
-    return [*chain, Node("target", method.algorithm, params, inputs)]
+    return [*chain, TARGET.node(inputs, params)]
 
 
 def _distance_params(config: Config, target: GeodesicTarget) -> dict:

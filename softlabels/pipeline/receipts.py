@@ -7,12 +7,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from softlabels._shared.files import is_damage, link_atomically, read_small_file, write_atomically
 from softlabels._shared.plain_json import sealed_json, unsealed_json
-from softlabels.errors import FormatError, StoreError
+from softlabels.errors import FormatError, InputError, StoreError
+
+if TYPE_CHECKING:
+    from softlabels.store import Entry, Store
 
 RECEIPT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What was read of one file of a case.
+
+    Parameters
+    ----------
+    digest : str
+        sha256 (hex) of its header and samples, unpacked.
+    size, mtime_ns : int
+        Bytes of the file, and the time of its last change in nanoseconds since the epoch.
+    """
+
+    digest: str
+    size: int
+    mtime_ns: int
 
 
 @dataclass(frozen=True)
@@ -35,8 +56,10 @@ class Receipt:
         Figures of the result (certificates, fallbacks, deviations), as stored in the entry.
     flags : list of str
         What a person should know about this case.
-    upstream : list of str
-        Keys of the entries that were read.
+    upstream : dict of str to str
+        Role to the key of each entry that was read.
+    files : dict of str to FileRecord
+        Role to what was found of each file of the case that was read.
     """
 
     case: str
@@ -49,7 +72,8 @@ class Receipt:
     seconds: float
     quality: dict = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
-    upstream: list[str] = field(default_factory=list)
+    upstream: dict[str, str] = field(default_factory=dict)
+    files: dict[str, FileRecord] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:
         """Write the receipt in one step: a reader sees the whole file or none."""
@@ -62,7 +86,8 @@ class Receipt:
             content = unsealed_json(read_small_file(path))
             if content.pop("receipt") != RECEIPT_VERSION:
                 raise ValueError("another version")
-            return cls(**content)
+            files = {role: FileRecord(**record) for role, record in content.pop("files").items()}
+            return cls(**content, files=files)
 
 
 @dataclass(frozen=True)
@@ -118,20 +143,55 @@ def _readable(path: str | Path) -> Iterator[None]:
         raise StoreError(f"receipt {path}: cannot be read ({error.strerror}). Check the file system") from error
 
 
-def find_entry(receipt: Receipt, store):
-    """Return the entry that a receipt names, or None if it is neither in a store nor where the receipt says.
+def receipt_path(results: Path, case_id: str, node_id: str) -> Path:
+    """Return the path of the receipt of one case x node."""
+    return results / case_id / f"{node_id}.json"
 
-    The store comes first: a project may have been moved or copied together with it, and receipts hold absolute paths.
+
+@dataclass(frozen=True)
+class StoredResult:
+    """The result of one case x node: its receipt, and its entry in the store."""
+
+    receipt: Receipt
+    entry: Entry
+
+
+def find_result(results: Path, case_id: str, node_id: str, store: Store) -> StoredResult:
+    """Return the result of one case x node.
+
+    The entry is looked for in `store`, then in the store that the receipt names: receipts hold absolute paths, and a
+    project may have been moved or copied together with its store.
+
+    Parameters
+    ----------
+    results : Path
+        The results folder.
+    case_id, node_id : str
+    store : Store
+        The project's store.
 
     Raises
     ------
     FormatError
-        If the entry is damaged, or not the one of the receipt.
+        If the receipt is missing, damaged or of another job, or the entry is damaged or not the one of the receipt.
+    InputError
+        If the entry is gone.
     """
+    path = receipt_path(results, case_id, node_id)
+    receipt = Receipt.read(path)
+    if (receipt.case, receipt.node) != (case_id, node_id):
+        raise FormatError(
+            f"receipt {path}: is that of case {receipt.case}, {receipt.node}. Delete it, then run snakemake again"
+        )
     entry = store.find(receipt.key, receipt.manifest)
     if entry is None and Path(receipt.store) != store.path:
         entry = type(store)(receipt.store).find(receipt.key, receipt.manifest)
-    return entry
+    if entry is None:
+        raise InputError(
+            f"case {case_id}, {node_id}: entry {receipt.key[:12]} is not in store {store.path}. "
+            "Run 'softlabels verify --discard', then snakemake"
+        )
+    return StoredResult(receipt, entry)
 
 
 def link_entry(receipt_path: Path, target: Path) -> None:

@@ -1,6 +1,7 @@
 """Where each class's distances start: one pure function per strategy, and a chain that leaves no present class without.
 
-`make_seeds` seeds all classes of a case; `interior` and `edges` hold the strategies.
+`make_seeds` seeds all classes of a case; `interior` and `edges` hold the strategies. A change of the seeds needs a new
+`version` in `softlabels.pipeline.stages.seeds`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from scipy import ndimage
 
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
-from softlabels.pipeline import versions
 from softlabels.seeds.edges import boundary_seeds, canny_seeds
 from softlabels.seeds.interior import (
     centre_voxel,
@@ -25,7 +25,6 @@ from softlabels.seeds.interior import (
 )
 
 __all__ = [
-    "ALGORITHM_VERSION",
     "STRATEGIES",
     "boundary_seeds",
     "canny_seeds",
@@ -38,7 +37,6 @@ __all__ = [
     "skeleton_seeds",
 ]
 
-ALGORITHM_VERSION = versions.SEEDS
 #: The parameters of each strategy, with their defaults.
 STRATEGIES = {
     "skeleton": {},

@@ -15,7 +15,7 @@ from softlabels.grid import Grid
 from softlabels.inputs.case import read_volume
 from softlabels.pipeline.index import describe_target
 from softlabels.pipeline.plan import Plan
-from softlabels.pipeline.receipts import Receipt, find_entry
+from softlabels.pipeline.receipts import find_result
 from softlabels.preprocess.resample import resample
 from softlabels.store import Store
 from softlabels.view.case_page import TargetEntries
@@ -31,14 +31,7 @@ def entry_of(config: Config, case_id: str, node_id: str):
     FormatError
         If there is no receipt yet, or receipt or entry are damaged.
     """
-    receipt = Receipt.read(Path(config.results) / case_id / f"{node_id}.json")
-    entry = find_entry(receipt, Store(config.store))
-    if entry is None:
-        raise InputError(
-            f"case {case_id}, {node_id}: entry {receipt.key[:12]} is gone from {config.store}. "
-            "Run 'softlabels verify --discard', then snakemake"
-        )
-    return entry
+    return find_result(Path(config.results), case_id, node_id, Store(config.store)).entry
 
 
 def case_entries(config: Config, plan: Plan, case_id: str) -> tuple[object, dict[str, TargetEntries]]:

@@ -156,8 +156,9 @@ def test_init_lets_short_jobs_share_a_process(case, tmp_path):
 
 def test_hits_are_found_from_the_bytes_of_the_files_alone(tmp_path, monkeypatch):
     from softlabels.inputs.sheet import read_sheet
-    from softlabels.pipeline.hits import find_hits
-    from softlabels.pipeline.stages import Job, run_job
+    from softlabels.pipeline.job import run_job
+    from softlabels.pipeline.reuse import stored_nodes
+    from softlabels.pipeline.stages import Job
     from softlabels.store import Store
 
     monkeypatch.chdir(tmp_path)
@@ -165,8 +166,8 @@ def test_hits_are_found_from_the_bytes_of_the_files_alone(tmp_path, monkeypatch)
     seeds = {"strategy": "random"}
     plan = plan_of(targets={"svls": {"method": "svls"}, "geols": {"method": "geols", "seeds": seeds}})
     case, store = read_sheet("cases.tsv", ["T1"])[0], Store("store")
-    assert find_hits(plan, case, store) == set()
+    assert stored_nodes(plan, case, store) == set()
     done = [n for n in plan.nodes if not n.startswith("distance") and plan.nodes[n].params.get("method") != "geols"]
     for node_id in done:
         run_job(Job(case, plan.nodes[node_id], store, Path("results")))
-    assert find_hits(plan, case, store) == set(done)
+    assert stored_nodes(plan, case, store) == set(done)

@@ -10,8 +10,9 @@ import SimpleITK as sitk
 from softlabels.config import parse_config
 from softlabels.inputs.sheet import Case
 from softlabels.pipeline.index import build_index
+from softlabels.pipeline.job import run_job
 from softlabels.pipeline.plan import make_plan
-from softlabels.pipeline.stages import Job, run_job
+from softlabels.pipeline.stages import Job
 from softlabels.store import Store
 
 REGIONS = {"background": 0, "whole_tumour": [1, 2, 4], "tumour_core": [1, 4], "enhancing": 4}

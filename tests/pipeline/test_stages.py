@@ -10,9 +10,10 @@ from softlabels.config import load_config
 from softlabels.errors import FormatError, InputError, SoftLabelsError
 from softlabels.inputs.sheet import read_sheet
 from softlabels.pipeline.index import build_index
+from softlabels.pipeline.job import run_job
 from softlabels.pipeline.plan import make_plan
 from softlabels.pipeline.receipts import Receipt
-from softlabels.pipeline.stages import Job, run_job
+from softlabels.pipeline.stages import Job
 from softlabels.pipeline.upkeep import forget_receipts
 from softlabels.store import Store
 

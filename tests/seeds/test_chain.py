@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_named(change, words):
 
 
 # What is stored must not change unnoticed: a new release of SciPy or scikit-image, or a change here, that gives other
-# seeds needs another versions.SEEDS.
+# seeds needs another version of the stage `Seeds`.
 GOLDEN = {
     "skeleton": "6a515316b0cf8aba",
     "erosion": "ffaf2aba58d4f955",

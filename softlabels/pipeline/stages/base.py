@@ -1,23 +1,45 @@
-"""What the stages share: the job that they work on, what they read of it and what they return."""
+"""What a stage declares, what a job of it reads, and what it gives back."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from softlabels._shared.rate import Rate
 from softlabels.errors import InputError
-from softlabels.grid import Grid
-from softlabels.inputs.sheet import Case
-from softlabels.pipeline.node import Node
-from softlabels.pipeline.receipts import Receipt
-from softlabels.store import Layer, Store
+from softlabels.pipeline.receipts import FileRecord, StoredResult, find_result, receipt_path
+from softlabels.store.key import entry_key
+
+if TYPE_CHECKING:
+    from softlabels.grid import Grid
+    from softlabels.inputs.sheet import Case
+    from softlabels.pipeline.node import Node
+    from softlabels.store import Layer, Store
 
 
 @dataclass(frozen=True)
 class Job:
-    """One case x one node, with where to read, where to publish and what to run on."""
+    """One case x one node, with where to read, where to publish and what to run on.
+
+    Parameters
+    ----------
+    case : Case
+    node : Node
+    store : Store
+        Where entries are read from and published.
+    results : Path
+        The results folder, which holds the receipts.
+    device : {"cpu", "cuda"}
+        Where distances run; no effect on the result.
+    threads : int, optional
+        By default every CPU that this process may use; no effect on the result.
+    """
 
     case: Case
     node: Node
@@ -29,56 +51,189 @@ class Job:
     @property
     def receipt_path(self) -> Path:
         """Where the receipt of this job goes."""
-        return self.results / self.case.id / f"{self.node.id}.json"
+        return receipt_path(self.results, self.case.id, self.node.id)
 
     def upstream_receipts(self) -> dict[str, Path]:
-        """Return where the receipts of what is read lie, by role."""
-        return {role: self.results / self.case.id / f"{node}.json" for role, node in self.node.inputs.items()}
-
-    def upstream(self, role: str):
-        """Return the store entry that plays a role, found through its receipt."""
-        receipt = Receipt.read(self.upstream_receipts()[role])
-        entry = self.store.find(receipt.key)
-        if entry is None:
-            raise InputError(
-                f"{role} of case {self.case.id}: entry {receipt.key[:12]} is not in store {self.store.path}. "
-                f"Run 'softlabels verify --discard', then snakemake"
-            )
-        return entry
+        """Return the paths of the receipts that this job reads, by role."""
+        return {role: receipt_path(self.results, self.case.id, node) for role, node in self.node.inputs.items()}
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a stage computed, ready to be published."""
+    """What a stage computed, ready to be published.
+
+    Parameters
+    ----------
+    layers : list of Layer
+    grid : Grid
+        The grid of all layers.
+    quality : dict
+        Figures of the result: the same on every machine, part of what is published.
+    effort : dict
+        What the computation took, such as iterations: it may differ between machines, so it goes to the provenance.
+    """
 
     layers: list[Layer]
     grid: Grid
-    #: Figures of the result: the same on every machine, part of what is published.
-    quality: dict
-    #: What the making took, such as iterations: it may differ between machines, so only the provenance tells it.
-    effort: dict = field(default_factory=dict)
+    quality: dict[str, Any]
+    effort: dict[str, Any] = field(default_factory=dict)
 
 
-class Stage:
-    """What the four stages share: the parameters and inputs of the key, and how to compute the entry."""
+class Sources(Protocol):
+    """What a job reads, opened and verified."""
 
-    flags: tuple[str, ...] = ()
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """Role to the digest of a file, or to the key of an entry: the inputs in the key of the job's own entry."""
 
-    def __init__(self, job: Job):
-        self.job = job
-        self.params = job.node.key_params(job.case.id)
-        self.entries = {role: job.upstream(role) for role in job.node.inputs}
-        self.inputs = {role: entry.key for role, entry in self.entries.items()}
+    @property
+    def files(self) -> Mapping[str, FileRecord]:
+        """Role to what was found of each file of the case that was read."""
 
-    def read(self, role: str, layer: str) -> np.ndarray:
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What a person should know about what was read."""
+
+
+AnySources = TypeVar("AnySources", bound=Sources)
+
+
+class Stage(ABC, Generic[AnySources]):
+    """One step from image files to soft labels: all that softlabels knows of it.
+
+    A stage holds no state. Heavy libraries are imported where a stage computes, because the Snakefile imports all
+    stages in every job.
+
+    Attributes
+    ----------
+    name : str
+        As in node ids and keys.
+    version : str
+        Raise it when the results of this stage change, and say so in the changelog. It is in every key and in the
+        parameters of every rule, so that a change computes new entries beside the old ones.
+    picture : str
+        What a picture of an entry of this stage shows; `softlabels.view` draws it.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    picture: ClassVar[str]
+
+    def key_params(self, node: Node, case_id: str) -> dict[str, Any]:
+        """Return the parameters in the key of an entry: those of the node, and what else the result depends on."""
+        return node.params
+
+    def key(self, node: Node, case_id: str, inputs: Mapping[str, str]) -> str:
+        """Return the key of the entry of one case x one node.
+
+        Parameters
+        ----------
+        node : Node
+            A node of this stage.
+        case_id : str
+        inputs : mapping of str to str
+            Role to the digest of each file, or the key of each entry, that is read.
+        """
+        return entry_key(
+            stage=node.stage, algorithm=node.algorithm, params=self.key_params(node, case_id), inputs=dict(inputs)
+        )
+
+    def files(self, node: Node, case: Case) -> list[tuple[str, str]]:
+        """Return (role, path) of the case's own files that a job of this stage reads."""
+        return []
+
+    @abstractmethod
+    def cost(self, node: Node) -> Rate:
+        """Return what a job takes for each voxel of one of its maps."""
+
+    @abstractmethod
+    def n_maps(self, node: Node, nodes: Mapping[str, Node]) -> int:
+        """Return how many maps of the image's size a job makes; `nodes` are all nodes of the plan, by id."""
+
+    @abstractmethod
+    def open(self, job: Job) -> AnySources:
+        """Open and verify what a job reads, so that its key is known; nothing is computed.
+
+        Raises
+        ------
+        SoftLabelsError
+            If something is missing, damaged, or not what it was.
+        """
+
+    @abstractmethod
+    def compute(self, job: Job, sources: AnySources) -> Result:
+        """Return the result of a job from what `open` gave."""
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The entries that a job reads, by role; "prepare" is always among them."""
+
+    results: Mapping[str, StoredResult]
+    threads: int
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Role to the key of each entry."""
+        return {role: result.entry.key for role, result in self.results.items()}
+
+    @property
+    def files(self) -> Mapping[str, FileRecord]:
+        """No file of the case is needed to know the key."""
+        return {}
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Nothing: each upstream job told its own."""
+        return ()
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of all entries of a case."""
+        return self.results["prepare"].entry.grid
+
+    def channels(self, role: str, layer: str) -> tuple[str, ...]:
+        """Return the names of a layer's channels."""
+        return self.results[role].entry.channels(layer)
+
+    def read(self, role: str, layer: str) -> NDArray[Any]:
         """Return a whole layer of the entry that plays a role."""
-        return self.entries[role].read(layer, n_threads=self.job.threads or 1)
+        return self.results[role].entry.read(layer, n_threads=self.threads)
 
-    def masks(self, classes: list[dict]) -> np.ndarray:
-        """Return the (C, D, H, W) bool masks of the classes in the prepared labels."""
+    def has(self, role: str, layer: str) -> bool:
+        """Return whether the entry that plays a role has a layer."""
+        return layer in self.results[role].entry.layers
+
+    def masks(self, classes: list[dict[str, Any]]) -> NDArray[np.bool_]:
+        """Return the (C, D, H, W) masks of the classes in the prepared labels."""
         labels = self.read("prepare", "labels")
         return np.stack([np.isin(labels, c["values"]) for c in classes])
 
-    def domain(self) -> np.ndarray | None:
-        """Return the (D, H, W) bool domain of the prepared case, or None if it has none."""
-        return self.read("prepare", "domain") if "domain" in self.entries["prepare"].layers else None
+    def domain(self) -> NDArray[np.bool_] | None:
+        """Return the (D, H, W) domain of the prepared case, or None if it has none."""
+        return self.read("prepare", "domain") if self.has("prepare", "domain") else None
+
+
+class UpstreamStage(Stage[Upstream]):
+    """A stage that reads the entries of earlier stages and, to know its key, no file of the case."""
+
+    def open(self, job: Job) -> Upstream:
+        """Find the entries upstream through their receipts, and make sure that they belong together.
+
+        Raises
+        ------
+        FormatError
+            If a receipt is missing, damaged or of another job, or an entry is damaged or not the one of its receipt.
+        InputError
+            If an entry is gone, or was computed from another prepared case than the one that is there now.
+        """
+        found = {role: find_result(job.results, job.case.id, node, job.store) for role, node in job.node.inputs.items()}
+        present = {role: result.entry.key for role, result in found.items()}
+        for role, result in found.items():
+            for earlier, key in result.receipt.upstream.items():
+                if present.get(earlier, key) != key:
+                    raise InputError(
+                        f"case {job.case.id}: its {role} was computed from the {earlier} entry {key[:12]}, but the "
+                        f"present one is {present[earlier][:12]}. Run snakemake again: it computes {role} anew"
+                    )
+        return Upstream(found, job.threads or 1)

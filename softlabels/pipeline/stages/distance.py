@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from softlabels.pipeline.stages.base import Result, Stage
-from softlabels.store import Channels, Layer, Rounded
+from softlabels._shared.rate import Rate
+from softlabels.pipeline.node import Node
+from softlabels.pipeline.stages.base import Job, Result, Upstream, UpstreamStage
 
 log = logging.getLogger(__name__)
 
@@ -18,25 +22,44 @@ DISTANCE_BITS = 15
 _EFFORT = ("iterations", "tile_visits")
 
 
-class Distance(Stage):
-    """Certified geodesic distances of every modality and class."""
+class Distance(UpstreamStage):
+    """Certified geodesic distances of every channel and class."""
 
-    def compute(self) -> Result:
-        """Return one map per modality and class, with what the certificate found for each."""
-        prepared, seeds_entry = self.entries["prepare"], self.entries["seeds"]
-        image, seeds, domain = self.read("prepare", "image"), self.read("seeds", "seeds"), self.domain()
-        is_vector = self.params["modalities"] == "vector"
+    name = "distance"
+    version = "1"
+    picture = "distance"
+
+    def node(self, prepare: Node, seeds: Node, options: Mapping[str, Any]) -> Node:
+        """Return the node of a metric; a third-party engine, its iterations and its device are among the options."""
+        return Node(self.name, self.version, dict(options), {"prepare": prepare.id, "seeds": seeds.id})
+
+    def cost(self, node: Node) -> Rate:
+        """Return the cost per voxel, channel and class."""
+        return Rate(us=0.07, memory_bytes=25, disk_bytes=2.1)
+
+    def n_maps(self, node: Node, nodes: Mapping[str, Node]) -> int:
+        """Return the number of classes, times that of the channels if each has a map of its own."""
+        n_classes = len(nodes[node.inputs["seeds"]].params["classes"])
+        is_vector = node.params["modalities"] == "vector"
+        return n_classes * (1 if is_vector else len(nodes[node.inputs["prepare"]].checks["channels"]))
+
+    def compute(self, job: Job, sources: Upstream) -> Result:
+        """Return one map per channel and class, with what the certificate found for each."""
+        from softlabels.store import Channels, Layer, Rounded
+
+        image, seeds, domain = sources.read("prepare", "image"), sources.read("seeds", "seeds"), sources.domain()
+        is_vector = job.node.params["modalities"] == "vector"
         parts = [image] if is_vector else list(image[:, None])
-        names = ["all"] if is_vector else prepared.channels("image")
+        names = ["all"] if is_vector else sources.channels("prepare", "image")
+        classes = sources.channels("seeds", "seeds")
         distances, maps, effort = [], [], {}
         for part, name in zip(parts, names, strict=True):
-            distance, findings = self._solve(part, seeds, prepared.grid.spacing, domain)
+            distance, findings = _solve(job, part, seeds, sources.grid.spacing, domain)
             distances.append(distance)
             effort[name] = {k: int(findings[0][k]) for k in _EFFORT if k in findings[0]}
             found = [{k: v for k, v in report.items() if k not in _EFFORT} for report in findings]
-            classes = seeds_entry.channels("seeds")
             maps += [{"map": f"{name}:{c}", **report} for c, report in zip(classes, found, strict=True)]
-            log.info("%s: %d of %d distance maps done", self.job.case.id, len(maps), len(parts) * len(seeds))
+            log.info("%s: %d of %d distance maps done", job.case.id, len(maps), len(parts) * len(seeds))
         layer = Layer(
             "distance",
             Channels(distances),
@@ -44,13 +67,19 @@ class Distance(Stage):
             encoding=Rounded(DISTANCE_BITS),
         )
         flags = [f"map {m['map']}: not certified exact" for m in maps if not m["certified"]]
-        quality = {"maps": maps, "certified": not flags, "flags": flags}
-        return Result([layer], prepared.grid, quality, effort)
+        return Result([layer], sources.grid, {"maps": maps, "certified": not flags, "flags": flags}, effort)
 
-    def _solve(self, image: np.ndarray, seeds: np.ndarray, spacing, domain) -> tuple[np.ndarray, list[dict]]:
-        """Return the (C, D, H, W) maps of one image and what is known of the exactness of each."""
-        from softlabels.geodesic.engines import solve
 
-        options = {name: value for name, value in self.params.items() if name != "modalities"}
-        options.setdefault("device", self.job.device)
-        return solve(image, seeds, spacing, domain=domain, n_threads=self.job.threads, **options)
+def _solve(
+    job: Job,
+    image: NDArray[np.float32],
+    seeds: NDArray[np.bool_],
+    spacing: tuple[float, float, float],
+    domain: NDArray[np.bool_] | None,
+) -> tuple[NDArray[np.float32], list[dict[str, Any]]]:
+    """Return the (C, D, H, W) maps of one image and what is known of the exactness of each."""
+    from softlabels.geodesic.engines import solve
+
+    options = {name: value for name, value in job.node.params.items() if name != "modalities"}
+    options.setdefault("device", job.device)
+    return solve(image, seeds, spacing, domain=domain, n_threads=job.threads, **options)

@@ -2,37 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from softlabels._shared.rate import Rate
+from softlabels.classes import LabelSet
+from softlabels.errors import FormatError
+from softlabels.inputs.case import CaseVolumes, read_case
+from softlabels.pipeline.node import Node
+from softlabels.pipeline.receipts import FileRecord
 from softlabels.pipeline.stages.base import Job, Result, Stage
-from softlabels.store import Exact, Layer
+from softlabels.store.key import entry_key
+
+if TYPE_CHECKING:
+    from softlabels.config import Config
+    from softlabels.inputs.sheet import Case
+    from softlabels.store import Entry
 
 
-class Prepare(Stage):
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of a case, read in full and verified."""
+
+    volumes: CaseVolumes
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Role to the digest of each file."""
+        return self.volumes.digests
+
+    @property
+    def files(self) -> Mapping[str, FileRecord]:
+        """Role to digest, size and time of last change of each file."""
+        return {role: FileRecord(digest, *self.volumes.states[role]) for role, digest in self.volumes.digests.items()}
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What is valid but remarkable in the files."""
+        return self.volumes.flags
+
+
+class Prepare(Stage[CaseFiles]):
     """Read and verify the files of a case, resample, scale and crop them."""
 
-    def __init__(self, job: Job):
-        from softlabels.inputs.case import read_case
+    name = "prepare"
+    version = "1"
+    picture = "image"
 
-        super().__init__(job)
-        self.volumes = read_case(job.case, **job.node.checks, threads=job.threads)
-        self.inputs = self.volumes.digests
-        self.flags = tuple(self.volumes.flags)
+    def node(self, config: Config) -> Node:
+        """Return the one prepare node of a configuration."""
+        labels = LabelSet.parse(config.labels)
+        checks = {"channels": config.channels, "label_values": list(labels.values), "ignore_label": labels.ignore}
+        return Node(self.name, self.version, config.prepare.model_dump(mode="json"), checks=checks)
 
-    def compute(self) -> Result:
+    def key_params(self, node: Node, case_id: str) -> dict[str, Any]:
+        """Return the node's parameters and the names of the channels, which are written into the entry."""
+        return {**node.params, "channels": node.checks["channels"]}
+
+    def files(self, node: Node, case: Case) -> list[tuple[str, str]]:
+        """Return all files of the case."""
+        return list(case.files())
+
+    def cost(self, node: Node) -> Rate:
+        """Return the cost per voxel and channel."""
+        return Rate(us=0.05, memory_bytes=20, disk_bytes=2.0)
+
+    def n_maps(self, node: Node, nodes: Mapping[str, Node]) -> int:
+        """Return the number of channels."""
+        return len(node.checks["channels"])
+
+    def open(self, job: Job) -> CaseFiles:
+        """Read every file of the case to its end: the key is made of their digests."""
+        return CaseFiles(read_case(job.case, **job.node.checks, threads=job.threads))
+
+    def compute(self, job: Job, sources: CaseFiles) -> Result:
         """Return image, labels and, where asked for, domain and raters on one grid."""
         from softlabels.preprocess.prepare import prepare
+        from softlabels.store import Exact, Layer
 
-        volumes = self.volumes
+        volumes = sources.volumes
         prepared = prepare(
             volumes.image,
             volumes.labels,
             volumes.grid,
             raters=volumes.raters,
-            threads=self.job.threads or 1,
-            **self.job.node.params,
+            threads=job.threads or 1,
+            **job.node.params,
         )
-        channels = tuple(self.job.node.checks["channels"])
         layers = [
-            Layer("image", prepared.image, channels=channels, encoding=Exact()),
+            Layer("image", prepared.image, channels=tuple(job.node.checks["channels"]), encoding=Exact()),
             Layer("labels", prepared.labels, role="labels", encoding=Exact()),
         ]
         if prepared.domain is not None:
@@ -41,3 +100,23 @@ class Prepare(Stage):
             raters = tuple(f"rater{i}" for i in range(len(prepared.raters)))
             layers.append(Layer("raters", prepared.raters, channels=raters, encoding=Exact()))
         return Result(layers, prepared.grid, {"flags": list(prepared.flags), "notes": list(prepared.notes)})
+
+
+def prepared_digests(entry: Entry) -> dict[str, str]:
+    """Return the digests of the files that a prepare entry was made from, by role.
+
+    They are in the entry's provenance; that they are true follows from its key, which is the hash of them.
+
+    Raises
+    ------
+    FormatError
+        If the provenance is missing or damaged, or is not that of this entry.
+    """
+    made = entry.attributes
+    digests = entry.provenance["inputs"]
+    key = entry_key(stage=made["stage"], algorithm=made["algorithm"], params=made["params"], inputs=digests)
+    if key != entry.key:
+        raise FormatError(
+            f"{entry.path}: its provenance is not that of this entry. Run 'softlabels verify --discard', then snakemake"
+        )
+    return digests

@@ -2,26 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
+from numpy.typing import NDArray
 
+from softlabels._shared.rate import Rate
 from softlabels.errors import InputError
-from softlabels.pipeline.stages.base import Result, Stage
+from softlabels.methods import METHODS, TargetInputs
+from softlabels.pipeline.node import Node
+from softlabels.pipeline.stages.base import Job, Result, Upstream, UpstreamStage
 from softlabels.pipeline.stages.distance import DISTANCE_BITS
-from softlabels.store import Integer, Layer, Rounded
+from softlabels.pipeline.stages.prepare import prepared_digests
+
+if TYPE_CHECKING:
+    from softlabels.inputs.sheet import Case
+    from softlabels.store import Integer, Rounded
+
+#: By method, where it differs from the others.
+_COSTS = {
+    "sing": Rate(us=0.20, memory_bytes=30, disk_bytes=0.3),
+    "level_set": Rate(us=0.20, memory_bytes=40, disk_bytes=1.8),
+}
 
 
-class Target(Stage):
-    """The soft label of one method."""
+class Target(UpstreamStage):
+    """The soft label of one method, whose own version takes the place of the stage's."""
 
-    def compute(self) -> Result:
+    name = "target"
+    version = "1"
+    picture = "soft label"
+
+    def node(self, inputs: Mapping[str, Node], params: Mapping[str, Any]) -> Node:
+        """Return the node of a method with its parameters; `inputs` are the nodes that it reads, by role."""
+        algorithm = METHODS[params["method"]].algorithm
+        return Node(self.name, algorithm, dict(params), {role: node.id for role, node in inputs.items()})
+
+    def files(self, node: Node, case: Case) -> list[tuple[str, str]]:
+        """Return the label file for methods that need the labels before resampling, else nothing."""
+        return [("label", case.label)] if "source_labels" in METHODS[node.params["method"]].needs else []
+
+    def cost(self, node: Node) -> Rate:
+        """Return the cost per voxel and class."""
+        return _COSTS.get(node.params["method"], Rate(us=0.05, memory_bytes=15, disk_bytes=0.2))
+
+    def n_maps(self, node: Node, nodes: Mapping[str, Node]) -> int:
+        """Return the number of classes."""
+        return len(node.params["classes"])
+
+    def compute(self, job: Job, sources: Upstream) -> Result:
         """Return the map that training will read, with its quality figures."""
-        from softlabels.methods import METHODS
         from softlabels.methods.quality import quality_figures
+        from softlabels.store import Layer
 
-        options = dict(self.params)
+        options = dict(job.node.params)
         method, variant = METHODS[options.pop("method")], options.pop("variant")
         classes, precision = options.pop("classes"), options.pop("precision")
-        inputs = self._inputs(classes, method.needs)
+        inputs = _method_inputs(job, sources, classes, method.needs)
         target = method.compute(inputs, variant=variant, **options)
         encoding = _encoding(method.value_range(variant), precision)
         layer = Layer("target", target.values, channels=inputs.class_names, encoding=encoding)
@@ -29,56 +67,72 @@ class Target(Stage):
         are_exclusive = len(set(of_classes)) == len(of_classes)
         quality = quality_figures(target.values, inputs.masks, kind=method.kind, are_exclusive=are_exclusive)
         quality |= {"flags": target.flags, "notes": target.notes}
-        return Result([layer], self.entries["prepare"].grid, quality)
+        return Result([layer], sources.grid, quality)
 
-    def _inputs(self, classes: list[dict], needs: frozenset[str]):
-        """Return what the method needs of this case, and nothing else."""
-        from softlabels.methods import TargetInputs
 
-        found = {}
-        if "image" in needs:
-            found["image"] = self.read("prepare", "image")
-        if "seeds" in needs:
-            found["seeds"] = self.read("seeds", "seeds")
-        if "distance" in needs:
-            distance = self.read("distance", "distance")
-            found["distance"] = distance.reshape(-1, len(classes), *distance.shape[1:])
-        if "raters" in needs:
-            found["raters"] = self._rater_masks(classes)
-        if "source_labels" in needs:
-            found |= self._source(classes)
-        return TargetInputs(
-            masks=self.masks(classes),
-            spacing=self.entries["prepare"].grid.spacing,
-            class_names=tuple(c["name"] for c in classes),
-            background=next((i for i, c in enumerate(classes) if c["values"] == [0]), None),
-            domain=self.domain(),
-            threads=self.job.threads or 1,
-            **found,
+def _method_inputs(job: Job, sources: Upstream, classes: list[dict[str, Any]], needs: frozenset[str]) -> TargetInputs:
+    """Return what the method needs of this case, and nothing else."""
+    found: dict[str, Any] = {}
+    if "image" in needs:
+        found["image"] = sources.read("prepare", "image")
+    if "seeds" in needs:
+        found["seeds"] = sources.read("seeds", "seeds")
+    if "distance" in needs:
+        distance = sources.read("distance", "distance")
+        found["distance"] = distance.reshape(-1, len(classes), *distance.shape[1:])
+    if "raters" in needs:
+        found["raters"] = _rater_masks(job, sources, classes)
+    if "source_labels" in needs:
+        found |= _source(job, sources, classes)
+    return TargetInputs(
+        masks=sources.masks(classes),
+        spacing=sources.grid.spacing,
+        class_names=tuple(c["name"] for c in classes),
+        background=next((i for i, c in enumerate(classes) if c["values"] == [0]), None),
+        domain=sources.domain(),
+        threads=job.threads or 1,
+        **found,
+    )
+
+
+def _rater_masks(job: Job, sources: Upstream, classes: list[dict[str, Any]]) -> NDArray[np.bool_]:
+    """Return the (R, C, D, H, W) masks of all raters."""
+    if not sources.has("prepare", "raters"):
+        raise InputError(
+            f"case {job.case.id}: got one label file, expected several raters. "
+            "Add columns 'label:<rater>' to the case sheet"
         )
+    raters = sources.read("prepare", "raters")
+    return np.stack([[np.isin(labels, c["values"]) for c in classes] for labels in raters])
 
-    def _rater_masks(self, classes: list[dict]) -> np.ndarray:
-        """Return the (R, C, D, H, W) masks of all raters."""
-        if "raters" not in self.entries["prepare"].layers:
-            raise InputError(
-                f"case {self.job.case.id}: got one label file, expected several raters. "
-                "Add columns 'label:<rater>' to the case sheet"
-            )
-        raters = self.read("prepare", "raters")
-        return np.stack([[np.isin(labels, c["values"]) for c in classes] for labels in raters])
 
-    def _source(self, classes: list[dict]) -> dict:
-        """Return the masks on the label file's own grid, and the way there from the target grid."""
-        from softlabels.inputs.case import read_volume
+def _source(job: Job, sources: Upstream, classes: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
+    """Return the masks on the label file's own grid, and the way there from the target grid.
 
-        source = read_volume(self.job.case.label, role="label")
-        mapping = np.linalg.inv(source.grid.affine_ras) @ self.entries["prepare"].grid.affine_ras
-        masks = np.stack([np.isin(source.values, c["values"]) for c in classes])
-        return {"source_masks": masks, "source_from_target": mapping}
+    Raises
+    ------
+    InputError
+        If the file is not the one that was prepared: the entry would be of another label than its key says.
+    """
+    from softlabels.inputs.volume import read_volume
+
+    source = read_volume(job.case.label, role="label")
+    expected = prepared_digests(sources.results["prepare"].entry)["label"]
+    if source.digest != expected:
+        raise InputError(
+            f"case {job.case.id}, label: {job.case.label} is not the file that was prepared: got sha256 "
+            f"{source.digest[:12]}, expected {expected[:12]}. Put the former file back, or run snakemake again: "
+            "it prepares the case anew with this one"
+        )
+    mapping = np.linalg.inv(source.grid.affine_ras) @ sources.grid.affine_ras
+    masks = np.stack([np.isin(source.values, c["values"]) for c in classes])
+    return {"source_masks": masks, "source_from_target": mapping}
 
 
 def _encoding(bounds: tuple[float, float] | None, precision: str) -> Integer | Rounded:
     """Return how a target map is stored: integers between its bounds, else rounded floats."""
+    from softlabels.store import Integer, Rounded
+
     if bounds is None:
         return Rounded(DISTANCE_BITS)
     return Integer.signed(precision) if bounds == (-1.0, 1.0) else Integer(precision, *bounds)

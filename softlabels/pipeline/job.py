@@ -1,4 +1,4 @@
-"""One job: read what is upstream, make one pure call, publish one entry, leave one receipt. No maths here."""
+"""One job: open what is upstream, make one pure call, publish one entry, leave one receipt. No maths here."""
 
 from __future__ import annotations
 
@@ -8,22 +8,17 @@ import os
 import platform
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 
 import softlabels
 from softlabels.errors import SoftLabelsError
 from softlabels.pipeline.receipts import Receipt, link_entry
-from softlabels.pipeline.stages.base import Job, Stage
-from softlabels.pipeline.stages.distance import Distance
-from softlabels.pipeline.stages.prepare import Prepare
-from softlabels.pipeline.stages.seeds import Seeds
-from softlabels.pipeline.stages.target import Target
-from softlabels.store import entry_key
+from softlabels.pipeline.stages import DISTANCE, PREPARE, STAGES, Job
+from softlabels.pipeline.stages.base import Sources
 
 log = logging.getLogger(__name__)
-
-_STAGES = {"prepare": Prepare, "seeds": Seeds, "distance": Distance, "target": Target}
 
 
 def run_job(job: Job) -> Receipt:
@@ -48,53 +43,65 @@ def run_job(job: Job) -> Receipt:
 
 def _find_or_compute(job: Job, started: float) -> Receipt:
     """Return the receipt of a job whose entry is in the store afterwards."""
-    stage = _STAGES[job.node.stage](job)
-    key = entry_key(stage=job.node.stage, algorithm=job.node.algorithm, params=stage.params, inputs=stage.inputs)
+    node, stage = job.node, STAGES[job.node.stage]
+    sources = stage.open(job)
+    key = stage.key(node, job.case.id, sources.keys)
     entry, outcome = job.store.find(key), "reused"
     if entry is None:
-        result = stage.compute()
-        attributes = {"stage": job.node.stage, "algorithm": job.node.algorithm, "params": stage.params}
+        result = stage.compute(job, sources)
+        attributes = {
+            "stage": node.stage,
+            "algorithm": node.algorithm,
+            "params": stage.key_params(node, job.case.id),
+        }
+        seconds = time.perf_counter() - started
+        provenance = _provenance(job, sources) | attributes | {"seconds": round(seconds, 4), "effort": result.effort}
         entry, outcome = job.store.publish(
             key,
             result.layers,
             grid=result.grid,
             attributes=attributes,
             quality=result.quality,
-            provenance=_provenance(job, stage, time.perf_counter() - started) | {"effort": result.effort},
+            provenance=provenance,
         )
     link_entry(job.receipt_path, entry.zarr_path)
     return Receipt(
         case=job.case.id,
-        node=job.node.id,
-        stage=job.node.stage,
+        node=node.id,
+        stage=node.stage,
         key=key,
         manifest=entry.manifest_digest,
         store=str(job.store.path),
         outcome=outcome,
         seconds=round(time.perf_counter() - started, 4),
         quality=entry.quality,
-        flags=sorted({*stage.flags, *entry.quality.get("flags", [])}),
-        upstream=[value for value in stage.inputs.values() if job.node.stage != "prepare"],
+        flags=sorted({*sources.flags, *entry.quality.get("flags", [])}),
+        upstream={} if stage is PREPARE else dict(sources.keys),
+        files=dict(sources.files),
     )
 
 
-def _provenance(job: Job, stage: Stage, seconds: float) -> dict:
-    """Return who computed this entry, where, when and from what; none of it changes the result."""
+def _provenance(job: Job, sources: Sources) -> dict[str, Any]:
+    """Return who computed an entry, where, when and from what; none of it changes the result."""
     return {
         "softlabels": softlabels.__version__,
-        "stage": job.node.stage,
-        "algorithm": job.node.algorithm,
-        "params": stage.params,
-        "inputs": stage.inputs,
+        "inputs": dict(sources.keys),
         "case": job.case.id,
         "files": {"images": list(job.case.images), "label": job.case.label, "raters": list(job.case.raters)},
-        "device": job.device if job.node.stage == "distance" else "cpu",
+        "device": job.device if job.node.stage == DISTANCE.name else "cpu",
         "threads": job.threads,
-        "seconds": round(seconds, 4),
-        "user": getpass.getuser(),
+        "user": _user(),
         "host": platform.node(),
         "slurm_job": os.environ.get("SLURM_JOB_ID"),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _user() -> str:
+    """Return the user's name, or the number of one without a name, as containers have."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"uid {os.getuid()}"
