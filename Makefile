@@ -4,12 +4,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 MINOR := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 CONSTRAINTS := $(wildcard constraints/py$(MINOR).txt)
-# Setuptools warns that an editable install looks like one; nothing that a user could act on.
-PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check install -q $(addprefix -c ,$(CONSTRAINTS))
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -q $(addprefix -c ,$(CONSTRAINTS))
 GEODISTK_VENV ?= .venv-geodistk
 CORES ?= $(shell nproc)
 
-.PHONY: demo test test-faults test-slurm check bench-geodesic bench-geodesic-cuda bench-case clean-demo help
+.PHONY: demo test test-wheel test-faults test-slurm check bench-geodesic bench-geodesic-cuda bench-case clean-demo help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -28,7 +27,7 @@ $(VENV)/.demo: $(VENV)/.base
 
 $(VENV)/.test: $(VENV)/.demo
 	@echo "Installing test dependencies, torch among them, into $(VENV) (once)"
-	$(PIP) -e '.[workflow,demo,loader,cuda,dev]'
+	$(PIP) -e '.[workflow,demo,loader,cuda,dev,docs]'
 	@touch $@
 
 # FastGeodis is built against the torch at hand, which an isolated build would not see.
@@ -53,6 +52,9 @@ demo: $(VENV)/.demo  ## the main job on a real brain: picture, table, index (und
 
 test: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## all tests that need neither a GPU nor Slurm
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile
+
+test-wheel: $(VENV)/.test  ## a job from the built wheel, in an empty environment without the checkout
+	SOFTLABELS_TEST_WHEEL=fresh $(BIN)/python -m pytest -q tests/packaging
 
 test-faults: $(VENV)/.test  ## the sixteen failure tests in their full form
 	$(BIN)/python -m pytest -q tests/faults tests/inputs/test_faults.py --fault-rounds full

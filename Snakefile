@@ -20,15 +20,11 @@ include: "workflow/rules/cohort.smk"
 report: "workflow/report/workflow.rst"
 
 
-localrules:
-    all,
-    index,
-
-
 rule all:
     default_target: True
     input:
         final_outputs(),
+    localrule: True
 
 
 onsuccess:

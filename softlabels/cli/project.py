@@ -31,6 +31,7 @@ def init(
     from softlabels.config import parse_config
     from softlabels.config.template import config_template
     from softlabels.inputs.sheet import write_sheet
+    from softlabels.monitor.deployment import project_files
     from softlabels.pipeline.cost import suggested_cases_per_job
     from softlabels.pipeline.plan import make_plan
 
@@ -52,8 +53,8 @@ def init(
 
         options = {"labels": brats_labels} if brats else {}
         cases, channels, labels = getattr(softlabels.inputs.importers, chosen[0][0])(chosen[0][1], **options)
-    written = {folder / "config.yaml": None, folder / "cases.tsv": None}
-    for path in written:
+    to_run = project_files()
+    for path in (folder / name for name in ("config.yaml", "cases.tsv", *to_run)):
         if path.exists():
             raise InputError(f"{path}: exists already. Choose another folder, or delete it first")
     folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +65,10 @@ def init(
         text = config_template(list(channels), labels, suggested)
     write_atomically(folder / "config.yaml", text)
     write_sheet(cases, folder / "cases.tsv", channels)
-    print(f"{folder}: config.yaml and cases.tsv written, {len(cases)} cases. Next: softlabels check, then snakemake")
+    for name, content in to_run.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    print(f"{folder}: {len(cases)} cases in cases.tsv; config.yaml and Snakefile written. Next: softlabels check")
 
 
 @app.command(rich_help_panel="Begin")

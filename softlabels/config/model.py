@@ -77,16 +77,20 @@ class _StrictLoader(yaml.SafeLoader):
 
 def load_config(path: str | Path) -> Config:
     """Return the checked configuration of a YAML file; raise ConfigError naming every fault."""
+    return parse_config(read_yaml(path), source=str(path))
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Return the unchecked content of a YAML file; raise ConfigError if it is no YAML or repeats a key."""
     path = Path(path)
     try:
-        raw = yaml.load(read_small_text(path), _StrictLoader)
+        return yaml.load(read_small_text(path), _StrictLoader)
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}). Run 'softlabels init' to write one") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not plain YAML: {' '.join(str(error).split())}") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return parse_config(raw, source=str(path))
 
 
 def parse_config(raw: Any, source: str = "config") -> Config:

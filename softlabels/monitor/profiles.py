@@ -1,4 +1,4 @@
-"""Snakemake profiles of the checkout, installed for a user with what only this user's site knows."""
+"""Snakemake profiles, installed for a user with what only this user's site knows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 
 from softlabels._shared.files import write_atomically
 from softlabels.errors import InputError
-
-CHECKOUT = Path(__file__).resolve().parents[2]
+from softlabels.monitor.deployment import workflow_folder
 
 
 def install_profile(
@@ -28,15 +27,14 @@ def install_profile(
     InputError
         If there is no such profile, or the user has one of that name already.
     """
-    source = CHECKOUT / "workflow" / "profiles" / name / "config.yaml"
-    if not source.is_file():
-        known = sorted(path.parent.name for path in source.parents[1].glob("*/config.yaml"))
-        raise InputError(f"profile {name!r}: not among {known}. Run this from an editable install of a checkout")
+    shipped = workflow_folder() / "workflow" / "profiles"
+    known = sorted(path.parent.name for path in shipped.glob("*/config.yaml"))
+    if name not in known:
+        raise InputError(f"profile: got {name!r}, expected one of {known}")
     target = Path.home() / ".config" / "snakemake" / name
     if target.exists():
         raise InputError(f"{target}: exists already and is yours. Edit it, or delete it to get the shipped one")
-    text = at_site(source.read_text(encoding="utf-8"), account, partition, gpu_partition)
-    text += f"\n# So that the profile works in any project's folder.\nsnakefile: {CHECKOUT}/Snakefile\n"
+    text = at_site((shipped / name / "config.yaml").read_text(encoding="utf-8"), account, partition, gpu_partition)
     write_atomically(target / "config.yaml", text)
     return target
 

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from helpers import ROOT, made_data
+from helpers import made_data
 
 from softlabels.errors import FormatError
 from softlabels.pipeline.receipts import Receipt
@@ -20,9 +20,7 @@ SHORT, LONG = {"svls": {"method": "svls"}}, {"sing": {"method": "sing"}}
 
 def begin(folder, *arguments, **popen):
     """Start the workflow in a project's folder, in a process group of its own."""
-    profile = ROOT / "workflow" / "profiles" / "default"
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--configfile", "config.yaml"]
-    command += ["--workflow-profile", str(profile), "--cores", "2", *arguments]
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=folder, start_new_session=True, **pipes, **popen)
 

@@ -8,6 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 import yaml
 
+from softlabels.monitor.deployment import project_files
+
 SHAPE = (12, 20, 16)
 SPACING = (2.0, 1.0, 1.0)
 CONFIG = {
@@ -42,8 +44,10 @@ def write_volume(path: Path, values: np.ndarray, spacing=SPACING) -> Path:
 
 
 def write_cohort(folder: Path, n_cases: int = 2, **changes) -> dict:
-    """Write n cases, their sheet and config.yaml into a folder; return the configuration."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a project as `softlabels init` does, with n cases, into a folder; return the configuration."""
+    for name, content in project_files().items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
     rows = ["case\timage:T1\tlabel\tsplit"]
     for i in range(n_cases):
         image, labels = tissue(seed=i)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import made_data
+from helpers import ROOT, made_data
 
 from softlabels.errors import InputError
-from softlabels.monitor.profiles import CHECKOUT, install_profile
+from softlabels.monitor.profiles import install_profile
 
-SHIPPED = CHECKOUT / "workflow" / "profiles"
+SHIPPED = ROOT / "workflow" / "profiles"
 
 
 @pytest.fixture
@@ -21,20 +21,18 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_installed_profile_has_the_sites_names_and_finds_the_workflow(home):
+def test_installed_profile_has_the_sites_names(home):
     folder = install_profile("slurm", account="lab7", partition="short", gpu_partition="a100")
     assert folder == home / ".config" / "snakemake" / "slurm"
     profile = yaml.safe_load((folder / "config.yaml").read_text())
     assert profile["default-resources"]["slurm_account"] == "lab7"
     assert profile["default-resources"]["slurm_partition"] == "short"
     assert profile["set-resources"]["distance_cuda"]["slurm_partition"] == "a100"
-    assert Path(profile["snakefile"]).is_file()
 
 
 def test_nothing_but_the_site_changes_in_a_copy(home):
     folder = install_profile("slurm")
     copied, shipped = (yaml.safe_load((p / "config.yaml").read_text()) for p in (folder, SHIPPED / "slurm"))
-    del copied["snakefile"]
     assert copied == shipped
 
 
@@ -66,7 +64,6 @@ def asked_of_cuda_jobs(folder: Path, *more: str) -> str:
     """Return the resources of distance_cuda in a dry run of a small cohort with the shipped profile."""
     made_data.write_cohort(folder, device="cuda", targets={"geols": {"method": "geols"}})
     command = [sys.executable, "-m", "snakemake", "--profile", str(SHIPPED / "slurm"), "--dry-run", *more]
-    command += ["--snakefile", str(CHECKOUT / "Snakefile")]
     said = subprocess.run(command, cwd=folder, text=True, capture_output=True, check=True).stdout
     return next(part for part in said.split("\nrule ") if part.startswith("distance_cuda:"))
 
@@ -78,5 +75,5 @@ def test_set_resources_belongs_into_the_profile_as_the_command_line_hides_its_gp
 
 
 def test_no_rule_retries_inside_its_own_job():
-    rules = (CHECKOUT / "workflow" / "rules").glob("*.smk")
+    rules = (ROOT / "workflow" / "rules").glob("*.smk")
     assert not [path for path in rules if re.search(r"retries:\s*[1-9]", path.read_text())]

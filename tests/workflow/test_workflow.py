@@ -15,9 +15,7 @@ from softlabels.store import Store
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    profile = ROOT / "workflow" / "profiles" / "default"
-    command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--configfile", "config.yaml"]
-    command += ["--workflow-profile", str(profile), "--cores", "2", *arguments]
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
     return subprocess.run(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
 
 
@@ -236,3 +234,39 @@ def test_reading_the_snakefile_imports_nothing_heavy():
     code = f"import sys, {modules}; print({heavy} & set(sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+MODULE = """
+from softlabels.monitor.deployment import workflow_folder
+
+configfile: "study.yaml"
+
+module soft:
+    snakefile: workflow_folder() / "Snakefile"
+    config: config["softlabels"]
+
+use rule * from soft as soft_*
+
+rule study:
+    default_target: True
+    input: rules.soft_all.input
+    output: "n_cases.txt"
+    shell: "python -c 'import json; print(len(json.load(open(\\"results/index.json\\"))[\\"cases\\"]))' > {output}"
+"""
+
+
+def test_workflow_is_a_module_of_a_larger_one_with_a_config_of_its_own(tmp_path):
+    config = made_data.write_cohort(tmp_path, targets={"svls": {"method": "svls"}}, pictures=False)
+    (tmp_path / "config.yaml").unlink()
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"name": "study", "softlabels": config}, sort_keys=False))
+    (tmp_path / "Snakefile").write_text(MODULE)
+    done = snakemake(tmp_path)
+    assert done.returncode == 0 and (tmp_path / "n_cases.txt").read_text().strip() == "2", done.stdout
+
+
+def test_duplicate_key_of_a_config_file_is_refused_by_the_workflow(tmp_path):
+    made_data.write_cohort(tmp_path, n_cases=1)
+    with open(tmp_path / "config.yaml", "a") as file:
+        file.write("pictures: true\npictures: false\n")
+    done = snakemake(tmp_path, "--dry-run")
+    assert done.returncode != 0 and "config.yaml: " in done.stdout and "pictures" in done.stdout

@@ -7,6 +7,7 @@ rule index:
     log:
         "logs/index.log",
     retries: 0
+    localrule: True
     conda:
         "../../envs/pipeline.yaml"
     params:

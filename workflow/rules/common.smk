@@ -9,7 +9,8 @@ from pathlib import Path
 from snakemake.utils import validate
 
 from softlabels.inputs.sheet import read_sheet
-from softlabels.config import load_config, parse_config
+from softlabels.config import parse_config, read_yaml
+from softlabels.monitor.deployment import isolated_package
 from softlabels.monitor.lock import release_stale_lock
 from softlabels.pipeline.cost import estimate_job, time_limit_min
 from softlabels._shared.plain_json import canonical_json
@@ -19,16 +20,18 @@ from softlabels.pipeline.units import make_steps, make_units
 from softlabels.pipeline.upkeep import forget_incomplete
 
 # Jobs call `python`: the one that runs snakemake, unless a software environment puts its own in front.
-# They find the package of this checkout, also in an environment where only its dependencies are installed.
+# They find the softlabels that runs here, also in an environment where only its dependencies are installed.
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-    PYTHONPATH=os.pathsep.join(filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")])),
+    PYTHONPATH=os.pathsep.join(
+        filter(None, [str(isolated_package(Path(".snakemake/package"))), os.environ.get("PYTHONPATH")])
+    ),
 )
 
 # Snakemake's YAML reader drops duplicate keys in silence; ours refuses them.
 for path in workflow.configfiles:
-    load_config(path)
-CONFIG = parse_config(config)
+    read_yaml(path)
+CONFIG = parse_config(config, source=", ".join(map(str, workflow.configfiles)) or "config")
 validate(config, workflow.source_path("../schemas/config.schema.json"), set_default=False)
 PLAN = make_plan(CONFIG)
 CASES = {case.id: case for case in read_sheet(CONFIG.cases, CONFIG.channels)}
