@@ -17,6 +17,9 @@ from softlabels.errors import InputError
 def init(
     folder: Annotated[Path, typer.Argument(help="where to write config.yaml and cases.tsv")] = Path("."),
     nnunet: Annotated[Path | None, typer.Option(help="an nnU-Net raw data set to take cases and labels from")] = None,
+    nnunet_preprocessed: Annotated[
+        Path | None, typer.Option(help="arrays that nnU-Net has preprocessed: the data folder of one configuration")
+    ] = None,
     msd: Annotated[Path | None, typer.Option(help="a Medical Segmentation Decathlon task")] = None,
     brats: Annotated[Path | None, typer.Option(help="a folder of BraTS cases")] = None,
     brats_labels: Annotated[str | None, typer.Option(help="what its label values mean: 2012-2022 or 2023")] = None,
@@ -41,28 +44,36 @@ def init(
         where = install_profile(profile, account, partition, gpu_partition)
         print(f"{where}: profile installed. Next: snakemake --profile {profile}, in a project's folder")
         return
-    sources = {"import_nnunet": nnunet, "import_msd": msd, "import_brats": brats}
-    chosen = [(name, path) for name, path in sources.items() if path]
+    chosen = [path for path in (nnunet, nnunet_preprocessed, msd, brats) if path]
     if len(chosen) > 1:
-        raise InputError("init: got several data sets, expected one of --nnunet, --msd, --brats")
+        raise InputError("init: got several data sets, expected one of --nnunet, --nnunet-preprocessed, --msd, --brats")
     if brats_labels and not brats:
         raise InputError("init: got --brats-labels without --brats. Name the folder of BraTS cases too")
     cases, channels, labels = [], ["image"], {"background": 0, "foreground": 1}
-    if chosen:
-        import softlabels.inputs.importers
+    if nnunet_preprocessed:
+        from softlabels.inputs.nnunet_preprocessed import import_nnunet_preprocessed
 
-        options = {"labels": brats_labels} if brats else {}
-        cases, channels, labels = getattr(softlabels.inputs.importers, chosen[0][0])(chosen[0][1], **options)
+        cases, channels, labels = import_nnunet_preprocessed(nnunet_preprocessed)
+    elif chosen:
+        from softlabels.inputs.importers import import_brats, import_msd, import_nnunet
+
+        if nnunet:
+            cases, channels, labels = import_nnunet(nnunet)
+        elif msd:
+            cases, channels, labels = import_msd(msd)
+        else:
+            cases, channels, labels = import_brats(brats, brats_labels)
     to_run = project_files()
     for path in (folder / name for name in ("config.yaml", "cases.tsv", *to_run)):
         if path.exists():
             raise InputError(f"{path}: exists already. Choose another folder, or delete it first")
     folder.mkdir(parents=True, exist_ok=True)
-    text = config_template(list(channels), labels)
+    is_nnunet = nnunet_preprocessed is not None
+    text = config_template(list(channels), labels, is_nnunet=is_nnunet)
     if cases:
         parsed = parse_config(yaml.safe_load(text))
         suggested = suggested_cases_per_job(make_plan(parsed), cases, stages_per_job=parsed.stages_per_job)
-        text = config_template(list(channels), labels, suggested)
+        text = config_template(list(channels), labels, suggested, is_nnunet=is_nnunet)
     write_atomically(folder / "config.yaml", text)
     write_sheet(cases, folder / "cases.tsv", channels)
     for name, content in to_run.items():

@@ -23,11 +23,7 @@ labels:
 $labels
 
 prepare:
-  spacing: native             # or [z, y, x] in mm
-  clip_percentiles: [0.5, 99.5]
-  normalise: zscore           # none | zscore | minmax
-  domain: none                # none | nonzero: where statistics are taken and distances may run
-  crop: none                  # none | nonzero | labels
+$prepare
 
 # The soft labels to compute, by names of your own. Anything left out takes the method's published default.
 targets:
@@ -41,6 +37,17 @@ stages_per_job: all           # one | all
 ${off}cases_per_job: $cases_per_job
 """)
 
+_PREPARE = """\
+  spacing: native             # or [z, y, x] in mm
+  clip_percentiles: [0.5, 99.5]
+  normalise: zscore           # none | zscore | minmax
+  domain: none                # none | nonzero: where statistics are taken and distances may run
+  crop: none                  # none | nonzero | labels"""
+_AS_NNUNET_LEFT_IT = """\
+  # nnU-Net has cropped, resampled and normalised these arrays. Any change here moves the soft labels off its grid.
+  spacing: native
+  normalise: none
+  crop: none"""
 _GEOLS = """\
   geols:
     method: geols
@@ -56,11 +63,14 @@ _SING = """\
 """
 
 
-def config_template(channels: list[str], labels: dict[str, int | list[int]], cases_per_job: int = 1) -> str:
+def config_template(
+    channels: list[str], labels: dict[str, int | list[int]], cases_per_job: int = 1, *, is_nnunet: bool = False
+) -> str:
     """Return a config.yaml for the channels and labels of a data set.
 
     GeoLS needs exclusive classes, so overlapping regions begin with SiNG alone. One case per job is the default, so it
-    is only mentioned.
+    is only mentioned. With `is_nnunet` the images are nnU-Net's preprocessed arrays: they are taken as they are, and
+    the targets are those that its network can be trained on (a softmax cannot give SiNG's signed maps).
 
     Examples
     --------
@@ -68,10 +78,12 @@ def config_template(channels: list[str], labels: dict[str, int | list[int]], cas
     True
     """
     shown = "\n".join(f"  {name}: {value}" for name, value in labels.items())
-    targets = _SING if LabelSet.parse(labels).is_overlapping else _GEOLS + _SING
+    is_overlapping = LabelSet.parse(labels).is_overlapping
+    targets = _SING if is_overlapping else _GEOLS if is_nnunet else _GEOLS + _SING
     return _TEMPLATE.substitute(
         channels=", ".join(channels),
         labels=shown,
+        prepare=_AS_NNUNET_LEFT_IT if is_nnunet else _PREPARE,
         targets=targets,
         cases_per_job=cases_per_job,
         off="# " if cases_per_job == 1 else "",

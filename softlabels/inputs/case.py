@@ -162,7 +162,8 @@ def _inspect(case, channels, label_values, ignore_label, threads, max_voxels):
     def read(item):
         role, path = item
         try:
-            return read_volume(path, role="image" if role.startswith("image") else "label", max_voxels=max_voxels)
+            kind = "image" if role.startswith("image") else "label"
+            return read_volume(path, role=kind, max_voxels=max_voxels, spacing=case.spacing)
         except InputError as error:
             return Problem(case.id, role, str(error))
 

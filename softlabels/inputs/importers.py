@@ -50,8 +50,8 @@ def import_nnunet(folder) -> Imported:
         With every fault: an unreadable `dataset.json`, missing files, unusable case ids.
     """
     folder = Path(folder)
-    dataset = _read_dataset(folder)
-    channels = _channels(folder, dataset)
+    dataset = read_dataset(folder)
+    channels = channels_of(folder, dataset)
     ending = dataset.get("file_ending", ".nii.gz")
     listed = dataset.get("dataset")
     if listed:
@@ -69,7 +69,7 @@ def import_nnunet(folder) -> Imported:
         Case(case_id, tuple(str(folder / image) for image in images), str(folder / label))
         for case_id, (images, label) in sorted(rows.items())
     ]
-    return _checked(folder, cases), channels, _labels(folder, dataset)
+    return checked_cases(folder, cases), channels, labels_of(folder, dataset)
 
 
 def import_msd(folder) -> Imported:
@@ -90,7 +90,7 @@ def import_msd(folder) -> Imported:
         With every fault: an unreadable `dataset.json`, missing files, unusable case ids.
     """
     folder = Path(folder)
-    dataset = _read_dataset(folder)
+    dataset = read_dataset(folder)
     training = dataset.get("training")
     if not isinstance(training, list) or not all(map(_is_pair, training)):
         raise ConfigError(
@@ -101,9 +101,9 @@ def import_msd(folder) -> Imported:
         image, label = folder / row["image"], folder / row["label"]
         cases.append(Case(re.sub(r"\.nii(\.gz)?$", "", label.name), (str(image),), str(label)))
     return (
-        _checked(folder, sorted(cases, key=lambda case: case.id)),
-        _channels(folder, dataset),
-        _labels(folder, dataset),
+        checked_cases(folder, sorted(cases, key=lambda case: case.id)),
+        channels_of(folder, dataset),
+        labels_of(folder, dataset),
     )
 
 
@@ -143,7 +143,7 @@ def import_brats(folder, labels: str | Mapping[str, int | list[int]] | None = No
             if found and extension in ("", ".gz") and not case_id.startswith("."):
                 files = tuple(str(path.with_name(f"{case_id}{ending}.nii{extension}")) for ending in images)
                 cases.append(Case(case_id, files, str(path)))
-    return _checked(folder, cases), list(_BRATS_CHANNELS), dict(labels)
+    return checked_cases(folder, cases), list(_BRATS_CHANNELS), dict(labels)
 
 
 def _is_pair(row) -> bool:
@@ -158,7 +158,7 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
 
 
-def _read_dataset(folder: Path) -> dict:
+def read_dataset(folder: Path) -> dict:
     """Return `dataset.json`."""
     path = folder / "dataset.json"
     try:
@@ -172,7 +172,7 @@ def _read_dataset(folder: Path) -> dict:
     return dataset
 
 
-def _channels(folder: Path, dataset: dict) -> list[str]:
+def channels_of(folder: Path, dataset: dict) -> list[str]:
     """Return channel names, in the order of their numbers."""
     names = dataset.get("channel_names") or dataset.get("modality")
     if not isinstance(names, dict) or sorted(names) != sorted(str(i) for i in range(len(names))) or not names:
@@ -180,7 +180,7 @@ def _channels(folder: Path, dataset: dict) -> list[str]:
     return _identifiers([str(names[str(i)]) for i in range(len(names))])
 
 
-def _labels(folder: Path, dataset: dict) -> dict[str, int | list[int]]:
+def labels_of(folder: Path, dataset: dict) -> dict[str, int | list[int]]:
     """Return label names to values, also from the older form, values to names."""
     given = dataset.get("labels")
     if not isinstance(given, dict) or not given:
@@ -220,7 +220,7 @@ def _listed_files(folder: Path, listed) -> dict[str, tuple[list[str], str]]:
         ) from error
 
 
-def _checked(folder: Path, cases: list[Case]) -> list[Case]:
+def checked_cases(folder: Path, cases: list[Case]) -> list[Case]:
     """Return `cases`, or raise ConfigError with every unusable id and missing file."""
     faults = [fault for case in cases if (fault := case_id_fault(case.id))]
     seen: set[str] = set()

@@ -42,6 +42,8 @@ class Case:
         Paths of further label files of the same image; `label` is rater 0.
     split : str or None
         For example "train"; None if the sheet does not say.
+    spacing : 3 floats or None
+        Voxel size in mm, (z, y, x), of files that have no geometry of their own (`.b2nd`).
     """
 
     id: str
@@ -49,6 +51,7 @@ class Case:
     label: str
     raters: tuple[str, ...] = ()
     split: str | None = None
+    spacing: tuple[float, float, float] | None = None
 
     def files(self) -> Iterator[tuple[str, str]]:
         """Yield (role, path) of every file: `image:0`, ..., `label`, `rater:1`, ...
@@ -87,9 +90,9 @@ def read_sheet(path, channels: Sequence[str], *, check_files: bool = False) -> l
     """Read a sample sheet, in the order of its rows.
 
     Columns: `case`; one `image:<channel>` for each channel, or one `image` for a file that holds all channels; `label`;
-    any number of `label:<rater>` (an empty cell: this rater did not label the case); `split` (may be empty). Columns
-    `meta:<anything>` are not read. Empty lines and lines that begin with `#` are skipped. Relative paths count from the
-    folder of the sheet.
+    any number of `label:<rater>` (an empty cell: this rater did not label the case); `split` (may be empty); `spacing`
+    (z y x in mm, for files without a geometry of their own). Columns `meta:<anything>` are not read. Empty lines and
+    lines that begin with `#` are skipped. Relative paths count from the folder of the sheet.
 
     Parameters
     ----------
@@ -161,15 +164,17 @@ def write_sheet(cases: Iterable[Case], path, channels: Sequence[str]) -> None:
         raise ConfigError(f"sheet {path}: got cases with {counts} image files, expected all 1 or all {len(channels)}")
     images = ["image"] if counts == [1] else [f"image:{c}" for c in channels]
     n_raters = max((len(case.raters) for case in cases), default=0)
-    has_split = any(case.split for case in cases)
+    has_split, has_spacing = any(case.split for case in cases), any(case.spacing for case in cases)
     folder = Path(os.path.abspath(path)).parent
     table = io.StringIO(newline="")
     writer = csv.writer(table, delimiter=_delimiter(path), lineterminator="\n")
-    writer.writerow(["case", *images, "label", *(f"label:{i}" for i in range(1, n_raters + 1)), *["split"] * has_split])
+    raters = [f"label:{i}" for i in range(1, n_raters + 1)]
+    writer.writerow(["case", *images, "label", *raters, *["split"] * has_split, *["spacing"] * has_spacing])
     for case in cases:
         files = [_relative(p, folder) for p in (*case.images, case.label, *case.raters)]
         files += [""] * (n_raters - len(case.raters))
-        writer.writerow([case.id, *files, *[case.split or ""] * has_split])
+        spacing = " ".join(map(repr, case.spacing or ()))
+        writer.writerow([case.id, *files, *[case.split or ""] * has_split, *[spacing] * has_spacing])
     write_atomically(path, table.getvalue())
 
 
@@ -207,7 +212,7 @@ def _header_faults(header: list[str], channels: Sequence[str]) -> list[str]:
         faults.append(f"columns 'image' and {named[0]!r}: expected one file for all channels or one for each, not both")
     elif "image" not in header:
         faults += [f"column {c!r}: missing" for c in per_channel if c not in header]
-    known = ["case", "image", *per_channel, "label", "split"]
+    known = ["case", "image", *per_channel, "label", "split", "spacing"]
     for column in header:
         kind, _, name = column.partition(":")
         if column in known or (kind == "meta" and name) or (kind == "label" and _WORD.fullmatch(name)):
@@ -233,8 +238,28 @@ def _parse_row(row: dict[str, str], image_columns, folder: str, check_files: boo
     split = row.get("split") or None
     if split and not _WORD.fullmatch(split):
         faults.append(f"case {row['case']!r}, column 'split': got {split!r}, expected one word")
+    spacing = _spacing(row.get("spacing", ""))
+    if row.get("spacing") and spacing is None:
+        faults.append(
+            f"case {row['case']!r}, column 'spacing': got {row['spacing']!r}, expected 3 numbers > 0 in mm (z y x)"
+        )
     images, raters = (tuple(paths[c] for c in columns) for columns in (image_columns, rater_columns))
-    return Case(row["case"], images, paths["label"], raters, split), faults
+    return Case(row["case"], images, paths["label"], raters, split, spacing), faults
+
+
+def _spacing(cell: str) -> tuple[float, float, float] | None:
+    """Return the three numbers of a cell, or None if they are not three numbers in (0, 10**6].
+
+    Examples
+    --------
+    >>> _spacing("3 0.5 0.5"), _spacing("3 0.5"), _spacing("3 nan 1")
+    ((3.0, 0.5, 0.5), None, None)
+    """
+    try:
+        z, y, x = (float(word) for word in cell.split())
+    except ValueError:
+        return None
+    return (z, y, x) if all(0 < side <= 1e6 for side in (z, y, x)) else None
 
 
 def _listed(path, faults: list[str]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from softlabels.errors import InputError
 from softlabels.grid import Grid
-from softlabels.inputs import metaimage, nifti, nrrd
+from softlabels.inputs import b2nd, metaimage, nifti, nrrd
 from softlabels.inputs.header import Header
 from softlabels.inputs.labels import as_labels
 from softlabels.inputs.stream import FileState, Stream
@@ -42,8 +42,10 @@ class Volume:
     notes: tuple[str, ...] = ()
 
 
-def read_volume(path, *, role: str = "image", max_voxels: int = MAX_VOXELS) -> Volume:
-    """Read a NIfTI-1/2, NRRD or MetaImage file in full, and believe nothing that was not verified.
+def read_volume(
+    path, *, role: str = "image", max_voxels: int = MAX_VOXELS, spacing: tuple[float, float, float] | None = None
+) -> Volume:
+    """Read a NIfTI-1/2, NRRD, MetaImage or b2nd file in full, and believe nothing that was not verified.
 
     The format is told from the content. A file whose samples do not end exactly where its header says, whose gzip or
     zlib checksum is wrong, or whose geometry makes no sense is refused. Memory is taken only for what the file can
@@ -52,12 +54,14 @@ def read_volume(path, *, role: str = "image", max_voxels: int = MAX_VOXELS) -> V
     Parameters
     ----------
     path : path-like
-        `.nii`, `.nii.gz`, `.nrrd` or `.mha`.
+        `.nii`, `.nii.gz`, `.nrrd`, `.mha`, or `.b2nd` as nnU-Net's preprocessing writes it.
     role : {"image", "label"}
         A label must be one channel of exact integers, and comes as uint8, uint16 or int32. An image must be finite;
         it keeps its type, but becomes float32 (rounded once) if it has 64 bits or its header scales it.
     max_voxels : int
-        A larger file is refused before it is read.
+        A larger file is refused before it is unpacked.
+    spacing : 3 floats, optional
+        Voxel size in mm, (z, y, x): required for a b2nd file, which has no geometry, and refused for all others.
 
     Returns
     -------
@@ -70,8 +74,16 @@ def read_volume(path, *, role: str = "image", max_voxels: int = MAX_VOXELS) -> V
     """
     try:
         with Stream(path) as stream:
-            header = _read_header(stream)
-            samples, digest = _read_samples(stream, header, max_voxels)
+            start = stream.read(4)
+            _check_spacing(path, start, spacing)
+            if start == b2nd.START:
+                frame = b2nd.open_frame(stream, start, spacing)
+                header = _of_lawful_size(path, frame.header, max_voxels)
+                samples, digest = frame.read()
+                samples = b2nd.without_marks(samples) if role == "label" else samples
+            else:
+                header = _of_lawful_size(path, _read_header(stream, start), max_voxels)
+                samples, digest = _read_samples(stream, header)
             state = stream.state
         grid = Grid.from_xyz(header.size_xyz, header.affine, header.spacing_xyz)
         values = (_label_values if role == "label" else _image_values)(path, samples, header)
@@ -86,8 +98,13 @@ def read_volume(path, *, role: str = "image", max_voxels: int = MAX_VOXELS) -> V
     return Volume(values, grid, digest, state, tuple(header.notes))
 
 
-def read_header(path) -> Header:
-    """Return what the header of a file says of its samples, which are not read.
+def read_header(path, spacing: tuple[float, float, float] | None = None) -> Header:
+    """Return what the header of a file says of its samples, which are not unpacked.
+
+    Parameters
+    ----------
+    path, spacing
+        As for `read_volume`.
 
     Raises
     ------
@@ -95,12 +112,30 @@ def read_header(path) -> Header:
         With the path and what is wrong with the header.
     """
     with Stream(path) as stream:
-        return _read_header(stream)
+        start = stream.read(4)
+        _check_spacing(path, start, spacing)
+        if start == b2nd.START:
+            return b2nd.open_frame(stream, start, spacing).header
+        return _read_header(stream, start)
 
 
-def _read_header(stream: Stream) -> Header:
+def _check_spacing(path, start: bytes, spacing: tuple[float, float, float] | None) -> None:
+    """Raise unless the sheet gives the spacing of exactly those files that have none."""
+    if start == b2nd.START and spacing is None:
+        raise InputError(f"{path}: b2nd has no voxel size; give it in the sheet's column 'spacing' (z y x, mm)")
+    if start != b2nd.START and spacing is not None:
+        raise InputError(f"{path}: has a voxel size of its own; leave the sheet's column 'spacing' empty")
+
+
+def _of_lawful_size(path, header: Header, max_voxels: int) -> Header:
+    """Return the header, or raise if it promises more voxels than allowed."""
+    if header.n_voxels > max_voxels:
+        raise InputError(f"{path}: got {header.n_voxels} voxels, expected at most {max_voxels}; crop it")
+    return header
+
+
+def _read_header(stream: Stream, start: bytes) -> Header:
     """Return the header, of whichever format the first bytes are."""
-    start = stream.read(4)
     if start == b"NRRD":
         return nrrd.read_header(stream)
     if start in metaimage.STARTS:
@@ -108,11 +143,9 @@ def _read_header(stream: Stream) -> Header:
     return nifti.read_header(stream, start)
 
 
-def _read_samples(stream: Stream, header: Header, max_voxels: int) -> tuple[np.ndarray, str]:
+def _read_samples(stream: Stream, header: Header) -> tuple[np.ndarray, str]:
     """Return the samples as (D, H, W) or (M, D, H, W), and the digest of the whole stream."""
     n_bytes = header.n_voxels * header.dtype.itemsize
-    if header.n_voxels > max_voxels:
-        raise InputError(f"{stream.path}: got {header.n_voxels} voxels, expected at most {max_voxels}; crop it")
     if n_bytes + header.skip > stream.n_available:
         raise InputError(
             f"{stream.path}: truncated: its header promises {n_bytes} bytes of voxels, "

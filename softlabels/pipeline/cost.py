@@ -142,16 +142,16 @@ def n_maps(plan: Plan, node_id: str) -> int:
 def prepared_voxels(plan: Plan, case: Case) -> int:
     """Return the voxels of a prepared image; a crop is not foreseen, so this is the most it can have."""
     spacing = plan.nodes[plan.prepare].params["spacing"]
-    return _prepared_voxels(case.images[0], None if spacing == "native" else tuple(spacing))
+    return _prepared_voxels(case.images[0], case.spacing, None if spacing == "native" else tuple(spacing))
 
 
 @cache
-def _prepared_voxels(path: str, spacing: tuple[float, ...] | None) -> int:
-    """Return the voxels of one image file on its own grid, or at another spacing (z, y, x)."""
+def _prepared_voxels(path: str, own: tuple[float, ...] | None, spacing: tuple[float, ...] | None) -> int:
+    """Return the voxels of one image file on its own grid (of spacing `own`, if the file does not say), or another."""
     from softlabels.inputs.volume import read_header
 
     try:
-        header = read_header(path)
+        header = read_header(path, own)
     except InputError:
         return UNKNOWN_VOXELS
     voxels = math.prod(header.size_xyz)

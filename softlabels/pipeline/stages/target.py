@@ -116,7 +116,7 @@ def _source(job: Job, sources: Upstream, classes: list[dict[str, Any]]) -> dict[
     """
     from softlabels.inputs.volume import read_volume
 
-    source = read_volume(job.case.label, role="label")
+    source = read_volume(job.case.label, role="label", spacing=job.case.spacing)
     expected = prepared_digests(sources.results["prepare"].entry)["label"]
     if source.digest != expected:
         raise InputError(
