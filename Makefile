@@ -62,9 +62,10 @@ test-faults: $(VENV)/.test  ## the sixteen failure tests in their full form
 test-slurm: $(VENV)/.test  ## the workflow on a real Slurm on this machine (needs root and apt)
 	bash tests/slurm/run.sh $(BIN)
 
-check: $(VENV)/.test  ## lint, format, workflow lint, generated files
+check: $(VENV)/.test  ## lint, format, import layers, workflow lint, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/python examples/icbm152.py --only-case
 	$(BIN)/snakemake --lint

@@ -77,8 +77,7 @@ def init(
     write_atomically(folder / "config.yaml", text)
     write_sheet(cases, folder / "cases.tsv", channels)
     for name, content in to_run.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(content)
+        write_atomically(folder / name, content)
     print(f"{folder}: {len(cases)} cases in cases.tsv; config.yaml and Snakefile written. Next: softlabels check")
 
 

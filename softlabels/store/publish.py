@@ -33,7 +33,7 @@ from softlabels.store.format import (
     layer_folder,
     shard_path,
 )
-from softlabels.store.gc import remove_tree
+from softlabels.store.garbage import remove_tree
 from softlabels.store.read import Entry, open_entry
 from softlabels.store.shard import new_file, write_shard
 

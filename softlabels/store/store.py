@@ -11,7 +11,7 @@ from pathlib import Path
 from softlabels._shared.cpus import usable_cpus
 from softlabels.errors import InputError, StoreError
 from softlabels.grid import Grid
-from softlabels.store import gc, verify
+from softlabels.store import garbage, verify
 from softlabels.store.format import VERSION_FOLDER, entry_folder
 from softlabels.store.publish import Layer, publish_entry
 from softlabels.store.read import Entry, open_entry
@@ -67,7 +67,7 @@ class Store:
         """
         entry = open_entry(self.path, _checked_key(key), manifest_digest)
         if entry is not None:
-            gc.mark_used(entry.path)
+            garbage.mark_used(entry.path)
         return entry
 
     def publish(
@@ -103,7 +103,7 @@ class Store:
         records = {"attributes": attributes, "quality": quality, "provenance": provenance}
         key = _checked_key(key)
         entry, outcome = publish_entry(self.path, key, layers, grid=grid, n_threads=self.n_threads, **records)
-        gc.mark_used(entry.path)
+        garbage.mark_used(entry.path)
         return entry, outcome
 
     def keys(self) -> Iterator[str]:
@@ -124,25 +124,27 @@ class Store:
         """Return what is wrong in the store; see `softlabels.store.verify.verify_store`."""
         return verify.verify_store(self, deep=deep, progress=progress)
 
-    def gc(self, live: Iterable[str], *, delete: bool = False, min_age_s: float = gc.MIN_AGE_S) -> list[gc.Garbage]:
-        """Return, and with `delete` remove, entries that nobody names; see `softlabels.store.gc.collect_garbage`."""
-        return gc.collect_garbage(self, live, delete=delete, min_age_s=min_age_s)
+    def gc(
+        self, live: Iterable[str], *, delete: bool = False, min_age_s: float = garbage.MIN_AGE_S
+    ) -> list[garbage.Garbage]:
+        """Return, and with `delete` remove, unreferenced entries; see `softlabels.store.garbage.collect_garbage`."""
+        return garbage.collect_garbage(self, live, delete=delete, min_age_s=min_age_s)
 
     def register_results(self, results: str | os.PathLike) -> None:
-        """Make `gc` spare what a project names; see `softlabels.store.gc.register_results`."""
-        gc.register_results(self.path, Path(results))
+        """Make `gc` spare what a project names; see `softlabels.store.garbage.register_results`."""
+        garbage.register_results(self.path, Path(results))
 
     def registered_results(self) -> list[Path]:
         """Return the results folders of all projects that registered."""
-        return gc.registered_results(self.path)
+        return garbage.registered_results(self.path)
 
     def discard(self, key: str) -> None:
         """Remove an entry at once, damaged or not; readers see it whole or absent."""
-        gc.discard_folder(entry_folder(self.path, _checked_key(key)))
+        garbage.discard_folder(entry_folder(self.path, _checked_key(key)))
 
     def sweep_stale_tmp(self) -> list[Path]:
-        """Remove and return what killed writers left behind; see `softlabels.store.gc.sweep_stale`."""
-        return gc.sweep_stale(self.path / VERSION_FOLDER)
+        """Remove and return what killed writers left behind; see `softlabels.store.garbage.sweep_stale`."""
+        return garbage.sweep_stale(self.path / VERSION_FOLDER)
 
 
 def _checked_key(key):

@@ -66,7 +66,7 @@ def assert_clean(path, n_entries=1):
 
 def sweep(path, monkeypatch):
     """Sweep what killed writers left, as if ten minutes had passed."""
-    monkeypatch.setattr("softlabels.store.gc._STALE_HERE_S", -1.0)
+    monkeypatch.setattr("softlabels.store.garbage._STALE_HERE_S", -1.0)
     swept = Store(path).sweep_stale_tmp()
     assert not [name for name in os.listdir(Store(path).path / "v1") if name.startswith(".")]
     return swept

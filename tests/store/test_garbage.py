@@ -196,14 +196,14 @@ def test_interrupted_removals_are_finished(store, old):
 
 
 def test_a_writer_whose_folder_is_swept_away_fails_and_publishes_nothing(store, monkeypatch):
-    import softlabels.store.gc as gc
+    import softlabels.store.garbage as garbage
     import softlabels.store.publish as publish
 
     write_zarr = publish._write_zarr
 
     def swept_meanwhile(tmp, *args):
         files = write_zarr(tmp, *args)
-        gc.discard_folder(tmp)
+        garbage.discard_folder(tmp)
         return files
 
     monkeypatch.setattr(publish, "_write_zarr", swept_meanwhile)
