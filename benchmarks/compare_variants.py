@@ -1,6 +1,6 @@
 """Measure what separates each paper from its code, on a real glioma: the figures of docs/methods.md.
 
-`python benchmarks/compare_variants.py [--data ../shared/data]` prints Markdown. Distances are exact unless said.
+`python benchmarks/compare_variants.py [--data FOLDER]` prints Markdown. Distances are exact unless said.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from real_volumes import needed_volumes
 
 from softlabels.blend import blend
 from softlabels.geodesic import geodesic_distance
@@ -235,8 +236,8 @@ def time_and_store(images, labels) -> None:
 def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
-    data = parser.parse_args().data
+    parser.add_argument("--data", type=Path, help="real volumes; by default those of the tests")
+    data = parser.parse_args().data or needed_volumes()
     images, labels = glioma(data)
     print("| method | what | measured |\n|---|---|---|")
     compare_geols(images, labels)

@@ -2,7 +2,7 @@
 
 `python benchmarks/geodesic.py [--repeats 3] [--threads 2] [--geodistk-python PATH] [--write]`
 
-Volumes: the ICBM152 T1 (189 x 233 x 197, 1 mm) from the nilearn wheel and, where ../shared/data has it, the glioma case
+Volumes: the ICBM152 T1 (189 x 233 x 197, 1 mm) from the nilearn wheel and, where there are real volumes, the glioma case
 du7294 (FLAIR). Intensities are in units of their standard deviation. Ours and a peer take turns, so that both meet the
 same load of the machine; seconds are medians. The table goes to benchmarks/RESULTS.md with --write.
 """
@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from real_volumes import real_volumes
 from results import write_section
 from scipy.ndimage import binary_erosion
 
@@ -34,7 +35,6 @@ from softlabels.geodesic._problem import checked_problem
 from softlabels.geodesic._reference import solve_reference
 
 ROOT = Path(__file__).resolve().parents[1]
-GLIOMA = ROOT.parent / "shared" / "data" / "glioma_du7294"
 COSTS = [("sum", 0.5), ("sum", 1.0), ("pythagorean", 0.5), ("harmonic", 1.0), ("harmonic", 0.5)]
 TIME_GEODISTK = """
 import json, sys, time
@@ -63,9 +63,9 @@ def icbm152():
     return scaled(t1), seeds, (1.0, 1.0, 1.0)
 
 
-def glioma():
+def glioma(folder: Path):
     """Return FLAIR, the eroded seeds of three regions and spacing."""
-    image, label = read(GLIOMA / "fla.nii.gz"), read(GLIOMA / "label_fusion_mav.nii.gz")
+    image, label = read(folder / "fla.nii.gz"), read(folder / "label_fusion_mav.nii.gz")
     labels = sitk.GetArrayFromImage(label)
     seeds = np.stack([binary_erosion(labels == value) for value in (2, 1, 4)])
     return scaled(sitk.GetArrayFromImage(image)), seeds, image.GetSpacing()[::-1]
@@ -259,8 +259,8 @@ def main() -> None:
     # Threads that spin at FastGeodis' barriers would make it look worse wherever other jobs hold a core.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     volumes = {"icbm152": icbm152()}
-    if GLIOMA.is_dir():
-        volumes["glioma"] = glioma()
+    if data := real_volumes():
+        volumes["glioma"] = glioma(data / "glioma_du7294")
     rows = []
     for name, volume in volumes.items():
         for metric, lamb in COSTS:

@@ -1,6 +1,6 @@
 """Rank every method against true soft labels: tissue maps of ICBM152, annotators of cells, algorithms on a glioma.
 
-`python benchmarks/rank_methods.py [--data ../shared/data] [--out rank_results]` writes a TSV and a picture per case and
+`python benchmarks/rank_methods.py [--data FOLDER] [--out rank_results]` writes a TSV and a picture per case and
 prints the tables of docs/methods.md. ICBM152 comes with the nilearn wheel; the other cases run where they are at hand.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from real_volumes import needed_volumes
 
 from softlabels.blend import blend
 from softlabels.evaluation.rank import as_probability, rank, write_plot, write_table
@@ -152,12 +153,13 @@ def report(title: str, case, out: Path) -> None:
 def main() -> None:
     """Rank all cases at hand."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
+    parser.add_argument("--data", type=Path, help="real volumes; by default those of the tests")
     parser.add_argument("--out", type=Path, default=Path("rank_results"))
     parser.add_argument("--only", help="run the cases whose title holds this word")
     arguments = parser.parse_args()
+    data = arguments.data or needed_volumes()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    cells, tumour = arguments.data / "cells_multi_annot", arguments.data / "glioma_du7294"
+    cells, tumour = data / "cells_multi_annot", data / "glioma_du7294"
     cases = {"icbm152: T1 against tissue maps": icbm152}
     if cells.is_dir():
         cases["cell d1: one annotator against the mean of 8"] = lambda: cell(cells / "d1_B01")

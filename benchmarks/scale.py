@@ -2,8 +2,8 @@
 
     python benchmarks/scale.py planning|jobs|cohort ... [--folder DIR]
 
-Each writes its tables into benchmarks/RESULTS.md, section "Workflow scale". `cohort` needs the real volumes beside the
-checkout (../shared/data) and takes a quarter of an hour on two cores.
+Each writes its tables into benchmarks/RESULTS.md, section "Workflow scale". `cohort` needs the real volumes of
+the tests (SOFTLABELS_TEST_DATA) and takes a quarter of an hour on two cores.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import yaml
+from real_volumes import needed_volumes
 from results import read_section, write_section
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = ROOT.parent / "shared" / "data"
 SECTION = "Workflow scale"
 CONFIG = {
     "channels": ["image"],
@@ -230,7 +230,7 @@ def cohort(folder: Path) -> list[str]:
     cases = {}
     for i in range(50):
         name = list(REAL)[i % len(REAL)]
-        image, label = (sitk.ReadImage(str(DATA / path)) for path in REAL[name])
+        image, label = (sitk.ReadImage(str(needed_volumes() / path)) for path in REAL[name])
         values = sitk.GetArrayFromImage(image).astype(np.float32)
         values[0, 0, 0] = i
         write_volume(folder / f"{i}_image.nii.gz", values, image)

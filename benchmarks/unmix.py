@@ -1,4 +1,4 @@
-"""What unmix costs and gains: `python benchmarks/unmix.py [--data ../shared/data] [--write]`.
+"""What unmix costs and gains: `python benchmarks/unmix.py [--data FOLDER] [--write]`.
 
 CPU seconds of one thread, the least of three calls; for ICBM152, which comes with the nilearn wheel, also the scores
 against its tissue shares. The glioma (155 x 240 x 240, four modalities, four classes) runs where it is at hand.
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from rank_methods import icbm152, read
+from real_volumes import needed_volumes
 from results import write_section
 
 from softlabels.evaluation.rank import rank
@@ -82,12 +83,11 @@ def scores() -> str:
 def main() -> None:
     """Measure, print, and write the section if asked to."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
+    parser.add_argument("--data", type=Path, help="real volumes; by default those of the tests")
     parser.add_argument("--write", action="store_true", help="replace the section of RESULTS.md")
     arguments = parser.parse_args()
-    text = (
-        f"One thread, two shared cores; `python benchmarks/unmix.py --write`.\n\n{table(arguments.data)}\n\n{scores()}"
-    )
+    data = arguments.data or needed_volumes()
+    text = f"One thread, two shared cores; `python benchmarks/unmix.py --write`.\n\n{table(data)}\n\n{scores()}"
     print(text)
     if arguments.write:
         write_section(SECTION, text)

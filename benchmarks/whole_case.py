@@ -1,6 +1,6 @@
 """A whole case from files to stored GeoLS target, workflow included, beside the steps of the authors' script.
 
-Usage: python benchmarks/whole_case.py [FOLDER] [--write], by default the shared glioma (155 x 240 x 240, 4 modalities);
+Usage: python benchmarks/whole_case.py [FOLDER] [--write], by default the real glioma (155 x 240 x 240, 4 modalities);
 --write puts the table into benchmarks/RESULTS.md.
 
 The peer restates what GeoLS' published script does for one BraTS case (docs/methods.md): read, skeleton of three
@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 import yaml
+from real_volumes import needed_volumes
 from results import write_section
 from skimage.morphology import skeletonize
 
@@ -103,20 +104,20 @@ def pipeline(project: Path, cores: int) -> dict[str, float]:
 def main() -> None:
     """Time both, side by side, print the table and write it into RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = ROOT.parent / "shared" / "data" / "glioma_du7294"
-    parser.add_argument("folder", type=Path, nargs="?", default=default)
+    parser.add_argument("folder", type=Path, nargs="?", help="the glioma case; by default that of the tests")
     parser.add_argument("--label", default="label_sanet0-20.nii.gz")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--write", action="store_true", help=f"replace the section '{SECTION}' of RESULTS.md")
     arguments = parser.parse_args()
+    folder = arguments.folder or needed_volumes() / "glioma_du7294"
     times: dict[str, list[tuple]] = {name: [] for name in RUNS}
     for _ in range(arguments.repeats):
         with tempfile.TemporaryDirectory() as scratch:
-            peer = authors_steps(arguments.folder, arguments.label, Path(scratch))
+            peer = authors_steps(folder, arguments.label, Path(scratch))
         for name, (variant, prepare) in RUNS.items():
             with tempfile.TemporaryDirectory() as scratch:
-                write_project(arguments.folder, arguments.label, Path(scratch), variant, prepare)
+                write_project(folder, arguments.label, Path(scratch), variant, prepare)
                 started = time.perf_counter()
                 stages = pipeline(Path(scratch), arguments.cores)
                 ours = time.perf_counter() - started

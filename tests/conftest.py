@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+from helpers.real_volumes import HOW, real_volumes
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """Return the folder of real labelled volumes, or skip when this machine does not have it."""
-    if not SHARED_DATA.is_dir():
-        pytest.skip(f"no real volumes at {SHARED_DATA}")
-    return SHARED_DATA
+    """Return the folder of real labelled volumes, or skip where this machine has none."""
+    folder = real_volumes()
+    if folder is None:
+        pytest.skip(f"no real volumes. {HOW}")
+    return folder
