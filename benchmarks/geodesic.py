@@ -2,7 +2,7 @@
 
 `python benchmarks/geodesic.py [--repeats 3] [--threads 2] [--geodistk-python PATH] [--write]`
 
-Volumes: the ICBM152 T1 (189 x 233 x 197, 1 mm) from the nilearn wheel and, where there are real volumes, the glioma case
+Volumes: the ICBM152 T1 (189 x 233 x 197, 1 mm) (nilearn wheel) and, where there are real volumes, the glioma case
 du7294 (FLAIR). Intensities are in units of their standard deviation. Ours and a peer take turns, so that both meet the
 same load of the machine; seconds are medians. The table goes to benchmarks/RESULTS.md with --write.
 """
