@@ -20,7 +20,7 @@ from softlabels.geodesic.engines import solve
 from softlabels.grid import Grid
 from softlabels.methods import METHODS, TargetInputs
 from softlabels.methods.quality import quality_figures
-from softlabels.seeds import make_seeds
+from softlabels.seeds import BoundarySeeds, CannySeeds, SkeletonSeeds, make_seeds
 from softlabels.store import Integer, Layer, Rounded, Store
 
 SPACING = (1.0, 1.0, 1.0)
@@ -50,9 +50,9 @@ def box_of(mask: np.ndarray, margin: int) -> tuple[slice, ...]:
     )
 
 
-def seeds_of(masks, names, **options) -> np.ndarray:
+def seeds_of(masks, names, strategy, background=None) -> np.ndarray:
     """Return seeds by a strategy."""
-    return make_seeds(masks, SPACING, class_names=names, case_id="glioma", **options)[0]
+    return make_seeds(masks, SPACING, strategy, class_names=names, case_id="glioma", background=background)[0]
 
 
 def distances(images, seeds, **cost) -> np.ndarray:
@@ -70,8 +70,8 @@ def compare_geols(images, labels) -> None:
     masks = np.stack([labels == c for c in range(4)])
     box = (slice(None), *box_of(labels > 0, 20))
     near, hard = images[box], masks[box]
-    start = seeds_of(hard, CLASSES, strategy="skeleton")
-    theirs = seeds_of(hard, CLASSES, strategy="skeleton", background=0, fallback=False, per_component=False)
+    start = seeds_of(hard, CLASSES, SkeletonSeeds())
+    theirs = seeds_of(hard, CLASSES, METHODS["geols"](variant="official").seed_strategy, background=0)
     exact = distances(near, theirs, metric="harmonic", lamb=1.0)
     maps = {
         "paper": make("geols", "paper", hard, distances(near, start, metric="pythagorean"), CLASSES),
@@ -108,7 +108,7 @@ def compare_geols(images, labels) -> None:
 def crop_effect(images, masks, box) -> None:
     """Print how the maps of one modality near the tumour change when they are computed on the whole volume."""
     for variant, cost in (("paper", {"metric": "pythagorean"}), ("official", {"metric": "harmonic", "lamb": 1.0})):
-        whole_seeds = seeds_of(masks, CLASSES, strategy="skeleton")
+        whole_seeds = seeds_of(masks, CLASSES, SkeletonSeeds())
         whole = make("geols", variant, masks, distances(images, whole_seeds, **cost), CLASSES)[box]
         crop_seeds = whole_seeds[box]
         crop = make("geols", variant, masks[box], distances(images[box], crop_seeds, **cost), CLASSES)
@@ -125,8 +125,8 @@ def compare_sing(images, labels) -> None:
     masks = np.stack([np.isin(labels, values) for values in ([1, 3], [1, 2, 3], [3])])
     box = (slice(None), *box_of(labels > 0, 20))
     near, hard = images[box], masks[box]
-    start = seeds_of(hard, REGIONS, strategy="canny")
-    theirs = seeds_of(hard, REGIONS, strategy="canny", mode="slices", fallback=False, per_component=False)
+    start = seeds_of(hard, REGIONS, CannySeeds())
+    theirs = seeds_of(hard, REGIONS, METHODS["sing"](variant="official").seed_strategy)
     both = {
         "paper": (start, distances(near, start, metric="l1", lamb=0.5)),
         "official": (theirs, distances(near, theirs, metric="sum", lamb=0.5)),
@@ -134,7 +134,7 @@ def compare_sing(images, labels) -> None:
     found, stored = {}, {}
     for name, (seeds, distance) in both.items():
         inputs = TargetInputs(hard, SPACING, REGIONS, None, near, None, seeds, distance)
-        result = METHODS["sing"].compute(inputs, variant=name)
+        result = METHODS["sing"](variant=name).compute(inputs)
         stored[name], found[name] = result.values, blend(hard, result.values, rule="signed_margin", delta=0.5)
         row("SiNG " + name, "seeds per region", ", ".join(str(int(s.sum())) for s in seeds))
         row("SiNG " + name, "beta in mm per region", ", ".join(f"{b:.2f}" for b in result.notes["beta"]))
@@ -172,17 +172,17 @@ def compare_label_only(data: Path) -> None:
     labels, spacing = read(folder / "t2s_label_wm1_gm2.nii.gz"), (7.5, 0.5, 0.5)
     masks = np.stack([labels == c for c in range(3)])
     inputs = TargetInputs(masks, spacing, ("background", "white", "grey"), 0)
-    svls = {k: METHODS["svls"].compute(inputs, variant=k).values for k in ("paper", "official")}
+    svls = {k: METHODS["svls"](variant=k).compute(inputs).values for k in ("paper", "official")}
     row("SVLS", "same 3x3x3 kernel: largest difference", f"{np.abs(svls['paper'] - svls['official']).max():.2g}")
-    aware = METHODS["svls"].compute(inputs, spacing_aware=True, sigma=0.5).values
+    aware = METHODS["svls"](spacing_aware=True, sigma=0.5).compute(inputs).values
     gap = np.abs(svls["official"] - aware)
     row(
         "SVLS",
         "cord, 7.5 x 0.5 x 0.5 mm: in voxels against in mm (sigma 0.5 mm), largest and mean at soft voxels",
         f"{gap.max():.3f}, {gap[gap > 0].mean():.3f}",
     )
-    phi = {k: METHODS["level_set"].compute(inputs, variant=k).values for k in ("mm", "official")}
-    cut = METHODS["level_set"].compute(inputs, variant="official", truncate=True).values
+    phi = {k: METHODS["level_set"](variant=k).compute(inputs).values for k in ("mm", "official")}
+    cut = METHODS["level_set"](variant="official", truncate=True).compute(inputs).values
     wrong = (phi["official"] > 0) & masks
     row("level set", "cord: inside voxels with the sign of the outside, official", f"{wrong.sum() / masks.sum():.1%}")
     row(
@@ -194,7 +194,7 @@ def compare_label_only(data: Path) -> None:
 
 def make(method, variant, masks, distance, names) -> np.ndarray:
     """Return a map made of distances."""
-    return METHODS[method].compute(TargetInputs(masks, SPACING, names, 0, distance=distance), variant=variant).values
+    return METHODS[method](variant=variant).compute(TargetInputs(masks, SPACING, names, 0, distance=distance)).values
 
 
 def spread(values) -> str:
@@ -206,7 +206,7 @@ def spread(values) -> str:
 def time_and_store(images, labels) -> None:
     """Print seconds and stored bytes per method for a case of BraTS' size."""
     masks = np.stack([labels == c for c in range(4)])
-    seeds = seeds_of(masks, CLASSES, strategy="boundary")
+    seeds = seeds_of(masks, CLASSES, BoundarySeeds())
     cost = {"metric": "sum", "lamb": 0.5}
     distance = distances(images, seeds, **cost)
     raters = np.stack([np.roll(masks, shift, 2) for shift in range(5)])
@@ -216,12 +216,12 @@ def time_and_store(images, labels) -> None:
     plain = masks.size * 4
     print(f"\n| method | core seconds | MB stored | bound on the error | of {plain / 1e6:.0f} MB float32 |")
     print("|---|---|---|---|---|")
-    for name, method in METHODS.items():
-        for variant in method.variants if method.is_stored else ():
+    for declared in METHODS.built_in.values():
+        for method in declared.in_every_variant() if declared.is_stored() else ():
             started = time.process_time()
-            result = method.compute(inputs, variant=variant)
+            result = method.compute(inputs)
             seconds = time.process_time() - started
-            bounds = method.value_range(variant)
+            bounds = method.value_range
             encoding = Integer("uint8", *bounds) if bounds else Rounded(15)
             with tempfile.TemporaryDirectory() as folder:
                 layer = Layer("target", result.values, channels=CLASSES, encoding=encoding)
@@ -230,7 +230,13 @@ def time_and_store(images, labels) -> None:
                 )
                 stored = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file())
             error = f"{(bounds[1] - bounds[0]) / 510:.4f}" if bounds else "relative 2^-16"
-            row(f"{name} {variant}", f"{seconds:.1f}", f"{stored / 1e6:.2f}", error, f"1/{plain / stored:.0f}")
+            row(
+                f"{method.name} {method.variant_name}",
+                f"{seconds:.1f}",
+                f"{stored / 1e6:.2f}",
+                error,
+                f"1/{plain / stored:.0f}",
+            )
 
 
 def main() -> None:

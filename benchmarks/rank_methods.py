@@ -19,7 +19,7 @@ from softlabels.blend import blend
 from softlabels.evaluation.rank import as_probability, rank, write_plot, write_table
 from softlabels.geodesic import geodesic_distance
 from softlabels.methods import METHODS, TargetInputs
-from softlabels.seeds import make_seeds
+from softlabels.seeds import CannySeeds, SkeletonSeeds, make_seeds
 
 
 def read(path) -> np.ndarray:
@@ -69,20 +69,19 @@ def candidates(image: np.ndarray, labels: np.ndarray, names, spacing=(1.0, 1.0, 
     """Return every method's training target at its defaults, and seconds spent on each, printed."""
     masks = np.stack([labels == c for c in range(len(names))])
     scored = (image - image.mean((1, 2, 3), keepdims=True)) / image.std((1, 2, 3), keepdims=True)
-    seeds, _ = make_seeds(masks, spacing, strategy="skeleton", class_names=names, case_id="rank")
-    edges, _ = make_seeds(masks, spacing, strategy="canny", class_names=names, case_id="rank")
-    slices, _ = make_seeds(
-        masks, spacing, strategy="canny", mode="slices", class_names=names, case_id="rank", fallback=False
-    )
+    seeds, _ = make_seeds(masks, spacing, SkeletonSeeds(), class_names=names, case_id="rank")
+    edges, _ = make_seeds(masks, spacing, CannySeeds(), class_names=names, case_id="rank")
+    in_slices = CannySeeds(mode="slices", fallback=False)
+    slices, _ = make_seeds(masks, spacing, in_slices, class_names=names, case_id="rank")
 
-    def stored(method, variant=None, kind="onehot", **params):
+    def stored(method, kind="onehot", **params):
         """Return a method's stored map."""
         volume = {"raw": image, "zscore": scored}.get(kind, scored)
-        start = {"geols": seeds, "sing": slices if variant == "official" else edges}.get(method)
+        start = {"geols": seeds, "sing": slices if params.get("variant") == "official" else edges}.get(method)
         cost = params.pop("cost", None)
         distance = np.stack([geodesic_distance(one, start, spacing, **cost) for one in volume]) if cost else None
         inputs = TargetInputs(masks, spacing, tuple(names), 0, volume, None, start, distance)
-        return METHODS[method].compute(inputs, variant=variant, **params).values
+        return METHODS[method](**params).compute(inputs).values
 
     pythagorean, harmonic = {"metric": "pythagorean", "gamma": 1.0}, {"metric": "harmonic", "lamb": 1.0}
     recipes = {
@@ -102,7 +101,7 @@ def candidates(image: np.ndarray, labels: np.ndarray, names, spacing=(1.0, 1.0, 
 
         def geols(alpha, variant, cost, kind=kind, made=made):
             """Return a GeoLS target; the map is made once for every alpha."""
-            made[variant] = made.get(variant) if variant in made else stored("geols", variant, kind, cost=cost)
+            made[variant] = made.get(variant) if variant in made else stored("geols", kind, variant=variant, cost=cost)
             return blend(masks, made[variant], rule="mix_onehot", alpha=alpha)
 
         recipes |= {
@@ -110,10 +109,10 @@ def candidates(image: np.ndarray, labels: np.ndarray, names, spacing=(1.0, 1.0, 
             f"GeoLS paper 0.5, {kind}": lambda geols=geols: geols(0.5, "paper", pythagorean),
             f"GeoLS official 0.1, {kind}": lambda geols=geols: geols(0.1, "official", harmonic),
             f"SiNG paper, {kind}": lambda kind=kind: signed(
-                masks, stored("sing", "paper", kind, cost={"metric": "l1", "lamb": 0.5})
+                masks, stored("sing", kind, variant="paper", cost={"metric": "l1", "lamb": 0.5})
             ),
             f"SiNG official, {kind}": lambda kind=kind: signed(
-                masks, stored("sing", "official", kind, cost={"metric": "sum", "lamb": 0.5})
+                masks, stored("sing", kind, variant="official", cost={"metric": "sum", "lamb": 0.5})
             ),
         }
     found = {}

@@ -34,3 +34,7 @@ class DeviceError(SoftLabelsError, RuntimeError):
 
 class CertificateError(SoftLabelsError, ArithmeticError):
     """A computed map failed its own proof of exactness."""
+
+
+class PluginError(SoftLabelsError, ImportError):
+    """An installed package that extends softlabels is broken, or claims a name that is taken."""

@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -24,11 +25,11 @@ from softlabels._shared.cpus import usable_cpus
 from softlabels.errors import DeviceError, InputError
 from softlabels.geodesic import certify_problem, geodesic_distance
 from softlabels.geodesic._problem import Problem, checked_problem
+from softlabels.geodesic.metric import METRIC_OF_ENGINE, Engine
 
 __all__ = ["ENGINES", "solve"]
 
-ENGINES = ("softlabels", "fastgeodis", "geodistk")
-_METRIC_OF_PEER = {"fastgeodis": "sum", "geodistk": "harmonic"}
+ENGINES = get_args(Engine)
 
 #: Both peers start from this value instead of inf, and leave it where no seed can be reached.
 _FAR = np.float32(1e10)
@@ -100,9 +101,9 @@ def solve(
             image, seeds, spacing, **parameters, device=device, n_threads=n_threads, return_certificate=True
         )
         return distance, [_report(engine, c) for c in (found if isinstance(found, list) else [found])]
-    if metric != _METRIC_OF_PEER[engine]:
+    if metric != METRIC_OF_ENGINE[engine]:
         raise InputError(
-            f"engine {engine}: got metric {metric!r}, expected {_METRIC_OF_PEER[engine]!r}, the only one it has; "
+            f"engine {engine}: got metric {metric!r}, expected {METRIC_OF_ENGINE[engine]!r}, the only one it has; "
             "change the metric or use engine 'softlabels'"
         )
     if not (isinstance(iterations, int) and iterations >= 1):

@@ -9,13 +9,12 @@ addition is monotone, so equal step costs are all it takes for equal maps on eve
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
-
-METRICS = ("sum", "pythagorean", "harmonic", "l1")
 
 #: The 26 neighbours (dz, dy, dx) in lexicographic order; entry 25 - k is the opposite of entry k.
 OFFSETS = np.array(
@@ -27,7 +26,60 @@ OFFSETS.flags.writeable = False
 EPSILON = np.float32(1e-5)
 
 ADDITIVE, ROOT, RATIO = 0, 1, 2
-_FORMS = {"sum": ADDITIVE, "l1": ADDITIVE, "pythagorean": ROOT, "harmonic": RATIO}
+
+MetricName = Literal["sum", "pythagorean", "harmonic", "l1"]
+Engine = Literal["softlabels", "fastgeodis", "geodistk"]
+
+#: The weight of the intensity where none is given, of the metrics with `lamb` and of that with `gamma`.
+LAMB, GAMMA = 0.5, 1.0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What there is to know of a metric besides its arithmetic.
+
+    Parameters
+    ----------
+    name : str
+        As in config.yaml.
+    step : str
+        The cost of a step: h is its length in mm, dI the difference of intensity.
+    source : str
+        Who uses it.
+    form : int
+        ADDITIVE, ROOT or RATIO: which of the functions below computes it.
+    weight : {"lamb", "gamma"}
+        The name of its one parameter.
+    engine : str, optional
+        The third-party engine that has it too.
+    """
+
+    name: MetricName
+    step: str
+    source: str
+    form: int
+    weight: Literal["lamb", "gamma"]
+    engine: Engine | None = None
+
+    @property
+    def default_weight(self) -> float:
+        """The value of its parameter where none is given."""
+        return GAMMA if self.weight == "gamma" else LAMB
+
+
+#: Every metric by name. Packages cannot add any: a metric is part of the compiled kernels of each device and of their
+#: proof, which repeat its arithmetic operation by operation.
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("sum", "(1-lamb) h + lamb sum_c abs(dI_c)", "FastGeodis", ADDITIVE, "lamb", "fastgeodis"),
+        Metric("pythagorean", "sqrt(h^2 + gamma^2 sum_c dI_c^2)", "GeoLS, Eq. 4", ROOT, "gamma"),
+        Metric("harmonic", "h / ((1-lamb) + lamb / (norm(dI) + 1e-5))", "GeodisTK", RATIO, "lamb", "geodistk"),
+        Metric("l1", "as sum, with h the L1 length of the step", "SiNGR, Eq. 2", ADDITIVE, "lamb"),
+    )
+}
+#: The one metric of each third-party engine.
+METRIC_OF_ENGINE: dict[str, str] = {metric.engine: metric.name for metric in METRICS.values() if metric.engine}
 
 
 def absolute(difference):
@@ -111,7 +163,7 @@ class StepCost:
         return root(length, gap) if self.form == ROOT else ratio(length, gap, self.keep, self.lamb)
 
 
-def step_cost(metric: str, spacing, *, lamb: float = 0.5, gamma: float = 1.0) -> StepCost:
+def step_cost(metric: str, spacing, *, lamb: float = LAMB, gamma: float = GAMMA) -> StepCost:
     """Return the step cost of a metric on a grid.
 
     Parameters
@@ -138,7 +190,7 @@ def step_cost(metric: str, spacing, *, lamb: float = 0.5, gamma: float = 1.0) ->
     >>> float(step_cost("pythagorean", (3.0, 1.0, 1.0)).lengths[1, 0, 1])  # h^2 = 3^2 + 1^2
     10.0
     """
-    if metric not in _FORMS:
+    if metric not in METRICS:
         raise InputError(f"metric: got {metric!r}, expected one of {', '.join(METRICS)}")
     if not (np.isfinite(lamb) and 0 <= lamb <= 1):
         raise InputError(f"lamb: got {lamb!r}, expected a number in 0..1")
@@ -156,4 +208,4 @@ def step_cost(metric: str, spacing, *, lamb: float = 0.5, gamma: float = 1.0) ->
     if not np.isfinite(lengths).all():
         raise InputError(f"spacing: got {spacing!r}, expected voxels whose step lengths fit in float32")
     lengths.flags.writeable = False
-    return StepCost(metric, _FORMS[metric], np.float32(scale), lengths, np.float32(1 - lamb), np.float32(lamb))
+    return StepCost(metric, METRICS[metric].form, np.float32(scale), lengths, np.float32(1 - lamb), np.float32(lamb))

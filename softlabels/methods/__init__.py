@@ -1,60 +1,52 @@
-"""Every soft-label method by name: what it needs, promises and computes. docs/methods.md compares them.
+"""Every soft-label method by name. docs/methods.md compares them; CONTRIBUTING.md says how to add one.
 
-The implementations, one module each, are imported when a map is computed.
+A method is one module with one class, which declares what softlabels must know and holds the parameters and the maths.
+Heavy libraries are imported inside functions, because these modules are read with every config, in every job.
 """
 
-from __future__ import annotations
+from softlabels._shared.registry import Registry
+from softlabels.methods.arrays import TargetInputs, TargetMap
+from softlabels.methods.base import FAR_MM, Method, RunContext
+from softlabels.methods.dilation import Dilation
+from softlabels.methods.gaussian import Gaussian
+from softlabels.methods.geols import GeoLS
+from softlabels.methods.label_smoothing import LabelSmoothing
+from softlabels.methods.level_set import LevelSet
+from softlabels.methods.multi_rater import MultiRater
+from softlabels.methods.onehot import OneHot
+from softlabels.methods.partial_volume import PartialVolume
+from softlabels.methods.seeded import Distance, GeodesicMethod, SeededMethod
+from softlabels.methods.sing import SiNG
+from softlabels.methods.superpixel import Superpixel
+from softlabels.methods.svls import SVLS
 
-from softlabels.methods.base import FAR_MM, Method, TargetInputs, TargetMap
+__all__ = [
+    "FAR_MM",
+    "METHODS",
+    "Distance",
+    "GeodesicMethod",
+    "Method",
+    "RunContext",
+    "SeededMethod",
+    "TargetInputs",
+    "TargetMap",
+]
 
-__all__ = ["FAR_MM", "METHODS", "Method", "TargetInputs", "TargetMap"]
-
-_RIGID = {"flip": True, "rot90": True, "rescale": False, "elastic": False}
-_NOT_ELASTIC = {"flip": True, "rot90": True, "rescale": True, "elastic": False}
-
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method("onehot", blend="onehot", is_stored=False),
-        Method("label_smoothing", blend="label_smoothing", is_stored=False),
-        Method(
-            "geols",
-            variants=("paper", "official"),
-            needs=frozenset({"distance"}),
-            blend="mix_onehot",
-            unnormalised=frozenset({"official"}),
-            allows_overlap=False,
-            needs_background=True,
-            augmentation=_NOT_ELASTIC,
-            algorithm="2",
-        ),
-        Method(
-            "sing",
-            kind="signed",
-            variants=("paper", "official"),
-            needs=frozenset({"image", "seeds", "distance"}),
-            blend="signed_margin",
-            augmentation=_NOT_ELASTIC,
-        ),
-        Method(
-            "superpixel",
-            variants=("paper",),
-            needs=frozenset({"image"}),
-            unnormalised=frozenset({"paper"}),
-            augmentation=_NOT_ELASTIC,
-            algorithm="2",
-        ),
-        Method("svls", variants=("paper", "official"), algorithm="3"),
-        Method("gaussian", algorithm="3"),
-        Method("dilation", algorithm="2"),
-        Method(
-            "level_set",
-            kind="distance",
-            variants=("mm", "official", "normalised"),
-            ranges={"normalised": (-1.0, 1.0)},
-            augmentation=_RIGID,
-        ),
-        Method("partial_volume", needs=frozenset({"source_labels"}), algorithm="3"),
-        Method("multi_rater", needs=frozenset({"raters"}), algorithm="3"),
-    )
-}
+#: Every method by name, those of installed packages among them (entry points of the group ``softlabels.methods``).
+METHODS: Registry[Method] = Registry(
+    Method,
+    "softlabels.methods",
+    [
+        OneHot,
+        LabelSmoothing,
+        GeoLS,
+        SiNG,
+        Superpixel,
+        SVLS,
+        Gaussian,
+        Dilation,
+        LevelSet,
+        PartialVolume,
+        MultiRater,
+    ],
+)

@@ -1,255 +1,309 @@
-"""What every soft-label method takes, gives back and promises; light, as it is imported wherever a config is parsed."""
+"""The base of every soft-label method: what a method declares, and what softlabels does around its maths.
+
+A method is one module with one class: its fields are the keys of config.yaml, its class attributes declare what the
+planner, the stages, the loader and the reference pages must know, and `soft_map` computes. Modules of methods are
+imported wherever a config is read, so they load SciPy and the like on first use.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from importlib import import_module
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, Field
 
+from softlabels._shared.rate import Rate
+from softlabels._shared.registry import Component
+from softlabels._shared.section import faults_error
+from softlabels.blend import RULES
+from softlabels.classes import LabelSet, grammar_faults
 from softlabels.errors import CertificateError, InputError
+from softlabels.methods.advice import DISTRIBUTION_LOSSES, LossAdvice
+from softlabels.methods.arrays import NEEDS, Need, TargetInputs, TargetMap
 
 #: Padding of a level set in mm: outside of the volume is outside of every structure, and far.
 FAR_MM = 100.0
 
+#: The variant of a method that has one form only.
+STANDARD = "standard"
+
+#: Whether flip, rot90, rescale and elastic, done to image and map alike, leave the map a valid target.
+ANY_AUGMENTATION: Mapping[str, bool] = {"flip": True, "rot90": True, "rescale": True, "elastic": True}
+#: Of maps that follow intensities or distances of the undeformed image.
+NOT_ELASTIC: Mapping[str, bool] = {**ANY_AUGMENTATION, "elastic": False}
+#: Of maps whose values are lengths.
+RIGID: Mapping[str, bool] = {**NOT_ELASTIC, "rescale": False}
+
+
+def _checked_grammar(labels: dict[str, int | list[int]]) -> dict[str, int | list[int]]:
+    """Return labels that follow nnU-Net's grammar, or raise with every fault."""
+    if faults := grammar_faults(labels):
+        raise faults_error([f".{fault}" for fault in faults])
+    return labels
+
+
+#: A name of a channel, class or target.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+#: Class names to integers, in nnU-Net's grammar.
+Labels = Annotated[dict[Name, int | list[int]], AfterValidator(_checked_grammar)]
+
 
 @dataclass(frozen=True)
-class TargetInputs:
-    """All that a method may read of one case; which of it a method needs stands in `Method.needs`.
+class RunContext:
+    """What a target can depend on in the rest of the configuration.
 
     Parameters
     ----------
-    masks : (C, D, H, W) bool array
-        The hard label, one mask per class.
-    spacing : 3 floats
-        Voxel size in mm, (z, y, x).
-    class_names : tuple of C str
-        For flags and messages.
-    background : int, optional
-        Index of the background class; None if it has no channel (overlapping regions).
-    image : (M, D, H, W) float32 array, optional
-        Intensities.
-    domain : (D, H, W) bool array, optional
-        Where distances were allowed to run.
-    seeds : (C, D, H, W) bool array, optional
-        Where the distances of each class start.
-    distance : (M, C, D, H, W) float32 array, optional
-        Geodesic distances, one per modality and class; inf where no seed can be reached. M is 1 for one map of the
-        vector image.
-    raters : (R, C, D, H, W) bool array, optional
-        The masks of each of R raters.
-    source_masks : (C, d, h, w) bool array, optional
-        The masks on the grid of the label file, before any resampling.
-    source_from_target : (4, 4) float array, optional
-        Maps homogeneous voxel indices (z, y, x, 1) of the target grid to those of the grid of `source_masks`.
-    threads : int
-        How many classes to work on at a time; no effect on the result.
-
-    Notes
-    -----
-    No method writes to any of these arrays.
+    device, engine, domain : str
+        As at the top level and in `prepare`; None where the configuration has a fault there.
     """
 
-    masks: np.ndarray
-    spacing: tuple[float, float, float]
-    class_names: tuple[str, ...]
-    background: int | None = None
-    image: np.ndarray | None = None
-    domain: np.ndarray | None = None
-    seeds: np.ndarray | None = None
-    distance: np.ndarray | None = None
-    raters: np.ndarray | None = None
-    source_masks: np.ndarray | None = None
-    source_from_target: np.ndarray | None = None
-    threads: int = 1
-
-    def absent_flags(self) -> list[str]:
-        """Return a flag for each class without a voxel."""
-        return [f"class '{n}' absent" for n, mask in zip(self.class_names, self.masks, strict=True) if not mask.any()]
+    device: str | None = "cpu"
+    engine: str | None = "softlabels"
+    domain: str | None = "none"
 
 
-@dataclass(frozen=True)
-class TargetMap:
-    """A computed map, ready to be quantised and stored.
+class Method(Component):
+    """One way of making soft labels, with its parameters.
+
+    Subclasses set the class attributes below, add fields for their parameters, and implement `soft_map`. The variants
+    are the choices of the field `variant`; without it there is one, ``standard``. The parameter that the loader applies
+    is that of the blend rule; it is in no key, so that changing it computes nothing.
 
     Attributes
     ----------
-    values : (C, D, H, W) float32 array
-        What is stored; what it means is the method's business.
-    pad_value : tuple of C floats
-        The value of each channel beyond the volume.
-    flags : list of str
-        What a person should know about this case, such as an absent class.
-    notes : dict
-        Figures that the computation found, plain JSON values.
-    """
-
-    values: np.ndarray
-    pad_value: tuple[float, ...]
-    flags: list[str] = field(default_factory=list)
-    notes: dict = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Method:
-    """One way of making soft labels, as the planner, the stages and the loader see it.
-
-    Attributes
-    ----------
-    name : str
-        As in config.yaml; the implementation is ``softlabels.methods.<name>``.
     kind : {"probability", "signed", "distance"}
         In [0, 1]; in [-1, 1] with the sign saying inside or outside; or a distance in mm.
-    variants : tuple of str
-        ``("standard",)`` where there is one form only.
     needs : frozenset of str
-        What it reads besides masks and spacing: image, domain, seeds, distance, raters, source_labels.
+        What it reads besides masks, spacing and domain: image, seeds, distance, raters, source_labels.
     blend : str
         The rule of `softlabels.blend` that makes the training target of the stored map.
-    ranges : mapping of variant to (lowest, highest) or None
-        For quantisation; None: floats are stored. A variant that is left out has the range of the kind.
     unnormalised : frozenset of str
         Variants of kind probability whose map does not sum to one over exclusive classes.
+    absent, filling : mapping of str to float
+        By variant, the map of a class without voxels, and of one that fills the volume, where it differs from what
+        the kind has: probability 0 and 1, signed -1 and 1, distance 0 and 0.
     allows_overlap : bool
         Whether classes may share voxels.
     needs_background : bool
         Whether the background must be one of the classes.
-    is_stored : bool
-        False where the loader derives the target from the labels alone.
     augmentation : mapping of str to bool
         Whether flip, rot90, rescale and elastic, done to image and map alike, leave the map a valid target.
-    algorithm : str
-        Changes when results change; part of the store's key.
+    cost : Rate
+        Measured per voxel and class.
+    losses : tuple of LossAdvice
+        What to train with; the first is the usual choice.
     """
 
-    name: str
-    kind: str = "probability"
-    variants: tuple[str, ...] = ("standard",)
-    needs: frozenset[str] = frozenset()
-    blend: str = "none"
-    ranges: Mapping[str, tuple[float, float] | None] = field(default_factory=dict)
-    unnormalised: frozenset[str] = frozenset()
-    allows_overlap: bool = True
-    needs_background: bool = False
-    is_stored: bool = True
-    augmentation: Mapping[str, bool] = field(
-        default_factory=lambda: {"flip": True, "rot90": True, "rescale": True, "elastic": True}
+    key: ClassVar[str] = "method"
+    kind: ClassVar[Literal["probability", "signed", "distance"]] = "probability"
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    #: Which of `needs` the class has keys for, set by the classes of `softlabels.methods.seeded`.
+    provides: ClassVar[frozenset[Need]] = frozenset()
+    blend: ClassVar[str] = "none"
+    unnormalised: ClassVar[frozenset[str]] = frozenset()
+    absent: ClassVar[Mapping[str, float]] = {}
+    filling: ClassVar[Mapping[str, float]] = {}
+    allows_overlap: ClassVar[bool] = True
+    needs_background: ClassVar[bool] = False
+    augmentation: ClassVar[Mapping[str, bool]] = ANY_AUGMENTATION
+    cost: ClassVar[Rate] = Rate(us=0.05, memory_bytes=15, disk_bytes=0.2)
+    losses: ClassVar[tuple[LossAdvice, ...]] = DISTRIBUTION_LOSSES
+
+    labels: Labels | None = Field(
+        None, description="this target's own classes of the same integers, in the grammar of the top-level labels"
     )
-    algorithm: str = "1"
+    precision: Literal["uint8", "uint16"] = Field(
+        "uint8", description="of a stored map with bounds: error at most 1/510 or 1/131070 of its range"
+    )
 
-    def blend_rule(self, variant: str) -> str:
-        """Return the blend rule of a variant."""
-        self._check_variant(variant)
-        return self.blend
+    # ------------------------------------------------------------------------------------- to be implemented
 
-    def value_range(self, variant: str) -> tuple[float, float] | None:
-        """Return the lowest and highest value that a variant's map can take; None if it has no bounds."""
-        self._check_variant(variant)
-        of_kind = {"probability": (0.0, 1.0), "signed": (-1.0, 1.0), "distance": None}[self.kind]
-        return self.ranges.get(variant, of_kind)
+    def soft_map(self, inputs: TargetInputs) -> TargetMap:
+        """Return the map of one case; `compute` checks what goes in and what comes out."""
+        raise NotImplementedError
 
-    def sums_to_one(self, variant: str) -> bool:
-        """Return whether a variant's map is a distribution over classes that exclude each other."""
-        self._check_variant(variant)
-        return self.kind == "probability" and variant not in self.unnormalised
+    def faults(self, labels: LabelSet, context: RunContext) -> list[str]:
+        """Return what is wrong between parameters, classes and the rest of the configuration, with the remedies."""
+        return []
 
-    def pad_value(self, n_classes: int, background: int | None, variant: str) -> tuple[float, ...]:
+    # ------------------------------------------------------------------------------------- what it promises
+
+    @classmethod
+    def variants(cls) -> tuple[str, ...]:
+        """Return the names of all variants, the default first."""
+        field = cls.model_fields.get("variant")
+        return get_args(field.annotation) if field else (STANDARD,)
+
+    @classmethod
+    def in_every_variant(cls, **parameters: Any) -> list[Self]:
+        """Return the method in each of its variants, the default first."""
+        if "variant" not in cls.model_fields:
+            return [cls(**parameters)]
+        return [cls(variant=variant, **parameters) for variant in cls.variants()]
+
+    @property
+    def variant_name(self) -> str:
+        """The variant; ``standard`` for a method that has one form only."""
+        return getattr(self, "variant", STANDARD)
+
+    @classmethod
+    def load_time(cls) -> str | None:
+        """Return the name of the parameter that the loader applies, if there is one."""
+        parameter, _ = RULES[cls.blend]
+        return parameter
+
+    @classmethod
+    def is_stored(cls) -> bool:
+        """Return False where the loader derives the target from the labels alone."""
+        _, needs_stored = RULES[cls.blend]
+        return needs_stored
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The lowest and highest value that the map can take; None if it has no bounds."""
+        return {"probability": (0.0, 1.0), "signed": (-1.0, 1.0), "distance": None}[self.kind]
+
+    @property
+    def sums_to_one(self) -> bool:
+        """Whether the map is a distribution over classes that exclude each other."""
+        return self.kind == "probability" and self.variant_name not in self.unnormalised
+
+    @property
+    def absent_value(self) -> float:
+        """The map of a class without voxels, which is one value everywhere."""
+        return self.absent.get(self.variant_name, -1.0 if self.kind == "signed" else 0.0)
+
+    @property
+    def filling_value(self) -> float:
+        """The map of a class that fills the volume, which is one value everywhere."""
+        return self.filling.get(self.variant_name, 0.0 if self.kind == "distance" else 1.0)
+
+    def pad_value(self, n_classes: int, background: int | None) -> tuple[float, ...]:
         """Return the value of each channel beyond the volume, where all is background.
 
         Examples
         --------
-        >>> Method("gaussian").pad_value(3, 0, "standard")
+        >>> from softlabels.methods import METHODS
+        >>> METHODS["gaussian"]().pad_value(3, background=0)
         (1.0, 0.0, 0.0)
-        >>> Method("sing", kind="signed").pad_value(2, None, "standard")
+        >>> METHODS["sing"]().pad_value(2, background=None)
         (-1.0, -1.0)
         """
-        if self.kind == "probability":
-            return tuple(1.0 if c == background else 0.0 for c in range(n_classes))
-        if self.kind == "signed":
-            return tuple(1.0 if c == background else -1.0 for c in range(n_classes))
-        far = 1.0 if self.value_range(variant) else FAR_MM
-        return tuple(-far if c == background else far for c in range(n_classes))
+        far = (1.0 if self.value_range else FAR_MM) * (1 if self.kind == "distance" else -1)
+        outside, inside = (0.0, 1.0) if self.kind == "probability" else (far, -far)
+        return tuple(inside if c == background else outside for c in range(n_classes))
 
-    def compute(self, inputs: TargetInputs, *, variant: str | None = None, **params) -> TargetMap:
-        """Return the map of one case.
+    # ------------------------------------------------------------------------------------- for the pipeline
+
+    def node_parameters(self) -> dict[str, Any]:
+        """Return what the stored map depends on, as plain JSON values: part of its key."""
+        left_out = {"variant", "labels", "seeds", "distance", self.load_time()}
+        own = {k: v for k, v in self.model_dump(mode="json").items() if k not in left_out}
+        return {"method": self.name, "variant": self.variant_name, **own}
+
+    @classmethod
+    def from_node_parameters(cls, parameters: Mapping[str, Any]) -> Self:
+        """Return the method that `node_parameters` described."""
+        others = {"method"} if "variant" in cls.model_fields else {"method", "variant"}
+        return cls.model_validate({k: v for k, v in parameters.items() if k not in others})
+
+    def blend_parameters(self) -> dict[str, float]:
+        """Return the parameter that the loader applies, by name."""
+        parameter = self.load_time()
+        return {parameter: getattr(self, parameter)} if parameter else {}
+
+    def check(self, labels: LabelSet, context: RunContext) -> list[str]:
+        """Return every fault of the target against its classes and the rest of the configuration."""
+        faults = []
+        if labels.is_overlapping and not self.allows_overlap:
+            faults.append(
+                f"{self.name} needs exclusive classes, but {', '.join(labels.names)} overlap. "
+                "Give the target its own 'labels' with one class per integer"
+            )
+        elif self.needs_background and labels.background is None:
+            faults.append(f"{self.name} needs a background class. Add 'background: 0' to the labels")
+        return faults + self.faults(labels, context)
+
+    def compute(self, inputs: TargetInputs) -> TargetMap:
+        """Return the map of one case, checked.
 
         Parameters
         ----------
         inputs : TargetInputs
             What the method needs of the case; not modified.
-        variant : str, optional
-            By default the first of `variants`.
-        **params
-            The method's own parameters, see its module.
 
         Returns
         -------
         TargetMap
+            With `value_range` and, where `sums_to_one`, sums of one wherever there is a class.
 
         Raises
         ------
         InputError
-            If the variant is unknown, an input is missing or has the wrong shape, or a parameter is out of range.
+            If an input is missing or has the wrong shape, or does not go with the parameters.
         SeedError
             If a present class has no seed and the paper's form cannot do without.
         CertificateError
             If the map holds NaN or leaves its range.
         """
-        variant = self.variants[0] if variant is None else variant
-        self._check_variant(variant)
-        if not self.is_stored:
-            raise InputError(f"method {self.name}: nothing is stored; softlabels.blend.blended makes it of the labels")
-        self._check_inputs(inputs)
-        module = import_module(f"softlabels.methods.{self.name}")
-        if self.variants != ("standard",):
-            params["variant"] = variant
-        values, flags, notes = module.compute(inputs, **params)
-        if self.sums_to_one(variant) and inputs.background is not None:
-            _share_out(values)
-        self._check_values(values, variant)
-        pad_value = self.pad_value(len(inputs.masks), inputs.background, variant)
-        return TargetMap(values, pad_value, flags, notes)
+        if not self.is_stored():
+            raise InputError(f"method {self.name}: nothing is stored; softlabels.blend makes the target of the labels")
+        try:
+            inputs.check(self.needs)
+            if self.needs_background and inputs.background is None:
+                raise InputError("no background class; declare one with the value 0 in `labels`")
+            found = self.soft_map(inputs)
+        except InputError as error:
+            raise type(error)(f"method {self.name}: {error}") from error
+        if self.sums_to_one and inputs.background is not None:
+            _share_out(found.values)
+        self._check_values(found.values, inputs)
+        return found
 
-    def _check_values(self, values: np.ndarray, variant: str) -> None:
+    def _check_values(self, values: NDArray[np.float32], inputs: TargetInputs) -> None:
         """Raise if a map breaks its promise: nothing unbounded or undefined may reach the store."""
+        where = f"method {self.name} {self.variant_name}"
+        if values.dtype != np.float32 or values.shape != inputs.masks.shape:
+            raise CertificateError(
+                f"{where}: computed {values.dtype} {values.shape}, expected float32 {inputs.masks.shape}; nothing is "
+                "stored. Please report this to whoever wrote the method"
+            )
         low, high = float(values.min()), float(values.max())
-        lowest, highest = self.value_range(variant) or (-np.finfo(np.float32).max, np.finfo(np.float32).max)
+        lowest, highest = self.value_range or (-np.finfo(np.float32).max, np.finfo(np.float32).max)
         # A comparison with NaN is false.
         if not (low >= lowest and high <= highest):
             raise CertificateError(
-                f"method {self.name} {variant}: computed values from {low:.6g} to {high:.6g}, expected "
-                f"{lowest:.6g} to {highest:.6g}; nothing is stored. Please report this case"
+                f"{where}: computed values from {low:.6g} to {high:.6g}, expected {lowest:.6g} to {highest:.6g}; "
+                "nothing is stored. Please report this case"
             )
 
-    def _check_variant(self, variant: str) -> None:
-        """Raise if there is no such variant."""
-        if variant not in self.variants:
-            raise InputError(f"method {self.name}: got variant {variant!r}, expected one of {', '.join(self.variants)}")
-
-    def _check_inputs(self, inputs: TargetInputs) -> None:
-        """Raise if something that the method needs is missing or does not fit the masks."""
-        masks = inputs.masks
-        if masks.ndim != 4 or masks.dtype != bool or masks.size == 0:
-            raise InputError(f"method {self.name}: masks got {masks.dtype} {masks.shape}, expected bool (C, D, H, W)")
-        if len(inputs.class_names) != len(masks):
-            raise InputError(f"method {self.name}: got {len(inputs.class_names)} class names for {len(masks)} masks")
-        if self.needs_background and inputs.background is None:
-            raise InputError(f"method {self.name}: no background class; declare one with the value 0 in `labels`")
-        for need in sorted(self.needs):
-            for name, shape in _EXPECTED[need].items():
-                given = getattr(inputs, name)
-                if given is None:
-                    raise InputError(f"method {self.name}: {name} is missing, and this method needs it")
-                wanted = tuple(masks.shape[axis] if isinstance(axis, int) else axis for axis in shape)
-                fits = len(wanted) == np.ndim(given) and all(
-                    n is None or n == m for n, m in zip(wanted, np.shape(given), strict=True)
-                )
-                if not fits:
-                    raise InputError(f"method {self.name}: {name} got shape {np.shape(given)}, expected {wanted}")
+    @classmethod
+    def check_declaration(cls) -> None:
+        """Raise TypeError if the class promises something that does not fit together."""
+        super().check_declaration()
+        faults = []
+        if unknown := sorted(cls.needs - set(NEEDS)):
+            faults.append(f"needs: got {unknown}, expected some of {', '.join(NEEDS)}")
+        if cls.blend not in RULES:
+            faults.append(f"blend: got {cls.blend!r}, expected one of {', '.join(RULES)}")
+        elif cls.load_time() and cls.load_time() not in cls.model_fields:
+            faults.append(f"blend: rule {cls.blend!r} needs a field {cls.load_time()!r}")
+        if lacking := (cls.needs & {"seeds", "distance"}) - cls.provides:
+            faults.append(f"needs: {sorted(lacking)} comes with a base class of softlabels.methods.seeded")
+        variants = {v for by in (cls.unnormalised, cls.absent, cls.filling) for v in by} - set(cls.variants())
+        if variants:
+            faults.append(f"variants: {sorted(variants)} are not among {', '.join(cls.variants())}")
+        if set(cls.augmentation) != set(ANY_AUGMENTATION):
+            faults.append(f"augmentation: got {sorted(cls.augmentation)}, expected {sorted(ANY_AUGMENTATION)}")
+        if faults:
+            raise TypeError(f"{cls.__name__} (method {cls.name!r}): {'; '.join(faults)}")
 
 
-def _share_out(values: np.ndarray) -> None:
+def _share_out(values: NDArray[np.float32]) -> None:
     """Divide by the sum, in place, where mass went to voxels of no class: beside the ignore label or a rater's.
 
     Elsewhere nothing changes, because rounding moves a sum by less than 1e-4.
@@ -258,13 +312,3 @@ def _share_out(values: np.ndarray) -> None:
     is_short = (total > 0) & (total < 1 - 1e-4)
     if is_short.any():
         values[:, is_short] /= total[is_short]
-
-
-#: Each need: its fields and their shapes as axes of the masks (C, D, H, W); None is any length.
-_EXPECTED = {
-    "image": {"image": (None, 1, 2, 3)},
-    "seeds": {"seeds": (0, 1, 2, 3)},
-    "distance": {"distance": (None, 0, 1, 2, 3)},
-    "raters": {"raters": (None, 0, 1, 2, 3)},
-    "source_labels": {"source_masks": (0, None, None, None), "source_from_target": (None, None)},
-}

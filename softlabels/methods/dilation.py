@@ -14,37 +14,49 @@ background and 0 elsewhere. All augmentations keep it valid. No load-time parame
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import numpy as np
-from scipy import ndimage
+from numpy.typing import NDArray
+from pydantic import Field
 
 from softlabels._shared.box import bounding_box
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
-from softlabels.methods.base import TargetInputs
+from softlabels.methods.arrays import TargetInputs, TargetMap
+from softlabels.methods.base import Method
 
 
-def compute(
-    inputs: TargetInputs, *, radius_mm: float = 2.0, shell_value: float = 0.5
-) -> tuple[np.ndarray, list[str], dict]:
-    """Return the softened labels of a case with flags and notes."""
-    masks, background = inputs.masks, inputs.background
-    values, flags = masks.astype(np.float32), inputs.absent_flags()
-    if not 0 < shell_value < 1:
-        raise InputError(f"shell_value: got {shell_value}, expected a probability between 0 and 1, both excluded")
-    foreground = [c for c in range(len(masks)) if c != background]
-    shells = np.stack([shell(masks[c], inputs.spacing, radius_mm=radius_mm) for c in foreground])
-    if background is None:
-        values[shells] = shell_value
-        return values, flags, {"shell_voxels": [int(s.sum()) for s in shells]}
-    shells &= masks[background]
-    n_shells = shells.sum(axis=0, dtype=np.int32)
-    for index, own in zip(foreground, shells, strict=True):
-        values[index][own] = np.float32(shell_value) / n_shells[own]
-    values[background][n_shells > 0] = 1 - np.float32(shell_value)
-    return values, flags, {"shell_voxels": [int(s.sum()) for s in shells]}
+class Dilation(Method):
+    """Dilation softening (Kats): a shell around each class at a fixed probability."""
+
+    name: ClassVar[str] = "dilation"
+    title: ClassVar[str] = "dilation"
+    source: ClassVar[str] = "after Kats, Goldberger and Greenspan, ISBI 2019"
+    version: ClassVar[str] = "2"
+
+    radius_mm: float = Field(2.0, gt=0, description="thickness of the shell in mm (the paper leaves it open)")
+    shell_value: float = Field(0.5, gt=0, lt=1, description="probability in the shell (the paper leaves it open)")
+
+    def soft_map(self, inputs: TargetInputs) -> TargetMap:
+        """Return the softened labels of a case."""
+        masks, background = inputs.masks, inputs.background
+        values, flags = masks.astype(np.float32), inputs.absent_flags()
+        foreground = [c for c in range(len(masks)) if c != background]
+        shells = np.stack([shell(masks[c], inputs.spacing, radius_mm=self.radius_mm) for c in foreground])
+        if background is None:
+            values[shells] = self.shell_value
+            return TargetMap(values, flags, {"shell_voxels": [int(s.sum()) for s in shells]})
+        shells &= masks[background]
+        n_shells = shells.sum(axis=0, dtype=np.int32)
+        for index, own in zip(foreground, shells, strict=True):
+            values[index][own] = np.float32(self.shell_value) / n_shells[own]
+        values[background][n_shells > 0] = 1 - np.float32(self.shell_value)
+        return TargetMap(values, flags, {"shell_voxels": [int(s.sum()) for s in shells]})
 
 
-def shell(mask: np.ndarray, spacing, *, radius_mm: float) -> np.ndarray:
+def shell(mask: NDArray[np.bool_], spacing: Sequence[float], *, radius_mm: float) -> NDArray[np.bool_]:
     """Return the voxels outside of a mask whose centre is at most `radius_mm` from a voxel of it.
 
     Parameters
@@ -64,6 +76,8 @@ def shell(mask: np.ndarray, spacing, *, radius_mm: float) -> np.ndarray:
     >>> shell(np.array([[[0, 0, 0, 1, 0]]], bool), (5, 1, 1), radius_mm=2).astype(int).ravel().tolist()
     [0, 1, 1, 0, 1]
     """
+    from scipy import ndimage
+
     if not (np.isfinite(radius_mm) and radius_mm > 0):
         raise InputError(f"radius_mm: got {radius_mm}, expected a finite number of mm > 0")
     spacing = checked_spacing(spacing)

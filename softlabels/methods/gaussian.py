@@ -10,24 +10,40 @@ everywhere. Padding is 1 for the background and 0 elsewhere. All augmentations k
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import numpy as np
-from scipy import ndimage
+from numpy.typing import NDArray
+from pydantic import Field
 
 from softlabels._shared.box import smooth_near_boundary
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
-from softlabels.methods.base import TargetInputs
+from softlabels.methods.arrays import TargetInputs, TargetMap
+from softlabels.methods.base import Method
 
 #: Where the kernel ends, in standard deviations.
 _TRUNCATE = 4.0
 
 
-def compute(inputs: TargetInputs, *, sigma_mm: float = 1.0) -> tuple[np.ndarray, list[str], dict]:
-    """Return the blurred labels of a case with flags and notes."""
-    return gaussian_map(inputs.masks, inputs.spacing, sigma_mm=sigma_mm), inputs.absent_flags(), {}
+class Gaussian(Method):
+    """Gaussian softening of each class (Engelen)."""
+
+    name: ClassVar[str] = "gaussian"
+    title: ClassVar[str] = "Gaussian"
+    source: ClassVar[str] = "after van Engelen et al., PLoS ONE 2014"
+    version: ClassVar[str] = "3"
+
+    sigma_mm: float = Field(1.0, gt=0, description="of the Gaussian in mm (the paper leaves it open)")
+
+    def soft_map(self, inputs: TargetInputs) -> TargetMap:
+        """Return the blurred labels of a case."""
+        values = gaussian_map(inputs.masks, inputs.spacing, sigma_mm=self.sigma_mm)
+        return TargetMap(values, inputs.absent_flags())
 
 
-def gaussian_map(masks: np.ndarray, spacing, *, sigma_mm: float = 1.0) -> np.ndarray:
+def gaussian_map(masks: NDArray[np.bool_], spacing: Sequence[float], *, sigma_mm: float) -> NDArray[np.float32]:
     """Return each mask blurred by a Gaussian.
 
     Parameters
@@ -48,11 +64,13 @@ def gaussian_map(masks: np.ndarray, spacing, *, sigma_mm: float = 1.0) -> np.nda
     >>> gaussian_map(half, (5, 1, 1), sigma_mm=1.0).ravel().round(3).astype(str).tolist()
     ['0.005', '0.059', '0.301', '0.699', '0.941', '0.995']
     """
+    from scipy import ndimage
+
     if not (np.isfinite(sigma_mm) and sigma_mm > 0):
         raise InputError(f"sigma_mm: got {sigma_mm}, expected a finite number of mm > 0")
     sigmas = [sigma_mm / side for side in checked_spacing(spacing)]
 
-    def smooth(box: np.ndarray) -> np.ndarray:
+    def smooth(box: NDArray[np.float32]) -> NDArray[np.float32]:
         """Blur one float32 box."""
         blurred = ndimage.gaussian_filter(box, sigmas, mode="nearest", truncate=_TRUNCATE)
         return np.clip(blurred, 0, 1, out=blurred)

@@ -26,38 +26,76 @@ reading of Eq. 5 in which c runs over all classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
 
-from softlabels._shared.exponential import exp_nonpositive, expm1_nonpositive
 from softlabels.errors import SeedError
-from softlabels.methods._geols_kernels import add_distribution
-from softlabels.methods.base import TargetInputs
+from softlabels.methods.arrays import Need, TargetInputs, TargetMap
+from softlabels.methods.base import NOT_ELASTIC
+from softlabels.methods.seeded import Distance, GeodesicMethod
+from softlabels.seeds import SeedStrategy, SkeletonSeeds
 
 #: Voxels that a thread takes at a time.
 _SLAB = 1 << 18
 
 
-def compute(inputs: TargetInputs, *, variant: str = "paper") -> tuple[np.ndarray, list[str], dict]:
-    """Return the geodesic map g of a case with flags and notes."""
-    is_present = inputs.masks.any(axis=(1, 2, 3))
-    flags = inputs.absent_flags()
-    if variant == "official":
-        values, means = official_map(inputs.distance, background=inputs.background, threads=inputs.threads)
-        blank = [c for c in np.flatnonzero(is_present) if c != inputs.background and not values[c].any()]
-        flags += [f"class '{inputs.class_names[c]}' present, but its map is 0 (no seed, or no distance)" for c in blank]
-        return values, flags, {"mean_distance": means}
-    for index in np.flatnonzero(is_present):
-        if not np.isfinite(inputs.distance[:, index]).any():
-            raise SeedError(
-                f"class '{inputs.class_names[index]}': present, but none of its seeds can be reached; "
-                "set seeds.fallback to true, or widen prepare.domain"
-            )
-    return paper_map(inputs.distance, inputs.masks, threads=inputs.threads), flags, {}
+class GeoLS(GeodesicMethod):
+    """Geodesic label smoothing (Adiga Vasudeva, Dolz, Lombaert, MIDL 2023)."""
+
+    name: ClassVar[str] = "geols"
+    title: ClassVar[str] = "GeoLS"
+    source: ClassVar[str] = "Adiga Vasudeva, Dolz and Lombaert, MIDL 2023"
+    version: ClassVar[str] = "2"
+    needs: ClassVar[frozenset[Need]] = frozenset({"distance"})
+    blend: ClassVar[str] = "mix_onehot"
+    unnormalised: ClassVar[frozenset[str]] = frozenset({"official"})
+    allows_overlap: ClassVar[bool] = False
+    needs_background: ClassVar[bool] = True
+    augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
+    default_seeds: ClassVar[Mapping[str, SeedStrategy]] = {
+        "paper": SkeletonSeeds(),
+        "official": SkeletonSeeds(fallback=False, per_component=False),
+    }
+    default_distance: ClassVar[Mapping[str, Distance]] = {
+        "paper": Distance(metric="pythagorean", gamma=1.0),
+        "official": Distance(metric="harmonic", lamb=1.0),
+    }
+
+    variant: Literal["paper", "official"] = Field("paper", description="Eqs. 3-6, or what the authors' script does")
+    alpha: float = Field(0.1, ge=0, le=1, description="share of the geodesic map in the target; applied by the loader")
+
+    @property
+    def seeds_background(self) -> bool:
+        """Not in the authors' script, whose background map is one minus the others."""
+        return self.variant != "official"
+
+    def soft_map(self, inputs: TargetInputs) -> TargetMap:
+        """Return the geodesic map g of a case."""
+        distance, is_present = inputs.required("distance"), inputs.masks.any(axis=(1, 2, 3))
+        flags = inputs.absent_flags()
+        if self.variant == "official":
+            background = int(inputs.background or 0)
+            values, means = official_map(distance, background=background, threads=inputs.threads)
+            blank = [c for c in np.flatnonzero(is_present) if c != background and not values[c].any()]
+            flags += [
+                f"class '{inputs.class_names[c]}' present, but its map is 0 (no seed, or no distance)" for c in blank
+            ]
+            return TargetMap(values, flags, {"mean_distance": means})
+        for index in np.flatnonzero(is_present):
+            if not np.isfinite(distance[:, index]).any():
+                raise SeedError(
+                    f"class '{inputs.class_names[index]}': present, but none of its seeds can be reached; "
+                    "set seeds.fallback to true, or widen prepare.domain"
+                )
+        return TargetMap(paper_map(distance, inputs.masks, threads=inputs.threads), flags)
 
 
-def paper_map(distance: np.ndarray, masks: np.ndarray, *, threads: int = 1) -> np.ndarray:
+def paper_map(distance: NDArray[np.float32], masks: NDArray[np.bool_], *, threads: int = 1) -> NDArray[np.float32]:
     """Return g of Eqs. 5-6: exp(-D) of each class, normalised to [0, 1] and divided by the sum over classes.
 
     Parameters
@@ -91,6 +129,10 @@ def paper_map(distance: np.ndarray, masks: np.ndarray, *, threads: int = 1) -> n
     >>> paper_map(distance, distance[0] == 0).round(3).tolist()
     [[[[1.0, 0.5, 0.0]]], [[[0.0, 0.5, 1.0]]]]
     """
+    # Compiled.
+    from softlabels._shared.exponential import expm1_nonpositive
+    from softlabels.methods._geols_kernels import add_distribution
+
     n_classes, shape = masks.shape[0], masks.shape[1:]
     flat = np.ascontiguousarray(distance).reshape(len(distance), n_classes, -1)
     hard = np.ascontiguousarray(masks).reshape(n_classes, -1)
@@ -111,8 +153,8 @@ def paper_map(distance: np.ndarray, masks: np.ndarray, *, threads: int = 1) -> n
 
 
 def official_map(
-    distance: np.ndarray, *, background: int, threads: int = 1
-) -> tuple[np.ndarray, list[list[float | None]]]:
+    distance: NDArray[np.float32], *, background: int, threads: int = 1
+) -> tuple[NDArray[np.float32], list[list[float | None]]]:
     """Return g as the authors' script makes it, and the mean distance of each modality and class.
 
     Parameters
@@ -149,7 +191,8 @@ def official_map(
     total = np.zeros(distance.shape[1:], np.float32)
     means: list[list[float | None]] = []
     for modality in distance:
-        counted, means_here = [], [None] * n_classes
+        counted: list[NDArray[np.float32]] = []
+        means_here: list[float | None] = [None] * n_classes
         blank = np.zeros(distance.shape[2:], np.float32)
         with ThreadPoolExecutor(threads) as pool:
             maps = list(pool.map(lambda index, classes=modality: _scaled_exponential(classes[index]), foreground))
@@ -169,7 +212,7 @@ def official_map(
     return total, means
 
 
-def _largest_finite(distance: np.ndarray) -> float:
+def _largest_finite(distance: NDArray[np.float32]) -> float:
     """Return the largest finite distance, 0 if there is none."""
     largest = distance.max()
     if np.isfinite(largest):
@@ -177,8 +220,11 @@ def _largest_finite(distance: np.ndarray) -> float:
     return float(np.max(distance, where=np.isfinite(distance), initial=0.0))
 
 
-def _scaled_exponential(distance: np.ndarray) -> tuple[np.ndarray | None, float | None]:
+def _scaled_exponential(distance: NDArray[np.float32]) -> tuple[NDArray[np.float32] | None, float | None]:
     """Return exp(-D / mean D) normalised to [0, 1], and the mean; None, None for a class without seeds or distance."""
+    # Compiled.
+    from softlabels._shared.exponential import exp_nonpositive
+
     is_finite = np.isfinite(distance)
     is_whole = bool(is_finite.all())
     if not is_whole and not is_finite.any():

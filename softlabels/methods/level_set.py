@@ -25,39 +25,74 @@ and elastic deformation change distances: compute again. No load-time parameters
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar, Literal
 
 import numpy as np
-from scipy import ndimage
+from numpy.typing import NDArray
+from pydantic import Field, ValidationInfo, field_validator
 
 from softlabels._shared.box import bounding_box
+from softlabels._shared.rate import Rate
+from softlabels._shared.section import faults_error
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
-from softlabels.methods.base import TargetInputs
+from softlabels.methods.advice import DISTANCE_LOSSES, LossAdvice
+from softlabels.methods.arrays import TargetInputs, TargetMap
+from softlabels.methods.base import RIGID, Method
 
 
-def compute(inputs: TargetInputs, *, variant: str = "mm", truncate: bool = False) -> tuple[np.ndarray, list[str], dict]:
-    """Return the level sets of a case with flags and notes."""
-    if truncate and variant != "official":
-        raise InputError(f"level_set {variant}: got truncate, which only the official variant knows; remove it")
+class LevelSet(Method):
+    """Signed distance to the boundary, for boundary loss and distance regression."""
 
-    def one(mask: np.ndarray) -> np.ndarray:
-        """Return the level set of one class."""
-        phi = level_set(mask, inputs.spacing, variant=variant)
-        return np.trunc(phi) if truncate else phi
+    name: ClassVar[str] = "level_set"
+    title: ClassVar[str] = "level set"
+    source: ClassVar[str] = "Kervadec et al., MIDL 2019; Xue et al., AAAI 2020"
+    version: ClassVar[str] = "1"
+    kind: ClassVar[Literal["distance"]] = "distance"
+    absent: ClassVar[Mapping[str, float]] = {"normalised": 1.0}
+    filling: ClassVar[Mapping[str, float]] = {"normalised": -1.0}
+    augmentation: ClassVar[Mapping[str, bool]] = RIGID
+    cost: ClassVar[Rate] = Rate(us=0.20, memory_bytes=40, disk_bytes=1.8)
+    losses: ClassVar[tuple[LossAdvice, ...]] = DISTANCE_LOSSES
 
-    with ThreadPoolExecutor(inputs.threads) as pool:
-        values = np.stack(list(pool.map(one, inputs.masks)))
-    flags = []
-    for name, mask in zip(inputs.class_names, inputs.masks, strict=True):
-        if not mask.any():
-            flags.append(f"class '{name}' absent")
-        elif mask.all():
-            flags.append(f"class '{name}' fills the volume: it has no boundary")
-    return values, flags, {}
+    variant: Literal["mm", "official", "normalised"] = Field("mm", description="mm, the authors' form, or [-1, 1]")
+    truncate: bool = Field(False, description="official only: cut distances to integers, as the authors' code does")
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """[-1, 1] if normalised, else all mm."""
+        return (-1.0, 1.0) if self.variant == "normalised" else None
+
+    @field_validator("truncate")
+    @classmethod
+    def _check_truncate(cls, truncate: bool, info: ValidationInfo) -> bool:
+        """Refuse it where no code does so."""
+        if truncate and info.data.get("variant") in ("mm", "normalised"):
+            raise faults_error([": only variant official cuts distances to integers. Remove it, or set the variant"])
+        return truncate
+
+    def soft_map(self, inputs: TargetInputs) -> TargetMap:
+        """Return the level sets of a case."""
+
+        def of_class(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+            """Return the level set of one class."""
+            phi = level_set(mask, inputs.spacing, variant=self.variant)
+            return np.trunc(phi) if self.truncate else phi
+
+        with ThreadPoolExecutor(inputs.threads) as pool:
+            values = np.stack(list(pool.map(of_class, inputs.masks)))
+        flags = []
+        for name, mask in zip(inputs.class_names, inputs.masks, strict=True):
+            if not mask.any():
+                flags.append(f"class '{name}' absent")
+            elif mask.all():
+                flags.append(f"class '{name}' fills the volume: it has no boundary")
+        return TargetMap(values, flags)
 
 
-def level_set(mask: np.ndarray, spacing, *, variant: str = "mm") -> np.ndarray:
+def level_set(mask: NDArray[np.bool_], spacing: Sequence[float], *, variant: str) -> NDArray[np.float32]:
     """Return the signed distance to the boundary of one class.
 
     Parameters
@@ -85,6 +120,8 @@ def level_set(mask: np.ndarray, spacing, *, variant: str = "mm") -> np.ndarray:
     [1.0, 0.5, 0.5, 0.0, 0.5, 0.5]
     [1.0, 0.5, 0.0, -1.0, 0.0, 0.5]
     """
+    from scipy import ndimage
+
     if variant not in ("mm", "official", "normalised"):
         raise InputError(f"level_set: got variant {variant!r}, expected 'mm', 'official' or 'normalised'")
     spacing = checked_spacing(spacing)
@@ -105,6 +142,8 @@ def level_set(mask: np.ndarray, spacing, *, variant: str = "mm") -> np.ndarray:
     return phi
 
 
-def _inside_distance(mask: np.ndarray, spacing) -> np.ndarray:
+def _inside_distance(mask: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.float32]:
     """Return for each voxel of a mask the distance in mm to the nearest voxel that is not in it, float32."""
+    from scipy import ndimage
+
     return ndimage.distance_transform_edt(mask, sampling=spacing).astype(np.float32)

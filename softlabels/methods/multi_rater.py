@@ -12,10 +12,15 @@ ambiguity.
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
 
 from softlabels.errors import InputError
-from softlabels.methods.base import TargetInputs
+from softlabels.methods.arrays import Need, TargetInputs, TargetMap
+from softlabels.methods.base import Method
 
 #: Start of each rater's diagonal, the value that ITK starts from.
 _TRUST = 0.99999
@@ -23,36 +28,38 @@ _TRUST = 0.99999
 _TOLERANCE, _MOST_ROUNDS = 1e-7, 2000
 
 
-def compute(inputs: TargetInputs, *, fusion: str = "mean") -> tuple[np.ndarray, list[str], dict]:
-    """Return the fused labels of a case with flags and notes."""
-    raters = inputs.raters
-    if len(raters) < 2:
-        raise InputError(
-            f"multi_rater: got {len(raters)} rater, expected at least 2; list more label files in the sheet"
-        )
-    names = zip(inputs.class_names, raters.any(axis=(0, 2, 3, 4)), strict=True)
-    flags = [f"class '{name}' absent in all raters" for name, is_marked in names if not is_marked]
-    if fusion == "mean":
-        return mean_map(raters), flags, {"n_raters": len(raters)}
-    if fusion != "staple":
-        raise InputError(f"fusion: got {fusion!r}, expected 'mean' or 'staple'")
-    if inputs.background is not None:
-        values, trust = staple(raters)
-        return values, flags, {"n_raters": len(raters), "confusion": trust.round(6).tolist()}
-    # One binary problem per region: inside against outside.
-    found = [staple(np.stack([raters[:, c], ~raters[:, c]], axis=1)) for c in range(raters.shape[1])]
-    trust = np.stack([matrix for _, matrix in found])
-    return (
-        np.stack([values[0] for values, _ in found]),
-        flags,
-        {
-            "n_raters": len(raters),
-            "confusion": trust.round(6).tolist(),
-        },
-    )
+class MultiRater(Method):
+    """The raters of a case fused to one probability per class."""
+
+    name: ClassVar[str] = "multi_rater"
+    title: ClassVar[str] = "raters"
+    source: ClassVar[str] = "mean; STAPLE: Warfield, Zou and Wells, TMI 2004"
+    version: ClassVar[str] = "3"
+    needs: ClassVar[frozenset[Need]] = frozenset({"raters"})
+
+    fusion: Literal["mean", "staple"] = Field("mean", description="plain average, or STAPLE")
+
+    def soft_map(self, inputs: TargetInputs) -> TargetMap:
+        """Return the fused labels of a case."""
+        raters = inputs.required("raters")
+        if len(raters) < 2:
+            raise InputError(f"got {len(raters)} rater, expected at least 2; list more label files in the sheet")
+        names = zip(inputs.class_names, raters.any(axis=(0, 2, 3, 4)), strict=True)
+        flags = [f"class '{name}' absent in all raters" for name, is_marked in names if not is_marked]
+        notes = {"n_raters": len(raters)}
+        if self.fusion == "mean":
+            return TargetMap(mean_map(raters), flags, notes)
+        if inputs.background is not None:
+            values, trust = staple(raters)
+        else:
+            # One binary problem per region: inside against outside.
+            regions = [staple(np.stack([raters[:, c], ~raters[:, c]], axis=1)) for c in range(raters.shape[1])]
+            values = np.stack([inside[0] for inside, _ in regions])
+            trust = np.stack([matrix for _, matrix in regions])
+        return TargetMap(values, flags, {**notes, "confusion": trust.round(6).tolist()})
 
 
-def mean_map(raters: np.ndarray) -> np.ndarray:
+def mean_map(raters: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return the share of raters who marked each class.
 
     Parameters
@@ -75,7 +82,7 @@ def mean_map(raters: np.ndarray) -> np.ndarray:
     return total
 
 
-def staple(raters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def staple(raters: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return the probability of each class given all raters, and how well each rater did.
 
     Parameters
@@ -134,7 +141,7 @@ def staple(raters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     raise InputError(f"STAPLE: not settled after {_MOST_ROUNDS} rounds; use fusion 'mean'")
 
 
-def _decisions(raters: np.ndarray) -> np.ndarray:
+def _decisions(raters: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return each rater's class per voxel as (R, N) uint8, the number of classes where there is none."""
     n_raters, n_classes = raters.shape[:2]
     decisions = np.full((n_raters, raters[0, 0].size), n_classes, np.uint8)
@@ -144,7 +151,9 @@ def _decisions(raters: np.ndarray) -> np.ndarray:
     return decisions
 
 
-def _patterns(decisions: np.ndarray, base: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _patterns(
+    decisions: NDArray[np.uint8], base: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Return distinct columns (P, R), the pattern of each voxel, and how often each occurs."""
     codes = np.zeros(decisions.shape[1], np.int64)
     for row in decisions:
@@ -165,7 +174,9 @@ def _patterns(decisions: np.ndarray, base: int) -> tuple[np.ndarray, np.ndarray,
     return np.stack(digits, axis=1), inverse, np.bincount(inverse, minlength=len(kinds)).astype(np.float64)
 
 
-def _posterior(patterns, confusion, prior) -> np.ndarray:
+def _posterior(
+    patterns: NDArray[np.int64], confusion: NDArray[np.float64], prior: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return the probability of each class for each pattern, (P, C)."""
     with np.errstate(divide="ignore"):
         score = np.log(prior) + sum(np.log(matrix[row]) for matrix, row in zip(confusion, patterns.T, strict=True))

@@ -12,25 +12,45 @@ augmentations keep it valid. No load-time parameters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import numpy as np
-from scipy import ndimage
+from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
 from softlabels.errors import InputError
-from softlabels.methods.base import TargetInputs
+from softlabels.methods.arrays import Need, TargetInputs, TargetMap
+from softlabels.methods.base import Method
 
 
-def compute(inputs: TargetInputs, *, antialias: bool = True) -> tuple[np.ndarray, list[str], dict]:
-    """Return the fractional labels of a case with flags and notes."""
-    matrix = np.asarray(inputs.source_from_target, np.float64)
-    values = partial_volume_map(inputs.source_masks, inputs.masks.shape[1:], matrix, antialias=antialias)
-    names = zip(inputs.class_names, inputs.source_masks, strict=True)
-    flags = [f"class '{name}' absent" for name, mask in names if not mask.any()]
-    if np.allclose(matrix, np.eye(4)) and inputs.source_masks.shape == inputs.masks.shape:
-        flags.append("label file and target grid agree: nothing to soften")
-    return values, flags, {"sigma_source_voxels": list(_antialias_sigma(matrix)) if antialias else [0.0, 0.0, 0.0]}
+class PartialVolume(Method):
+    """The one-hot label resampled linearly to the target grid."""
+
+    name: ClassVar[str] = "partial_volume"
+    title: ClassVar[str] = "partial volume"
+    source: ClassVar[str] = "blur before resampling: Cardoso et al., MICCAI 2015"
+    version: ClassVar[str] = "3"
+    needs: ClassVar[frozenset[Need]] = frozenset({"source_labels"})
+
+    antialias: bool = Field(True, description="smooth the fine label before it is sampled on a coarser grid")
+
+    def soft_map(self, inputs: TargetInputs) -> TargetMap:
+        """Return the fractional labels of a case."""
+        source = inputs.required("source_masks")
+        matrix = np.asarray(inputs.required("source_from_target"), np.float64)
+        values = partial_volume_map(source, inputs.masks.shape[1:], matrix, antialias=self.antialias)
+        names = zip(inputs.class_names, source, strict=True)
+        flags = [f"class '{name}' absent" for name, mask in names if not mask.any()]
+        if np.allclose(matrix, np.eye(4)) and source.shape == inputs.masks.shape:
+            flags.append("label file and target grid agree: nothing to soften")
+        sigma = list(_antialias_sigma(matrix)) if self.antialias else [0.0, 0.0, 0.0]
+        return TargetMap(values, flags, {"sigma_source_voxels": sigma})
 
 
-def partial_volume_map(source_masks, shape, source_from_target, *, antialias: bool = True) -> np.ndarray:
+def partial_volume_map(
+    source_masks: NDArray[np.bool_], shape: Sequence[int], source_from_target: ArrayLike, *, antialias: bool
+) -> NDArray[np.float32]:
     """Return the share of each class in each voxel of another grid.
 
     Parameters
@@ -55,9 +75,11 @@ def partial_volume_map(source_masks, shape, source_from_target, *, antialias: bo
     >>> row = np.array([[[[0, 0, 1, 1]]]], bool)
     >>> half_off = np.eye(4)
     >>> half_off[2, 3] = 0.5
-    >>> partial_volume_map(row, (1, 1, 3), half_off).ravel().tolist()
+    >>> partial_volume_map(row, (1, 1, 3), half_off, antialias=True).ravel().tolist()
     [0.0, 0.5, 1.0]
     """
+    from scipy import ndimage
+
     matrix = np.asarray(source_from_target, np.float64)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
         raise InputError(f"source_from_target: got {matrix.tolist()}, expected a finite invertible 4x4 matrix")
@@ -72,7 +94,7 @@ def partial_volume_map(source_masks, shape, source_from_target, *, antialias: bo
     return values
 
 
-def _antialias_sigma(matrix: np.ndarray) -> tuple[float, float, float]:
+def _antialias_sigma(matrix: NDArray[np.float64]) -> tuple[float, ...]:
     """Return the blur in source voxels along each axis of the source, 0 where voxels do not grow."""
     growth = (matrix[:3, :3] ** 2).sum(axis=1) - 1
     # Grids that differ by rounding noise only are the same grid.

@@ -32,47 +32,90 @@ its text calls G^0 the spatial distance; the band here is Euclidean.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
 import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
 
 from softlabels._shared.box import bounding_box
+from softlabels._shared.rate import Rate
 from softlabels.errors import SeedError
 from softlabels.geodesic import euclidean_distance, geodesic_distance
-from softlabels.methods.base import TargetInputs
+from softlabels.methods.advice import SIGNED_LOSSES, LossAdvice
+from softlabels.methods.arrays import Need, TargetInputs, TargetMap
+from softlabels.methods.base import NOT_ELASTIC
+from softlabels.methods.seeded import Distance, GeodesicMethod
+from softlabels.seeds import CannySeeds, SeedStrategy
 
-#: The map of a class that fills the volume: far inside, or what the authors' code leaves where it finds no seed.
-_WHOLE = {"paper": 1.0, "official": 0.0}
+Floats, Bools = NDArray[np.float32], NDArray[np.bool_]
+Spacing = Sequence[float]
+Box = tuple[slice, slice, slice]
+
 #: What the authors' code adds to the largest foreground distance before it divides.
 _TINY = np.float32(1e-8)
 
 
-def compute(inputs: TargetInputs, *, variant: str = "paper") -> tuple[np.ndarray, list[str], dict]:
-    """Return the map u of a case with flags and notes."""
-    values = np.empty(inputs.masks.shape, np.float32)
-    flags, notes = [], {"beta": [], "tau": []}
-    for index, (name, mask) in enumerate(zip(inputs.class_names, inputs.masks, strict=True)):
-        seeds, distance = inputs.seeds[index], inputs.distance[:, index]
-        if not mask.any():
-            flags.append(f"class '{name}' absent: -1 everywhere")
-            values[index], beta, tau = -1, None, None
-        elif mask.all():
-            # The seeds that a fallback may have put inside are no boundary.
-            flags.append(f"class '{name}' fills the volume, it has no boundary: {_WHOLE[variant]:+g} everywhere")
-            values[index], beta, tau = _WHOLE[variant], None, None
-        elif not seeds.any() and variant == "official":
-            flags.append(f"class '{name}' present, but it has no seed: 0 everywhere")
-            values[index], beta, tau = 0, None, None
-        elif not seeds.any():
-            raise SeedError(f"class '{name}': present, but it has no seed; set seeds.fallback to true")
-        elif variant == "paper":
-            values[index], beta, tau = paper_map(distance, mask, seeds, inputs.spacing)
-        else:
-            values[index], beta, tau = official_map(distance, mask, seeds, inputs.spacing, image=inputs.image)
-        notes["beta"].append(beta)
-        notes["tau"].append(tau)
-    return values, flags, notes
+class SiNG(GeodesicMethod):
+    """Signed normalised geodesic transform (Dang, Nguyen, Tiulpin, MICCAI 2024)."""
+
+    name: ClassVar[str] = "sing"
+    title: ClassVar[str] = "SiNG"
+    source: ClassVar[str] = "Dang, Nguyen and Tiulpin, MICCAI 2024"
+    version: ClassVar[str] = "1"
+    kind: ClassVar[Literal["signed"]] = "signed"
+    needs: ClassVar[frozenset[Need]] = frozenset({"image", "seeds", "distance"})
+    blend: ClassVar[str] = "signed_margin"
+    #: Far inside, or what the authors' code leaves where it finds no seed.
+    filling: ClassVar[Mapping[str, float]] = {"official": 0.0}
+    augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
+    cost: ClassVar[Rate] = Rate(us=0.20, memory_bytes=30, disk_bytes=0.3)
+    losses: ClassVar[tuple[LossAdvice, ...]] = SIGNED_LOSSES
+    default_seeds: ClassVar[Mapping[str, SeedStrategy]] = {
+        "paper": CannySeeds(),
+        "official": CannySeeds(mode="slices", fallback=False, per_component=False),
+    }
+    default_distance: ClassVar[Mapping[str, Distance]] = {
+        "paper": Distance(metric="l1", lamb=0.5),
+        "official": Distance(metric="sum", lamb=0.5),
+    }
+
+    variant: Literal["paper", "official"] = Field("paper", description="Eqs. 1-5, or what the authors' code does")
+    delta: float = Field(0.5, ge=0, lt=1, description="margin between the two signs; applied by the loader")
+
+    def soft_map(self, inputs: TargetInputs) -> TargetMap:
+        """Return the map u of a case."""
+        image, seeds_of, distances = (inputs.required(name) for name in ("image", "seeds", "distance"))
+        values = np.empty(inputs.masks.shape, np.float32)
+        flags: list[str] = []
+        notes: dict[str, list[Any]] = {"beta": [], "tau": []}
+        for index, (name, mask) in enumerate(zip(inputs.class_names, inputs.masks, strict=True)):
+            seeds, distance = seeds_of[index], distances[:, index]
+            beta: float | None = None
+            tau: list[float] | None = None
+            if not mask.any():
+                flags.append(f"class '{name}' absent: -1 everywhere")
+                values[index] = self.absent_value
+            elif mask.all():
+                # The seeds that a fallback may have put inside are no boundary.
+                flags.append(f"class '{name}' fills the volume, it has no boundary: {self.filling_value:+g} everywhere")
+                values[index] = self.filling_value
+            elif not seeds.any() and self.variant == "official":
+                flags.append(f"class '{name}' present, but it has no seed: 0 everywhere")
+                values[index] = 0
+            elif not seeds.any():
+                raise SeedError(f"class '{name}': present, but it has no seed; set seeds.fallback to true")
+            elif self.variant == "paper":
+                values[index], beta, tau = paper_map(distance, mask, seeds, inputs.spacing)
+            else:
+                values[index], beta, tau = official_map(distance, mask, seeds, inputs.spacing, image=image)
+            notes["beta"].append(beta)
+            notes["tau"].append(tau)
+        return TargetMap(values, flags, notes)
 
 
-def paper_map(distance, mask, seeds, spacing) -> tuple[np.ndarray, float, list[float]]:
+def paper_map(distance: Floats, mask: Bools, seeds: Bools, spacing: Spacing) -> tuple[Floats, float, list[float]]:
     """Return u of Eq. 5, and the constants beta (Eq. 4) and tau.
 
     Parameters
@@ -124,7 +167,9 @@ def paper_map(distance, mask, seeds, spacing) -> tuple[np.ndarray, float, list[f
     return _placed(u, box, mask.shape, -1), beta, taus
 
 
-def official_map(distance, mask, seeds, spacing, *, image) -> tuple[np.ndarray, float, list[float]]:
+def official_map(
+    distance: Floats, mask: Bools, seeds: Bools, spacing: Spacing, *, image: Floats
+) -> tuple[Floats, float, list[float]]:
     """Return u of the authors' two scripts before their margin, and the constants beta and fg_max.
 
     Parameters
@@ -172,7 +217,9 @@ def official_map(distance, mask, seeds, spacing, *, image) -> tuple[np.ndarray, 
     return np.clip(total, -1, 1, out=total), beta, largest
 
 
-def _band(mask, seeds, spacing, distance_of):
+def _band(
+    mask: Bools, seeds: Bools, spacing: Spacing, distance_of: Callable[[Bools, Spacing], Floats]
+) -> tuple[Box, Bools, float]:
     """Return a box that holds the band B, B within the box, and beta, for a distance to seeds on a convex grid."""
     box = bounding_box(mask | seeds)
     depth = distance_of(seeds[box], spacing)
@@ -187,12 +234,12 @@ def _band(mask, seeds, spacing, distance_of):
     return wide, depth <= beta, float(beta)
 
 
-def _chamfer_distance(seeds, spacing) -> np.ndarray:
+def _chamfer_distance(seeds: Bools, spacing: Spacing) -> Floats:
     """Return the lamb-0 geodesic distance of the authors' engine, made to converge."""
     return geodesic_distance(np.zeros(seeds.shape, np.float32), seeds, spacing, metric="sum", lamb=0.0)
 
 
-def _placed(values, box, shape, elsewhere) -> np.ndarray:
+def _placed(values: Floats, box: Box, shape: tuple[int, ...], elsewhere: float) -> Floats:
     """Return a volume with the values of a box and one value elsewhere."""
     volume = np.full(shape, elsewhere, np.float32)
     volume[box] = values

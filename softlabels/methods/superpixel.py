@@ -21,14 +21,20 @@ others change nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
 import numpy as np
-import SimpleITK as sitk
-from scipy import ndimage
+from numpy.typing import NDArray
+from pydantic import Field
 
 from softlabels._shared.box import bounding_box
+from softlabels.classes import LabelSet
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
-from softlabels.methods.base import TargetInputs
+from softlabels.methods.advice import UNNORMALISED_LOSSES, LossAdvice
+from softlabels.methods.arrays import Need, TargetInputs, TargetMap
+from softlabels.methods.base import NOT_ELASTIC, Method, RunContext
 
 #: Percentiles that become 0 and 1, so that one bright voxel does not flatten the rest.
 _LOW, _HIGH = 0.5, 99.5
@@ -36,41 +42,64 @@ _LOW, _HIGH = 0.5, 99.5
 _N_ITERATIONS = 10
 
 
-def compute(
-    inputs: TargetInputs,
-    *,
-    variant: str = "paper",
-    n_superpixels: int = 1500,
-    compactness: float = 0.1,
-    unit: str = "voxel",
-    renormalise: bool = False,
-) -> tuple[np.ndarray, list[str], dict]:
-    """Return the softened labels of a case with flags and notes."""
-    if unit not in ("voxel", "mm"):
-        raise InputError(f"superpixel: unit got {unit!r}, expected 'voxel' or 'mm'")
-    if renormalise and inputs.background is None:
-        raise InputError("superpixel: renormalise needs classes that exclude each other, one of them the background")
-    masks, spacing = inputs.masks, checked_spacing(inputs.spacing)
-    values, flags = masks.astype(np.float32), inputs.absent_flags()
-    edges = np.stack([inner_boundary(mask) for mask in masks])
-    step = _grid_step(inputs.domain, masks.shape[1:], spacing, n_superpixels)
-    box = bounding_box(edges.any(axis=0), tuple(2 * side for side in step))
-    if box is None:
-        return values, [*flags, "no class has a boundary: nothing to soften"], {"n_superpixels": 0, "n_softened": 0}
-    superpixels = slic(_scaled(inputs.image, inputs.domain, box), step, compactness)
-    sampling = spacing if unit == "mm" else (1.0, 1.0, 1.0)
-    n_softened = 0
-    for soft, mask, edge in zip(values, masks, edges, strict=True):
-        softened = soften(mask[box], edge[box], superpixels, sampling)
-        n_softened += int(np.count_nonzero(softened != soft[box]))
-        soft[box] = softened
-    if renormalise:
-        values /= values.sum(axis=0)
-    notes = {"n_superpixels": len(np.unique(superpixels)), "grid_step_voxels": list(step), "n_softened": n_softened}
-    return values, flags, notes
+class Superpixel(Method):
+    """Superpixel-guided label softening (Li et al., MICCAI 2020)."""
+
+    name: ClassVar[str] = "superpixel"
+    title: ClassVar[str] = "superpixel"
+    source: ClassVar[str] = "Li et al., MICCAI 2020"
+    version: ClassVar[str] = "2"
+    needs: ClassVar[frozenset[Need]] = frozenset({"image"})
+    augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
+    losses: ClassVar[tuple[LossAdvice, ...]] = UNNORMALISED_LOSSES
+
+    variant: Literal["paper"] = Field("paper", description="the authors published no code")
+    n_superpixels: int = Field(1500, ge=2, description="how many superpixels SLIC aims at")
+    compactness: float = Field(0.1, gt=0, description="SLIC's weight of space against intensity (not in the paper)")
+    unit: Literal["voxel", "mm"] = Field("voxel", description="unit of the signed distance (not in the paper)")
+    renormalise: bool = Field(False, description="divide by the sum over classes, which the paper does not")
+
+    @property
+    def sums_to_one(self) -> bool:
+        """Only if renormalised."""
+        return self.renormalise
+
+    def faults(self, labels: LabelSet, context: RunContext) -> list[str]:
+        """Return what is wrong with `renormalise`."""
+        if self.renormalise and labels.background is None:
+            return ["renormalise: needs exclusive classes with a background. Remove it, or change the labels"]
+        return []
+
+    def soft_map(self, inputs: TargetInputs) -> TargetMap:
+        """Return the softened labels of a case."""
+        if self.renormalise and inputs.background is None:
+            raise InputError("renormalise needs classes that exclude each other, one of them the background")
+        masks, spacing = inputs.masks, checked_spacing(inputs.spacing)
+        values, flags = masks.astype(np.float32), inputs.absent_flags()
+        edges = np.stack([inner_boundary(mask) for mask in masks])
+        step = _grid_step(inputs.domain, masks.shape[1:], spacing, self.n_superpixels)
+        box = bounding_box(edges.any(axis=0), tuple(2 * side for side in step))
+        if box is None:
+            notes = {"n_superpixels": 0, "n_softened": 0}
+            return TargetMap(values, [*flags, "no class has a boundary: nothing to soften"], notes)
+        superpixels = slic(_scaled(inputs.required("image"), inputs.domain, box), step, self.compactness)
+        sampling = spacing if self.unit == "mm" else (1.0, 1.0, 1.0)
+        n_softened = 0
+        for soft, mask, edge in zip(values, masks, edges, strict=True):
+            softened = soften(mask[box], edge[box], superpixels, sampling)
+            n_softened += int(np.count_nonzero(softened != soft[box]))
+            soft[box] = softened
+        if self.renormalise:
+            total = values.sum(axis=0)
+            # A voxel of no class, such as one of the ignore label, may have no share of any.
+            np.divide(values, total, out=values, where=total > 0)
+        notes = {"n_superpixels": len(np.unique(superpixels)), "grid_step_voxels": list(step), "n_softened": n_softened}
+        return TargetMap(values, flags, notes)
 
 
-def soften(mask: np.ndarray, edge: np.ndarray, superpixels: np.ndarray, sampling) -> np.ndarray:
+def soften(
+    mask: NDArray[np.bool_], edge: NDArray[np.bool_], superpixels: NDArray[np.integer], sampling: Sequence[float]
+) -> NDArray[np.float32]:
     """Return q of one class (Eq. 1) in superpixels that its boundary divides, the mask elsewhere.
 
     Parameters
@@ -93,6 +122,8 @@ def soften(mask: np.ndarray, edge: np.ndarray, superpixels: np.ndarray, sampling
     >>> soften(mask, inner_boundary(mask), np.array([[[0, 1, 1, 1, 2, 2]]]), (1, 1, 1)).ravel().tolist()
     [1.0, 0.75, 0.5, 0.25, 0.0, 0.0]
     """
+    from scipy import ndimage
+
     soft = mask.astype(np.float32)
     if not edge.any():
         return soft
@@ -105,7 +136,7 @@ def soften(mask: np.ndarray, edge: np.ndarray, superpixels: np.ndarray, sampling
     return soft
 
 
-def inner_boundary(mask: np.ndarray) -> np.ndarray:
+def inner_boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the voxels of a mask that share a face with the rest; the volume's border is no boundary.
 
     Examples
@@ -113,6 +144,8 @@ def inner_boundary(mask: np.ndarray) -> np.ndarray:
     >>> inner_boundary(np.array([[[1, 1, 1, 0, 1, 1]]], bool)).astype(int).ravel().tolist()
     [0, 0, 1, 0, 1, 0]
     """
+    from scipy import ndimage
+
     edge = np.zeros(mask.shape, bool)
     box = bounding_box(mask, (1, 1, 1))
     if box is not None:
@@ -121,7 +154,7 @@ def inner_boundary(mask: np.ndarray) -> np.ndarray:
     return edge
 
 
-def slic(image: np.ndarray, step: tuple[int, int, int], compactness: float) -> np.ndarray:
+def slic(image: NDArray[np.float32], step: tuple[int, int, int], compactness: float) -> NDArray[np.int64]:
     """Return SLIC superpixels.
 
     Parameters
@@ -137,6 +170,8 @@ def slic(image: np.ndarray, step: tuple[int, int, int], compactness: float) -> n
     (D, H, W) integer array
         Numbers from 0; connected regions.
     """
+    import SimpleITK as sitk
+
     is_flat = image.shape[1] == 1
     channels = np.moveaxis(image[:, 0] if is_flat else image, 0, -1)
     clusters = sitk.SLICImageFilter()
@@ -148,7 +183,9 @@ def slic(image: np.ndarray, step: tuple[int, int, int], compactness: float) -> n
     return (found[None] if is_flat else found).astype(np.int64)
 
 
-def _grid_step(domain, shape, spacing, n_superpixels) -> tuple[int, int, int]:
+def _grid_step(
+    domain: NDArray[np.bool_] | None, shape: Sequence[int], spacing: Sequence[float], n_superpixels: int
+) -> tuple[int, int, int]:
     """Return the distance of the centres in voxels, cubes in mm, so that `n_superpixels` fill the domain."""
     n_voxels = np.prod(shape) if domain is None else np.count_nonzero(domain)
     is_deep = [n > 1 for n in shape]
@@ -157,11 +194,13 @@ def _grid_step(domain, shape, spacing, n_superpixels) -> tuple[int, int, int]:
     return tuple(int(np.clip(round(side_mm / side), 1, n)) for side, n in zip(spacing, shape, strict=True))
 
 
-def _scaled(image, domain, box) -> np.ndarray:
+def _scaled(
+    image: NDArray[np.float32], domain: NDArray[np.bool_] | None, box: tuple[slice, slice, slice]
+) -> NDArray[np.float32]:
     """Return the box of each channel with its percentiles at 0 and 1."""
     part = image[(slice(None), *box)].astype(np.float32)
     if not np.isfinite(part).all():
-        raise InputError(f"superpixel: got {np.sum(~np.isfinite(part))} NaN or Inf intensities; repair the image")
+        raise InputError(f"got {np.sum(~np.isfinite(part))} NaN or Inf intensities; repair the image")
     for channel, whole in zip(part, image, strict=True):
         low, high = np.percentile(whole if domain is None else whole[domain], (_LOW, _HIGH))
         channel -= np.float32(low)

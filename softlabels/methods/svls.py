@@ -16,35 +16,62 @@ axis weigh less.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
 import numpy as np
-from scipy import ndimage
+from numpy.typing import NDArray
+from pydantic import Field, ValidationInfo, field_validator
 
 from softlabels._shared.box import smooth_near_boundary
+from softlabels._shared.section import faults_error
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
-from softlabels.methods.base import TargetInputs
+from softlabels.methods.arrays import TargetInputs, TargetMap
+from softlabels.methods.base import Method
 
 
-def compute(
-    inputs: TargetInputs,
-    *,
-    variant: str = "paper",
-    kernel_size: int = 3,
-    sigma: float = 1.0,
-    spacing_aware: bool = False,
-) -> tuple[np.ndarray, list[str], dict]:
-    """Return the smoothed labels of a case with flags and notes."""
-    if variant == "official" and (kernel_size != 3 or spacing_aware):
-        raise InputError(
-            f"svls official: got kernel_size {kernel_size}, spacing_aware {spacing_aware}, expected 3 in voxels, "
-            "which is all that the authors' code knows; use variant 'paper'"
-        )
-    spacing = inputs.spacing if spacing_aware else (1.0, 1.0, 1.0)
-    values = svls_map(inputs.masks, kernel_size=kernel_size, sigma=sigma, spacing=spacing)
-    return values, inputs.absent_flags(), {}
+class SVLS(Method):
+    """Spatially varying label smoothing (Islam, Glocker, IPMI 2021)."""
+
+    name: ClassVar[str] = "svls"
+    title: ClassVar[str] = "SVLS"
+    source: ClassVar[str] = "Islam and Glocker, IPMI 2021"
+    version: ClassVar[str] = "3"
+
+    variant: Literal["paper", "official"] = Field("paper", description="any odd kernel, or the authors' 3x3x3 code")
+    kernel_size: int = Field(3, ge=3, le=31, description="odd width of the Gaussian kernel in voxels")
+    sigma: float = Field(1.0, gt=0, description="of the Gaussian, in voxels, or in mm with spacing_aware")
+    spacing_aware: bool = Field(False, description="measure the kernel in mm")
+
+    @field_validator("kernel_size")
+    @classmethod
+    def _check_kernel_size(cls, size: int, info: ValidationInfo) -> int:
+        """Refuse kernels without a centre, and those that the authors' code gets wrong."""
+        if size % 2 == 0:
+            raise faults_error([f": got {size}, expected an odd number"])
+        if info.data.get("variant") == "official" and size != 3:
+            raise faults_error([f": got {size}, but the authors' code knows 3 only. Use variant paper"])
+        return size
+
+    @field_validator("spacing_aware")
+    @classmethod
+    def _check_spacing_aware(cls, is_aware: bool, info: ValidationInfo) -> bool:
+        """Refuse mm where the authors' code has voxels."""
+        if is_aware and info.data.get("variant") == "official":
+            raise faults_error([": the authors' code measures in voxels. Remove it, or use variant paper"])
+        return is_aware
+
+    def soft_map(self, inputs: TargetInputs) -> TargetMap:
+        """Return the smoothed labels of a case."""
+        spacing = inputs.spacing if self.spacing_aware else (1.0, 1.0, 1.0)
+        values = svls_map(inputs.masks, kernel_size=self.kernel_size, sigma=self.sigma, spacing=spacing)
+        return TargetMap(values, inputs.absent_flags())
 
 
-def svls_map(masks: np.ndarray, *, kernel_size: int = 3, sigma: float = 1.0, spacing=(1.0, 1.0, 1.0)) -> np.ndarray:
+def svls_map(
+    masks: NDArray[np.bool_], *, kernel_size: int, sigma: float, spacing: Sequence[float] = (1.0, 1.0, 1.0)
+) -> NDArray[np.float32]:
     """Return the spatially varying soft label.
 
     Parameters
@@ -72,9 +99,11 @@ def svls_map(masks: np.ndarray, *, kernel_size: int = 3, sigma: float = 1.0, spa
 
     >>> mask = np.zeros((1, 1, 3, 3), bool)
     >>> mask[0, 0, 1, 1] = True
-    >>> svls_map(mask)[0, 0].round(4).astype(str).tolist()
+    >>> svls_map(mask, kernel_size=3, sigma=1.0)[0, 0].round(4).astype(str).tolist()
     [['0.0472', '0.0778', '0.0472'], ['0.0778', '0.5', '0.0778'], ['0.0472', '0.0778', '0.0472']]
     """
+    from scipy import ndimage
+
     if kernel_size < 3 or kernel_size % 2 == 0:
         raise InputError(f"kernel_size: got {kernel_size}, expected an odd number >= 3")
     if not (np.isfinite(sigma) and sigma > 0):
@@ -88,7 +117,7 @@ def svls_map(masks: np.ndarray, *, kernel_size: int = 3, sigma: float = 1.0, spa
     keep = np.float32(0.5 - 0.5 * centre / (1 - centre))
     spread = np.float32(0.5 / (1 - centre))
 
-    def smooth(box: np.ndarray) -> np.ndarray:
+    def smooth(box: NDArray[np.float32]) -> NDArray[np.float32]:
         """Smooth one float32 box."""
         blurred = box
         for axis in axes:
@@ -101,7 +130,7 @@ def svls_map(masks: np.ndarray, *, kernel_size: int = 3, sigma: float = 1.0, spa
     return np.stack([smooth_near_boundary(mask, smooth, margin) for mask in masks])
 
 
-def _line_kernel(half: int, sigma: float) -> np.ndarray:
+def _line_kernel(half: int, sigma: float) -> NDArray[np.float64]:
     """Return a normalised 1D Gaussian of 2 half + 1 samples."""
     weights = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma) ** 2)
     return weights / weights.sum()

@@ -10,7 +10,6 @@ from softlabels._shared.plain_json import sealed_json
 from softlabels.config import Config
 from softlabels.errors import FormatError, InputError
 from softlabels.inputs.sheet import Case
-from softlabels.methods import METHODS
 from softlabels.pipeline.plan import Plan
 from softlabels.pipeline.receipts import Receipt
 
@@ -94,15 +93,15 @@ def _address(receipt: Receipt) -> dict:
 def describe_target(config: Config, plan: Plan, name: str) -> dict:
     """Return what a loader, a picture or an export must know of one target: its entry in the index."""
     target = config.targets[name]
-    method, label_set = METHODS[target.method], config.label_set(target)
+    label_set = config.label_set(target)
     return {
         "node": plan.targets[name],
-        "method": target.method,
+        "method": target.name,
         "variant": target.variant_name,
-        "kind": method.kind,
+        "kind": target.kind,
         "classes": label_set.to_json(),
         "is_overlapping": label_set.is_overlapping,
-        "blend": {"rule": method.blend_rule(target.variant_name), **target.blend_parameters()},
-        "pad_value": list(method.pad_value(len(label_set.classes), label_set.background, target.variant_name)),
-        "augmentation": dict(method.augmentation),
+        "blend": {"rule": target.blend, **target.blend_parameters()},
+        "pad_value": list(target.pad_value(len(label_set.classes), label_set.background)),
+        "augmentation": dict(target.augmentation),
     }

@@ -85,6 +85,7 @@ def _provenance(job: Job, sources: Sources) -> dict[str, Any]:
     """Return who computed an entry, where, when and from what; none of it changes the result."""
     return {
         "softlabels": softlabels.__version__,
+        "plugins": {plugin.name: plugin.version for plugin in STAGES[job.node.stage].plugins(job.node)},
         "inputs": dict(sources.keys),
         "case": job.case.id,
         "files": {"images": list(job.case.images), "label": job.case.label, "raters": list(job.case.raters)},

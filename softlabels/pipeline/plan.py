@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from softlabels.config import Config
-from softlabels.config.targets import GeodesicTarget, Target
-from softlabels.methods import METHODS
+from softlabels.methods import GeodesicMethod, Method, SeededMethod
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.stages import DISTANCE, PREPARE, SEEDS, STAGES, TARGET
 
@@ -59,28 +59,24 @@ def make_plan(config: Config) -> Plan:
     return Plan({node.id: node for node in ordered}, targets)
 
 
-def _target_chain(config: Config, target: Target, prepare: Node) -> list[Node]:
-    """Return the nodes of one target after prepare; none if the loader derives it."""
-    method = METHODS[target.method]
-    if not method.is_stored:
+def _target_chain(config: Config, target: Method, prepare: Node) -> list[Node]:
+    """Return the nodes of one target after prepare: what its method needs, then itself; none if it is not stored."""
+    if not target.is_stored():
         return []
-    classes = config.label_set(target).to_json()
-    chain = []
-    if isinstance(target, GeodesicTarget):
-        strategy = target.seeds_or_default.model_dump(mode="json")
-        if target.method == "geols" and target.variant == "official":
-            # The authors' background map is one minus the others, so the background is not seeded.
-            strategy["background"] = 0
-        seeds = SEEDS.node(prepare, classes, strategy)
-        chain = [seeds, DISTANCE.node(prepare, seeds, _distance_params(config, target))]
-    inputs = {"prepare": prepare} | {node.stage: node for node in chain if node.stage in method.needs}
-    params = {"method": target.method, "variant": target.variant_name, "classes": classes, **target.parameters()}
-    return [*chain, TARGET.node(inputs, params)]
+    classes = config.label_set(target)
+    upstream = {"prepare": prepare}
+    if target.needs & {"seeds", "distance"} and isinstance(target, SeededMethod):
+        strategy, seeds_background = target.seed_strategy, target.seeds_background
+        upstream["seeds"] = SEEDS.node(prepare, classes, strategy, seeds_background=seeds_background)
+    if "distance" in target.needs and isinstance(target, GeodesicMethod):
+        upstream["distance"] = DISTANCE.node(prepare, upstream["seeds"], _distance_params(config, target))
+    read = {role: node for role, node in upstream.items() if role == "prepare" or role in target.needs}
+    return [*list(upstream.values())[1:], TARGET.node(read, classes, target)]
 
 
-def _distance_params(config: Config, target: GeodesicTarget) -> dict:
+def _distance_params(config: Config, target: GeodesicMethod) -> dict[str, Any]:
     """Return what a distance depends on; a foreign engine, its iterations and its device are part of it."""
-    params = {**target.metric_parameters(), "modalities": target.distance.modalities}
+    params: dict[str, Any] = {**target.metric_parameters(), "modalities": target.distance.modalities}
     engine = config.engine_of(target)
     if engine != "softlabels":
         params |= {"engine": engine, "iterations": target.distance.iterations, "device": config.device}

@@ -1,7 +1,6 @@
 """config.yaml: every fault is named at once, defaults are the papers', the shipped files agree with the model."""
 
 import json
-from typing import Literal
 
 import pytest
 from helpers import ROOT
@@ -10,7 +9,6 @@ from softlabels.classes import LabelSet
 from softlabels.config import load_config, parse_config
 from softlabels.config.reference import reference_files
 from softlabels.errors import ConfigError
-from softlabels.methods import METHODS
 from softlabels.pipeline.plan import make_plan
 
 MINIMAL = {
@@ -102,17 +100,6 @@ def test_variant_fills_in_its_own_metric():
         "own": {"metric": "sum", "lamb": 1.0},
         "sing": {"metric": "l1", "lamb": 0.5},
     }
-
-
-def test_every_method_has_a_model_and_every_model_a_method():
-    from softlabels.config.targets import AnyTarget
-
-    models = {m.model_fields["method"].annotation.__args__[0] for m in AnyTarget.__origin__.__args__}
-    assert models == set(METHODS)
-    for model in AnyTarget.__origin__.__args__:
-        target = model(method=model.model_fields["method"].annotation.__args__[0])
-        variants = getattr(model.model_fields.get("variant"), "annotation", Literal["standard"]).__args__
-        assert target.variant_name in variants == METHODS[target.method].variants
 
 
 def test_regions_keep_their_order_and_drop_the_background():

@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from softlabels.seeds import make_seeds
+from softlabels.seeds import STRATEGIES, make_seeds
 
 ALL_26 = np.ones((3, 3, 3), bool)
 SPACINGS = [(1.0, 1.0, 1.0), (5.0, 1.0, 1.0), (0.7, 1.3, 0.9)]
@@ -28,7 +28,8 @@ def blobs(shape=(14, 26, 24), seed=0, share=0.45) -> np.ndarray:
 
 
 def seed_one(mask, spacing=(1.0, 1.0, 1.0), **options):
-    seeds, reports = make_seeds(mask[None], spacing, class_names=["x"], case_id="case", **options)
+    strategy = STRATEGIES.from_json({"per_component": True, **options})
+    seeds, reports = make_seeds(mask[None], spacing, strategy, class_names=["x"], case_id="case")
     return seeds[0], reports[0]
 
 

@@ -193,7 +193,7 @@ def test_threads_change_no_bit():
 def compute(distance, masks, variant):
     """Return the target of distances and masks."""
     names = tuple("abcdef"[: len(masks)])
-    return METHODS["geols"].compute(TargetInputs(masks, (1, 1, 1), names, 0, distance=distance), variant=variant)
+    return METHODS["geols"](variant=variant).compute(TargetInputs(masks, (1, 1, 1), names, 0, distance=distance))
 
 
 def test_a_present_class_without_seeds_is_an_error_in_the_paper_form_and_a_flagged_blank_in_the_official():

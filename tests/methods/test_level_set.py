@@ -54,7 +54,7 @@ def a_mask(seed, shape=(5, 7, 6)):
 @given(seed=st.integers(0, 10**6), spacing=st.sampled_from([(1, 1, 1), (5, 1, 1), (0.7, 2.0, 0.3)]))
 def test_level_sets_are_what_brute_force_and_scipy_say(seed, spacing):
     mask = a_mask(seed)
-    np.testing.assert_allclose(level_set(mask, spacing), brute_force(mask, spacing), rtol=1e-6)
+    np.testing.assert_allclose(level_set(mask, spacing, variant="mm"), brute_force(mask, spacing), rtol=1e-6)
     np.testing.assert_allclose(
         level_set(mask, spacing, variant="official"), authors_level_set(mask, spacing), rtol=1e-5, atol=1e-6
     )
@@ -68,26 +68,25 @@ def test_quirk_one_voxel_is_one_millimetre_whatever_the_voxel():
     inner = {s: level_set(row, (1, 1, s), variant="official")[0, 0, 2] for s in (0.5, 1.0, 5.0)}
     assert inner == {0.5: 0.5, 1.0: 0.0, 5.0: -4.0}
     for side in (0.5, 1.0, 5.0):
-        np.testing.assert_allclose(level_set(row, (1, 1, side))[0, 0, 1:3], [side, -side])
+        np.testing.assert_allclose(level_set(row, (1, 1, side), variant="mm")[0, 0, 1:3], [side, -side])
 
 
 def test_quirk_their_integers_truncate_toward_zero_and_ours_only_if_asked():
     mask = np.zeros((1, 6, 6), bool)
     mask[0, :3, :3] = True
     inputs = TargetInputs(mask[None], (1, 1, 1), ("organ",))
-    exact = METHODS["level_set"].compute(inputs, variant="official").values[0]
-    cut = METHODS["level_set"].compute(inputs, variant="official", truncate=True).values[0]
+    exact = METHODS["level_set"](variant="official").compute(inputs).values[0]
+    cut = METHODS["level_set"](variant="official", truncate=True).compute(inputs).values[0]
     assert exact[0, 4, 4] == pytest.approx(np.sqrt(8)) and cut[0, 4, 4] == 2
     np.testing.assert_array_equal(cut, authors_level_set(mask, (1, 1, 1), np.int32))
     assert np.abs(exact - cut).max() == pytest.approx(np.sqrt(18) - 4, abs=1) and np.abs(exact - cut).max() < 1
 
 
 def test_truncation_outside_of_the_official_form_and_unknown_variants_are_refused():
-    inputs = TargetInputs(a_mask(0)[None], (1, 1, 1), ("organ",))
     with pytest.raises(InputError, match="got variant 'meters'"):
         level_set(a_mask(0), (1, 1, 1), variant="meters")
-    with pytest.raises(InputError, match="only the official variant"):
-        METHODS["level_set"].compute(inputs, variant="mm", truncate=True)
+    with pytest.raises(ValueError, match="only variant official"):
+        METHODS["level_set"](variant="mm", truncate=True)
 
 
 def test_normalised_is_minus_one_at_the_deepest_voxel_and_one_at_the_farthest():
@@ -108,9 +107,9 @@ def test_a_sheet_one_voxel_thick_has_no_depth_in_the_normalised_form():
 def test_regions_that_overlap_are_each_treated_alone():
     masks = np.stack([a_mask(1), a_mask(2)])
     inputs = TargetInputs(masks, (2, 1, 1), ("core", "whole"))
-    found = METHODS["level_set"].compute(inputs).values
+    found = METHODS["level_set"]().compute(inputs).values
     for mask, phi in zip(masks, found, strict=True):
-        np.testing.assert_array_equal(phi, level_set(mask, (2, 1, 1)))
+        np.testing.assert_array_equal(phi, level_set(mask, (2, 1, 1), variant="mm"))
 
 
 def test_against_the_signed_distance_of_simpleitk():
@@ -122,6 +121,6 @@ def test_against_the_signed_distance_of_simpleitk():
     image.SetSpacing((0.7, 1.0, 3.0))
     theirs = sitk.GetArrayFromImage(sitk.SignedMaurerDistanceMap(image, False, False, True))
     # ITK measures to the inner boundary voxels on both sides; outside that is the distance to the mask.
-    found = level_set(mask, (3.0, 1.0, 0.7))
+    found = level_set(mask, (3.0, 1.0, 0.7), variant="mm")
     np.testing.assert_allclose(found[~mask], theirs[~mask], rtol=1e-5)
     assert (found[mask] < 0).all()

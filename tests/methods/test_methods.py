@@ -13,13 +13,33 @@ from hypothesis import strategies as st
 
 from softlabels.errors import CertificateError, InputError
 from softlabels.geodesic import geodesic_distance
-from softlabels.methods import FAR_MM, METHODS, TargetInputs
+from softlabels.methods import FAR_MM, METHODS, Method, TargetInputs, TargetMap
 from softlabels.methods.quality import quality_figures
 
-STORED = [(name, variant) for name, m in METHODS.items() if m.is_stored for variant in m.variants]
 #: Parameters that fit a toy volume.
 PARAMS = {"superpixel": {"n_superpixels": 12}}
-PROBABILITIES = [(n, v) for n, v in STORED if METHODS[n].kind == "probability"]
+#: More of a method than its variants.
+MORE = [METHODS["superpixel"](n_superpixels=12, renormalise=True)]
+
+
+def every_variant() -> list[Method]:
+    """Return each variant of each method that stores a map."""
+    stored = [method for method in METHODS.built_in.values() if method.is_stored()]
+    return [one for method in stored for one in method.in_every_variant(**PARAMS.get(method.name, {}))] + MORE
+
+
+def named(method: Method) -> str:
+    return f"{method.name}-{method.variant_name}"
+
+
+def law(*methods):
+    """Run a test for each of these methods."""
+    return pytest.mark.parametrize("method", methods, ids=named)
+
+
+STORED = every_variant()
+PROBABILITIES = [method for method in STORED if method.kind == "probability"]
+EQUIVARIANT = [method for method in STORED if method.name not in ("superpixel", "partial_volume")]
 
 
 def a_case(shape=(5, 9, 8), spacing=(3.0, 1.0, 0.7), seed=0, n_classes=3, n_modalities=2, **changes):
@@ -51,61 +71,79 @@ def a_case(shape=(5, 9, 8), spacing=(3.0, 1.0, 0.7), seed=0, n_classes=3, n_moda
     return TargetInputs(**{**given, **changes})
 
 
-@pytest.mark.parametrize(("name", "variant"), STORED)
-def test_values_lie_in_the_promised_range_and_sum_to_one_where_promised(name, variant):
-    method, inputs = METHODS[name], a_case()
-    values = method.compute(inputs, variant=variant, **PARAMS.get(name, {})).values
+def one_class(masks, distance, method):
+    """Return the inputs of a case with one class, which is everywhere or nowhere."""
+    is_distribution = method.needs_background or method.name == "superpixel" and method.renormalise
+    image = np.random.default_rng(0).random(masks.shape).astype(np.float32)
+    return TargetInputs(
+        masks,
+        (1.0, 1.0, 1.0),
+        ("all",),
+        background=0 if is_distribution else None,
+        image=image,
+        seeds=masks,
+        distance=distance,
+        raters=np.stack([masks, masks]),
+        source_masks=masks,
+        source_from_target=np.eye(4),
+    )
+
+
+@law(*STORED)
+def test_values_lie_in_the_promised_range_and_sum_to_one_where_promised(method):
+    inputs = a_case()
+    values = method.compute(inputs).values
     assert values.dtype == np.float32 and values.shape == inputs.masks.shape and values.flags.c_contiguous
     assert np.isfinite(values).all()
-    if bounds := method.value_range(variant):
+    if bounds := method.value_range:
         assert bounds[0] <= values.min() and values.max() <= bounds[1]
     off = np.abs(values.sum(axis=0) - 1).max()
-    assert (off <= 1e-6) if method.sums_to_one(variant) else (off > 0.05)
+    assert (off <= 1e-6) if method.sums_to_one else (off > 0.05)
 
 
-@pytest.mark.parametrize(("name", "variant"), STORED)
-def test_no_method_writes_to_its_inputs_nor_minds_threads(name, variant):
+@law(*STORED)
+def test_no_method_writes_to_its_inputs_nor_minds_threads(method):
     inputs = a_case()
     arrays = {k: v.copy() for k, v in vars(inputs).items() if isinstance(v, np.ndarray)}
-    once = METHODS[name].compute(inputs, variant=variant, **PARAMS.get(name, {}))
+    once = method.compute(inputs)
     for key, before in arrays.items():
         np.testing.assert_array_equal(getattr(inputs, key), before)
-    again = METHODS[name].compute(a_case(threads=3), variant=variant, **PARAMS.get(name, {}))
+    again = method.compute(a_case(threads=3))
     np.testing.assert_array_equal(once.values, again.values)
     assert once.notes == again.notes and once.flags == again.flags
 
 
-@pytest.mark.parametrize(("name", "variant"), [(n, v) for n, v in STORED if n not in ("superpixel", "partial_volume")])
+@law(*EQUIVARIANT)
 @settings(max_examples=6, deadline=None, derandomize=True)
 @given(axis=st.integers(1, 3), seed=st.integers(0, 99))
-def test_flipping_a_case_flips_its_map(name, variant, axis, seed):
+def test_flipping_a_case_flips_its_map(method, axis, seed):
     inputs = a_case(seed=seed)
     flipped = {k: np.flip(v, axis + v.ndim - 4) for k, v in vars(inputs).items() if isinstance(v, np.ndarray)}
-    found = METHODS[name].compute(inputs, variant=variant, **PARAMS.get(name, {})).values
-    mirrored = METHODS[name].compute(a_case(seed=seed, **flipped), variant=variant, **PARAMS.get(name, {})).values
+    found = method.compute(inputs).values
+    mirrored = method.compute(a_case(seed=seed, **flipped)).values
     np.testing.assert_allclose(np.flip(mirrored, axis), found, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "variant"), [(n, v) for n, v in STORED if n not in ("superpixel", "partial_volume")])
-def test_a_quarter_turn_with_its_spacing_turns_the_map(name, variant):
+@law(*EQUIVARIANT)
+def test_a_quarter_turn_with_its_spacing_turns_the_map(method):
     inputs = a_case()
     turned = {k: np.moveaxis(v, -3, -1) for k, v in vars(inputs).items() if isinstance(v, np.ndarray) and v.ndim > 2}
     z, y, x = inputs.spacing
-    found = METHODS[name].compute(inputs, variant=variant, **PARAMS.get(name, {})).values
-    other = METHODS[name].compute(a_case(**turned, spacing=(y, x, z)), variant=variant, **PARAMS.get(name, {})).values
+    found = method.compute(inputs).values
+    other = method.compute(a_case(**turned, spacing=(y, x, z))).values
     np.testing.assert_allclose(np.moveaxis(other, -1, -3), found, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "variant"), STORED)
+@law(*STORED)
 @pytest.mark.parametrize("shape", [(1, 9, 8), (4, 1, 6), (2, 3, 1)])
-def test_thin_and_two_dimensional_volumes_have_a_map(name, variant, shape):
+def test_thin_and_two_dimensional_volumes_have_a_map(method, shape):
     inputs = a_case(shape, n_classes=2, source_from_target=np.eye(4))
-    values = METHODS[name].compute(inputs, variant=variant, **PARAMS.get(name, {})).values
+    values = method.compute(inputs).values
     assert values.shape == inputs.masks.shape and np.isfinite(values).all()
 
 
-@pytest.mark.parametrize(("name", "variant"), PROBABILITIES)
-def test_an_absent_class_is_zero_and_flagged_and_the_others_stay_a_distribution(name, variant):
+@law(*PROBABILITIES)
+def test_an_absent_class_is_zero_and_flagged_and_the_others_stay_a_distribution(method):
     full = a_case(n_classes=2)
 
     def with_third(array, axis, value):
@@ -121,115 +159,85 @@ def test_an_absent_class_is_zero_and_flagged_and_the_others_stay_a_distribution(
         raters=with_third(full.raters, 1, False),
         source_masks=with_third(full.source_masks, 0, False),
     )
-    found = METHODS[name].compute(inputs, variant=variant, **PARAMS.get(name, {}))
-    without = METHODS[name].compute(full, variant=variant, **PARAMS.get(name, {})).values
+    found = method.compute(inputs)
+    without = method.compute(full).values
     assert not found.values[2].any()
     assert any("'lost'" in flag and "absent" in flag for flag in found.flags)
     np.testing.assert_allclose(found.values[:2], without, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("name", "variant", "expected"),
-    [
-        ("sing", "paper", -1.0),
-        ("sing", "official", -1.0),
-        ("level_set", "mm", 0.0),
-        ("level_set", "official", 0.0),
-        ("level_set", "normalised", 1.0),
-    ],
-)
-def test_signed_maps_of_an_absent_class_are_one_stated_value(name, variant, expected):
-    masks = np.zeros((1, 3, 4, 5), bool)
-    inputs = TargetInputs(
-        masks,
-        (1, 1, 1),
-        ("lost",),
-        None,
-        np.ones((1, 3, 4, 5), np.float32),
-        None,
-        masks,
-        np.full((1, *masks.shape), np.inf),
-    )
-    found = METHODS[name].compute(inputs, variant=variant, **PARAMS.get(name, {}))
-    assert (found.values == np.float32(expected)).all()
-    assert "absent" in found.flags[0] and "'lost'" in found.flags[0]
+@law(*STORED)
+def test_the_map_of_an_absent_class_is_the_one_value_that_is_declared(method):
+    if method.needs_background:
+        pytest.skip("a background that is absent is nowhere and no other class is there")
+    nothing = np.zeros((1, 3, 4, 5), bool)
+    inputs = one_class(nothing, np.full((1, *nothing.shape), np.inf, np.float32), method)
+    found = method.compute(inputs)
+    assert (found.values == np.float32(method.absent_value)).all()
+    assert "'all'" in found.flags[0] and "absent" in found.flags[0]
 
 
-@pytest.mark.parametrize(
-    ("name", "variant", "expected"),
-    [
-        ("sing", "paper", 1.0),
-        ("sing", "official", 0.0),
-        ("level_set", "mm", 0.0),
-        ("level_set", "official", 0.0),
-        ("level_set", "normalised", -1.0),
-        ("svls", "paper", 1.0),
-        ("gaussian", "standard", 1.0),
-        ("dilation", "standard", 1.0),
-        ("superpixel", "paper", 1.0),
-    ],
-)
-def test_a_class_that_fills_the_volume_is_one_stated_value(name, variant, expected):
-    masks = np.ones((1, 3, 4, 5), bool)
-    image = np.random.default_rng(0).random((1, 3, 4, 5)).astype(np.float32)
-    inputs = TargetInputs(masks, (1, 1, 1), ("all",), None, image, None, masks, np.zeros((1, *masks.shape), np.float32))
-    found = METHODS[name].compute(inputs, variant=variant, **PARAMS.get(name, {}))
-    assert (found.values == np.float32(expected)).all()
-    assert found.flags if METHODS[name].kind != "probability" or name == "superpixel" else not found.flags
+@law(*STORED)
+def test_a_class_that_fills_the_volume_is_the_one_value_that_is_declared(method):
+    everything = np.ones((1, 3, 4, 5), bool)
+    inputs = one_class(everything, np.zeros((1, *everything.shape), np.float32), method)
+    found = method.compute(inputs)
+    assert (found.values == np.float32(method.filling_value)).all()
+    if method.kind != "probability":
+        assert "fills the volume" in found.flags[0]
 
 
 def test_padding_is_what_lies_outside_of_everything():
-    assert METHODS["geols"].pad_value(3, 0, "paper") == (1.0, 0.0, 0.0)
-    assert METHODS["svls"].pad_value(2, None, "paper") == (0.0, 0.0)
-    assert METHODS["sing"].pad_value(2, None, "paper") == (-1.0, -1.0)
-    assert METHODS["level_set"].pad_value(2, 0, "mm") == (-FAR_MM, FAR_MM)
-    assert METHODS["level_set"].pad_value(2, 0, "normalised") == (-1.0, 1.0)
+    assert METHODS["geols"]().pad_value(3, 0) == (1.0, 0.0, 0.0)
+    assert METHODS["svls"]().pad_value(2, None) == (0.0, 0.0)
+    assert METHODS["sing"]().pad_value(2, None) == (-1.0, -1.0)
+    assert METHODS["sing"]().pad_value(2, 0) == (1.0, -1.0)
+    assert METHODS["level_set"]().pad_value(2, 0) == (-FAR_MM, FAR_MM)
+    assert METHODS["level_set"](variant="normalised").pad_value(2, 0) == (-1.0, 1.0)
 
 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"distance": None}, "distance is missing"),
+        ({"distance": None}, "method geols: distance: missing"),
         ({"background": None}, "no background class"),
         ({"class_names": ("a",)}, "1 class names for 3 masks"),
-        ({"distance": np.zeros((1, 2, 5, 9, 8), np.float32)}, "distance got shape"),
+        ({"distance": np.zeros((1, 2, 5, 9, 8), np.float32)}, "distance: got shape"),
         ({"masks": np.zeros((3, 5, 9, 8), np.uint8)}, "expected bool"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_a_reason(changes, says):
     with pytest.raises(InputError, match=says):
-        METHODS["geols"].compute(a_case(**changes))
+        METHODS["geols"]().compute(a_case(**changes))
 
 
 def test_an_unknown_variant_or_a_method_that_stores_nothing_is_refused():
-    with pytest.raises(InputError, match="expected one of paper, official"):
-        METHODS["geols"].compute(a_case(), variant="papre")
+    with pytest.raises(ValueError, match="'paper' or 'official'"):
+        METHODS["geols"](variant="papre")
     with pytest.raises(InputError, match="nothing is stored"):
-        METHODS["onehot"].compute(a_case())
+        METHODS["onehot"]().compute(a_case())
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, 1.001, -0.001])
 def test_a_map_that_breaks_its_promise_is_never_handed_over(wrong, monkeypatch):
-    import softlabels.methods.gaussian as module
-
     values = np.zeros((3, 5, 9, 8), np.float32)
     values[1, 2, 3, 4] = wrong
-    monkeypatch.setattr(module, "compute", lambda inputs: (values, [], {}))
+    monkeypatch.setattr(METHODS["gaussian"], "soft_map", lambda self, inputs: TargetMap(values))
     with pytest.raises(CertificateError, match="nothing is stored"):
-        METHODS["gaussian"].compute(a_case())
+        METHODS["gaussian"]().compute(a_case())
 
 
-def test_the_registry_is_imported_without_any_implementation():
+def test_the_registry_is_imported_without_anything_heavy():
     heavy = ("scipy", "skimage", "SimpleITK", "numba", "zarr")
     code = f"import sys, softlabels.methods; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(("name", "variant"), PROBABILITIES)
-def test_quality_figures_agree_with_a_plain_recount(name, variant):
+@law(*PROBABILITIES)
+def test_quality_figures_agree_with_a_plain_recount(method):
     inputs = a_case((3, 40, 50))
-    values = METHODS[name].compute(inputs, variant=variant, **PARAMS.get(name, {})).values
+    values = method.compute(inputs).values
     figures = quality_figures(values, inputs.masks)
     wide = values.astype(np.float64)
     deviation = np.abs(wide.sum(0) - 1)[inputs.masks.any(axis=0)]
@@ -280,11 +288,11 @@ def test_maps_and_figures_are_the_same_bits_whatever_instructions_the_processor_
     script = """
 import hashlib, json, sys
 sys.path[:0] = ["tests", "tests/methods"]
-from test_methods import METHODS, PARAMS, STORED, a_case, quality_figures
+from test_methods import STORED, a_case, quality_figures
 inputs, digest = a_case((6, 40, 41), n_classes=4, seed=3), hashlib.sha256()
-for name, variant in STORED:
-    found = METHODS[name].compute(inputs, variant=variant, **PARAMS.get(name, {}))
-    figures = quality_figures(found.values, inputs.masks, kind=METHODS[name].kind)
+for method in STORED:
+    found = method.compute(inputs)
+    figures = quality_figures(found.values, inputs.masks, kind=method.kind)
     digest.update(found.values.tobytes() + json.dumps([figures, found.notes]).encode())
 print(digest.hexdigest())
 """
@@ -298,13 +306,13 @@ print(digest.hexdigest())
     assert len(digests) == 1
 
 
-@pytest.mark.parametrize(("name", "variant"), [(n, v) for n, v in PROBABILITIES if METHODS[n].sums_to_one(v)])
-def test_sums_hold_beside_voxels_of_no_class(name, variant):
+@law(*[method for method in PROBABILITIES if method.sums_to_one])
+def test_sums_hold_beside_voxels_of_no_class(method):
     """Beside the ignore label a filter must not hand mass to voxels that no loss looks at."""
     full = a_case()
     gone = np.zeros(full.masks.shape[1:], bool)
     gone[:, 3:5, 2:6] = True
     raters = full.raters & ~np.roll(gone, 2, 1)
     inputs = replace(full, masks=full.masks & ~gone, raters=raters, source_masks=full.source_masks & ~gone.repeat(2, 1))
-    sums = METHODS[name].compute(inputs, variant=variant, **PARAMS.get(name, {})).values.sum(axis=0)
+    sums = method.compute(inputs).values.sum(axis=0)
     np.testing.assert_allclose(sums[~gone & raters.any(axis=(0, 1))], 1, atol=2e-4)

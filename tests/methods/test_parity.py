@@ -78,12 +78,10 @@ def test_geols_official_is_the_authors_script_on_geodistk_per_modality_and_avera
     seeds, _ = make_seeds(
         masks,
         (1, 1, 1),
-        strategy="skeleton",
+        METHODS["geols"](variant="official").seed_strategy,
         class_names=names,
         case_id="du7294",
         background=0,
-        fallback=False,
-        per_component=False,
     )
     np.testing.assert_array_equal(seeds, skeletons > 0)
     options = {"engine": "geodistk", "metric": "harmonic", "lamb": 1.0, "iterations": 4}
@@ -92,7 +90,7 @@ def test_geols_official_is_the_authors_script_on_geodistk_per_modality_and_avera
     def official(part):
         """Return our map of some modalities."""
         return (
-            METHODS["geols"].compute(TargetInputs(masks, (1, 1, 1), names, 0, distance=part), variant="official").values
+            METHODS["geols"](variant="official").compute(TargetInputs(masks, (1, 1, 1), names, 0, distance=part)).values
         )
 
     for index in range(4):
@@ -149,10 +147,8 @@ def test_sing_official_is_the_authors_code_on_fastgeodis_per_modality_and_averag
     images, labels = glioma
     # Their order of regions: tumour core, whole tumour, enhancing tumour.
     masks = np.stack([np.isin(labels, values) for values in ([1, 3], [1, 2, 3], [3])])
-    names, options = ("TC", "WT", "ET"), {"strategy": "canny", "mode": "slices"}
-    seeds, _ = make_seeds(
-        masks, (1, 1, 1), class_names=names, case_id="du7294", fallback=False, per_component=False, **options
-    )
+    names, strategy = ("TC", "WT", "ET"), METHODS["sing"](variant="official").seed_strategy
+    seeds, _ = make_seeds(masks, (1, 1, 1), strategy, class_names=names, case_id="du7294")
     distance = np.stack(
         [
             solve(image, seeds, (1, 1, 1), engine="fastgeodis", metric="sum", lamb=0.5, iterations=4, n_threads=1)[0]
@@ -164,7 +160,7 @@ def test_sing_official_is_the_authors_code_on_fastgeodis_per_modality_and_averag
     def official(part):
         """Return our map of some modalities after the margin that the loader adds."""
         inputs = TargetInputs(masks, (1, 1, 1), names, None, images[part], None, seeds, distance[part])
-        stored = METHODS["sing"].compute(inputs, variant="official").values
+        stored = METHODS["sing"](variant="official").compute(inputs).values
         return blend(masks, stored, rule="signed_margin", delta=0.5, is_overlapping=True)
 
     for index in range(4):

@@ -224,7 +224,7 @@ def compute(mask, seeds, variant):
         seeds[None],
         np.full((1, 1, *mask.shape), np.inf, np.float32),
     )
-    return METHODS["sing"].compute(inputs, variant=variant)
+    return METHODS["sing"](variant=variant).compute(inputs)
 
 
 def test_a_present_class_without_seeds_is_an_error_in_the_paper_form_and_the_bare_margin_in_the_official():

@@ -64,9 +64,9 @@ def test_svls_official_is_the_authors_filter_in_torch(seed):
     kernel = kernel / others
     padded = torch.nn.functional.pad(torch.from_numpy(masks.astype(np.float32))[:, None], (1,) * 6, mode="replicate")
     theirs = torch.nn.functional.conv3d(padded, kernel[None, None])[:, 0] / kernel.sum()
-    found = METHODS["svls"].compute(inputs_of(masks), variant="official").values
+    found = METHODS["svls"](variant="official").compute(inputs_of(masks)).values
     np.testing.assert_allclose(found, theirs.numpy(), atol=1e-6)
-    np.testing.assert_array_equal(found, METHODS["svls"].compute(inputs_of(masks), variant="paper").values)
+    np.testing.assert_array_equal(found, METHODS["svls"](variant="paper").compute(inputs_of(masks)).values)
 
 
 def test_svls_by_hand_keeps_a_half_at_the_centre():
@@ -74,7 +74,7 @@ def test_svls_by_hand_keeps_a_half_at_the_centre():
     mask[0, 1, 1, 1] = True
     faces, edges, corners = np.exp(-0.5), np.exp(-1.0), np.exp(-1.5)
     total = 6 * faces + 12 * edges + 8 * corners
-    found = svls_map(mask)[0]
+    found = svls_map(mask, kernel_size=3, sigma=1.0)[0]
     assert found[1, 1, 1] == 0.5 and found.sum() == pytest.approx(1)
     np.testing.assert_allclose(
         [found[0, 1, 1], found[0, 0, 1], found[0, 0, 0]], np.divide([faces, edges, corners], 2 * total), rtol=1e-5
@@ -83,18 +83,44 @@ def test_svls_by_hand_keeps_a_half_at_the_centre():
 
 def test_svls_never_moves_the_decision_except_to_a_tie():
     masks = blobs((6, 20, 20), 1)
-    found = svls_map(masks)
+    found = svls_map(masks, kernel_size=3, sigma=1.0)
     assert (np.where(masks, found, 0).max(axis=0) >= 0.5 - 1e-6).all()
 
 
 def test_svls_official_refuses_what_the_authors_code_gets_wrong():
-    inputs = inputs_of(blobs((3, 4, 5), 0))
     for wrong in ({"kernel_size": 5}, {"spacing_aware": True}):
-        with pytest.raises(InputError, match="svls official"):
-            METHODS["svls"].compute(inputs, variant="official", **wrong)
-    for wrong in ({"kernel_size": 4}, {"sigma": 0.0}):
-        with pytest.raises(InputError, match="expected"):
-            METHODS["svls"].compute(inputs, variant="paper", **wrong)
+        with pytest.raises(ValueError, match="the authors' code"):
+            METHODS["svls"](variant="official", **wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("svls", {"kernel_size": 4}),
+        ("svls", {"sigma": 0.0}),
+        ("gaussian", {"sigma_mm": 0.0}),
+        ("gaussian", {"sigma_mm": float("nan")}),
+        ("dilation", {"radius_mm": -1.0}),
+        ("dilation", {"shell_value": 1.0}),
+    ],
+)
+def test_a_parameter_out_of_its_range_is_refused_by_name(name, wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        METHODS[name](**wrong)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda masks: svls_map(masks, kernel_size=4, sigma=1.0),
+        lambda masks: svls_map(masks, kernel_size=3, sigma=0.0),
+        lambda masks: gaussian_map(masks, (1, 1, 1), sigma_mm=float("nan")),
+        lambda masks: shell(masks[0], (1, 1, 1), radius_mm=-1.0),
+    ],
+)
+def test_functions_of_arrays_refuse_what_makes_no_sense(call):
+    with pytest.raises(InputError, match="expected"):
+        call(blobs((2, 4, 4), 0))
 
 
 def test_in_voxels_svls_blurs_thick_slices_as_far_as_thin_ones_and_spacing_aware_it_does_not():
@@ -102,8 +128,8 @@ def test_in_voxels_svls_blurs_thick_slices_as_far_as_thin_ones_and_spacing_aware
     masks[1, 4:, 4:, 4:] = True
     masks[0] = ~masks[1]
     inputs = inputs_of(masks, (5.0, 1.0, 1.0))
-    plain = METHODS["svls"].compute(inputs).values[1]
-    aware = METHODS["svls"].compute(inputs, spacing_aware=True).values[1]
+    plain = METHODS["svls"]().compute(inputs).values[1]
+    aware = METHODS["svls"](spacing_aware=True).compute(inputs).values[1]
     # A plane of 9 neighbours holds 0.2741 of the Gaussian, whose centre holds 0.4519^3.
     assert plain[3, 6, 6] == plain[6, 3, 6] == pytest.approx(0.5 * 0.2741 / (1 - 0.4519**3), abs=1e-4)
     assert aware[3, 6, 6] < 1e-5 and aware[6, 3, 6] > 0.1
@@ -133,7 +159,7 @@ def test_dilation_gives_the_shell_its_value_and_leaves_every_expert_voxel():
     masks = np.zeros((3, 1, 1, 9), bool)
     masks[1, ..., 1] = masks[2, ..., [4, 5]] = True
     masks[0] = ~masks[1:].any(axis=0)
-    found = METHODS["dilation"].compute(inputs_of(masks, (9, 9, 1)), radius_mm=2.0, shell_value=0.4)
+    found = METHODS["dilation"](radius_mm=2.0, shell_value=0.4).compute(inputs_of(masks, (9, 9, 1)))
     # Voxels 2 and 3 lie in both shells: 0.2 each.
     np.testing.assert_allclose(found.values[1, 0, 0], [0.4, 1, 0.2, 0.2, 0, 0, 0, 0, 0], rtol=1e-6)
     np.testing.assert_allclose(found.values[2, 0, 0], [0, 0, 0.2, 0.2, 1, 1, 0.4, 0.4, 0], rtol=1e-6)
@@ -144,7 +170,7 @@ def test_dilation_gives_the_shell_its_value_and_leaves_every_expert_voxel():
 def test_overlapping_regions_have_their_own_shells():
     masks = np.zeros((2, 1, 1, 6), bool)
     masks[0, ..., 2] = masks[1, ..., 2:4] = True
-    found = METHODS["dilation"].compute(inputs_of(masks, background=None), radius_mm=1.0, shell_value=0.5).values
+    found = METHODS["dilation"](radius_mm=1.0, shell_value=0.5).compute(inputs_of(masks, background=None)).values
     np.testing.assert_array_equal(found[:, 0, 0], [[0, 0.5, 1, 0.5, 0, 0], [0, 0.5, 1, 1, 0.5, 0]])
 
 
@@ -160,21 +186,9 @@ def test_a_shell_is_all_that_a_ball_in_mm_reaches(seed, radius):
     np.testing.assert_array_equal(shell(mask, spacing, radius_mm=radius)[sure], ((apart <= radius) & ~mask)[sure])
 
 
-def test_wrong_parameters_are_refused():
-    masks = blobs((2, 4, 4), 0)
-    for name, wrong in (
-        ("gaussian", {"sigma_mm": 0.0}),
-        ("gaussian", {"sigma_mm": float("nan")}),
-        ("dilation", {"radius_mm": -1.0}),
-        ("dilation", {"shell_value": 1.0}),
-    ):
-        with pytest.raises(InputError, match="expected"):
-            METHODS[name].compute(inputs_of(masks), **wrong)
-
-
 def test_partial_volume_on_the_same_grid_is_one_hot():
     masks = blobs((3, 5, 6), 2)
-    np.testing.assert_array_equal(partial_volume_map(masks, masks.shape[1:], np.eye(4)), masks)
+    np.testing.assert_array_equal(partial_volume_map(masks, masks.shape[1:], np.eye(4), antialias=True), masks)
 
 
 def test_partial_volume_of_half_covered_voxels_is_a_half():
@@ -193,7 +207,7 @@ def test_without_antialias_a_thin_structure_falls_between_the_samples():
     factor = np.eye(4)
     factor[2, 2], factor[2, 3] = 8, 3.5
     coarse = partial_volume_map(fine, (1, 1, 5), factor, antialias=False)
-    kept = partial_volume_map(fine, (1, 1, 5), factor)
+    kept = partial_volume_map(fine, (1, 1, 5), factor, antialias=True)
     assert coarse.sum() == 0
     assert 8 * kept.sum() == pytest.approx(1, rel=0.25)
 
@@ -222,4 +236,4 @@ def test_partial_volume_near_the_block_mean_of_an_integer_factor():
 
 def test_a_mapping_that_is_none_is_refused():
     with pytest.raises(InputError, match="invertible"):
-        partial_volume_map(blobs((2, 3, 3), 0), (2, 3, 3), np.zeros((4, 4)))
+        partial_volume_map(blobs((2, 3, 3), 0), (2, 3, 3), np.zeros((4, 4)), antialias=True)

@@ -13,6 +13,7 @@ from scipy import ndimage
 from softlabels.errors import InputError
 from softlabels.seeds import (
     STRATEGIES,
+    SkeletonSeeds,
     centre_voxel,
     deepest_voxels,
     make_seeds,
@@ -45,7 +46,7 @@ def test_spacing_steers_the_deepest_voxels():
     assert np.argwhere(deepest_voxels(mask.astype(int), (10, 1, 1))).tolist() == [[1, 4, 4], [2, 4, 4], [3, 4, 4]]
 
 
-@given(MASKS, st.sampled_from(sorted(STRATEGIES)), st.sampled_from(SPACINGS))
+@given(MASKS, st.sampled_from(sorted(STRATEGIES.built_in)), st.sampled_from(SPACINGS))
 @settings(derandomize=True, deadline=None, max_examples=80)
 def test_every_component_of_a_present_class_gets_a_seed(mask, strategy, spacing):
     before = mask.copy()
@@ -59,7 +60,7 @@ def test_every_component_of_a_present_class_gets_a_seed(mask, strategy, spacing)
     assert json.loads(json.dumps(report)) == report
 
 
-@given(MASKS, st.sampled_from(sorted(STRATEGIES)))
+@given(MASKS, st.sampled_from(sorted(STRATEGIES.built_in)))
 @few
 def test_without_per_component_only_a_class_without_any_seed_is_filled(mask, strategy):
     own, report = seed_one(mask, strategy=strategy, fallback=False)
@@ -78,7 +79,7 @@ def test_a_class_is_filled_as_one_when_components_do_not_count():
     assert seed_one(mask, strategy="skeleton")[0].sum() == 16
 
 
-@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES.built_in))
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 6, 5), (2, 5, 6), (8, 8, 8), (4, 3, 1)])
 def test_a_class_that_fills_the_volume_gets_seeds_inside(strategy, shape):
     seeds, report = seed_one(np.ones(shape, bool), (3, 1, 1), strategy=strategy)
@@ -88,10 +89,10 @@ def test_a_class_that_fills_the_volume_gets_seeds_inside(strategy, shape):
         np.testing.assert_array_equal(seeds, centre_voxel(np.ones(shape, bool), (3, 1, 1)))
 
 
-@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES.built_in))
 def test_an_absent_class_gets_none_and_is_reported(strategy):
     masks = np.stack([blobs(), np.zeros(blobs().shape, bool)])
-    seeds, reports = make_seeds(masks, (1, 1, 1), strategy=strategy, class_names=["a", "b"], case_id="p")
+    seeds, reports = make_seeds(masks, (1, 1, 1), STRATEGIES[strategy](), class_names=["a", "b"], case_id="p")
     assert seeds[0].any() and not seeds[1].any()
     absent = reports[1]
     assert (absent["class"], absent["used"], absent["fallback"], absent["n_voxels"]) == ("b", "none", False, 0)
@@ -113,17 +114,17 @@ def test_a_class_too_small_for_canny_gets_its_boundary():
 
 def test_the_background_can_be_left_out():
     masks = np.stack([~blobs(), blobs()])
-    options = {"spacing": (1, 1, 1), "strategy": "skeleton", "class_names": ["background", "x"], "case_id": "p"}
+    options = {"spacing": (1, 1, 1), "strategy": SkeletonSeeds(), "class_names": ["background", "x"], "case_id": "p"}
     seeds, reports = make_seeds(masks, background=0, **options)
     everything, _ = make_seeds(masks, **options)
     assert not seeds[0].any() and (reports[0]["strategy"], reports[0]["used"]) == ("none", "none")
     np.testing.assert_array_equal(seeds[1], everything[1])
 
 
-@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES.built_in))
 def test_threads_change_nothing(strategy):
     masks = np.stack([blobs(seed=seed) for seed in range(5)])
-    options = {"spacing": (2, 1, 1), "strategy": strategy, "class_names": list("abcde"), "case_id": "p"}
+    options = {"spacing": (2, 1, 1), "strategy": STRATEGIES[strategy](), "class_names": list("abcde"), "case_id": "p"}
     one, first = make_seeds(masks, threads=1, **options)
     many, second = make_seeds(masks, threads=4, **options)
     np.testing.assert_array_equal(one, many)
@@ -140,21 +141,13 @@ def test_threads_change_nothing(strategy):
         ({"spacing": (1, 1)}, "spacing"),
         ({"spacing": (1, 0, 1)}, "spacing"),
         ({"background": 1}, "index below 1"),
-        ({"strategy": "skeletton"}, "expected one of skeleton, erosion"),
-        ({"strategy": "erosion", "radius": 2}, "expected only: radius_vox, iterations"),
-        ({"strategy": "erosion", "radius_vox": 0}, "radius_vox got 0"),
-        ({"strategy": "erosion", "iterations": 1.5}, "iterations got 1.5"),
-        ({"strategy": "random", "n": 0}, "n got 0"),
-        ({"strategy": "canny", "sigma": float("nan")}, "sigma got nan"),
-        ({"strategy": "canny", "mode": "3d"}, "'volume' or 'slices'"),
-        ({"strategy": "boundary", "side": "left"}, "'inner', 'outer' or 'both'"),
     ],
 )
 def test_what_does_not_fit_is_named(change, words):
     options = {
         "masks": blobs()[None],
         "spacing": (1, 1, 1),
-        "strategy": "skeleton",
+        "strategy": SkeletonSeeds(),
         "class_names": ["a"],
         "case_id": "p7",
     }
@@ -163,8 +156,25 @@ def test_what_does_not_fit_is_named(change, words):
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"strategy": "erosion", "radius": 2}, "radius: unknown key"),
+        ({"strategy": "erosion", "radius_vox": 0}, "radius_vox: got 0"),
+        ({"strategy": "erosion", "iterations": 1.5}, "iterations: got 1.5"),
+        ({"strategy": "random", "n": 0}, "n: got 0"),
+        ({"strategy": "canny", "sigma": float("nan")}, "sigma: got nan"),
+        ({"strategy": "canny", "mode": "3d"}, "'volume' or 'slices'"),
+        ({"strategy": "boundary", "side": "left"}, "'inner', 'outer' or 'both'"),
+    ],
+)
+def test_a_wrong_parameter_is_named(content, words):
+    with pytest.raises(InputError, match=words):
+        STRATEGIES.from_json(content)
+
+
 # What is stored must not change unnoticed: a new release of SciPy or scikit-image, or a change here, that gives other
-# seeds needs another version of the stage `Seeds`.
+# seeds needs another version of the strategy, or of all of them if it is the chain.
 GOLDEN = {
     "skeleton": "6a515316b0cf8aba",
     "erosion": "ffaf2aba58d4f955",
@@ -174,7 +184,7 @@ GOLDEN = {
 }
 
 
-@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES.built_in))
 def test_seeds_of_version_1_stay_what_they_were(strategy):
     z, y, x = np.ogrid[:16, :20, :24]
     ring = np.abs(np.hypot((y - 9) * 1.0, (x - 10) * 0.8) - 5) + np.abs(z - 7) * 0.4 < 2.5
@@ -201,7 +211,7 @@ def test_every_component_of_a_real_label_gets_a_seed(shared_data, path, strategy
     values = [int(v) for v in np.unique(labels) if v]
     masks = np.stack([labels == v for v in values])
     _, reports = make_seeds(
-        masks, image.GetSpacing()[::-1], strategy=strategy, class_names=values, case_id=path, threads=2
+        masks, image.GetSpacing()[::-1], STRATEGIES[strategy](), class_names=values, case_id=path, threads=2
     )
     assert all(report["n_components_without_seed"] == 0 for report in reports)
     assert all(report["n_seeds"] > 0 for report in reports)

@@ -12,6 +12,7 @@ from scipy import ndimage
 from skimage import feature, morphology
 
 from softlabels.seeds import (
+    RandomSeeds,
     boundary_seeds,
     canny_seeds,
     erosion_seeds,
@@ -76,7 +77,7 @@ def test_erosion_twice_by_hand():
     # Once: more than 2 voxels from the hole. Twice: only the corner is more than 2 from what the first took away.
     once = [[[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0]]]
     twice = [[[0, 0, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]]
-    assert erosion_seeds(mask, 2).astype(int).tolist() == once
+    assert erosion_seeds(mask, 2, 1).astype(int).tolist() == once
     assert erosion_seeds(mask, 2, 2).astype(int).tolist() == twice
 
 
@@ -86,18 +87,20 @@ def test_erosion_of_smooth_shapes_is_that_by_the_footprint_of_the_ball(seed):
     for radius in (1, 2, 3):
         expected = ndimage.binary_erosion(mask, morphology.ball(radius), border_value=1)
         assert expected.any()
-        np.testing.assert_array_equal(erosion_seeds(mask, radius), expected)
+        np.testing.assert_array_equal(erosion_seeds(mask, radius, 1), expected)
 
 
 def test_erosion_is_what_the_authors_script_defines():
     mask = blobs(share=0.7)
-    np.testing.assert_array_equal(erosion_seeds(mask), morphology.erosion(mask.astype(np.uint8), morphology.ball(1)))
+    np.testing.assert_array_equal(
+        erosion_seeds(mask, 1, 1), morphology.erosion(mask.astype(np.uint8), morphology.ball(1))
+    )
 
 
 @pytest.mark.parametrize("size", [(1, 1, 1), (2, 2, 2), (2, 9, 9), (1, 9, 9), (9, 2, 1)])
 def test_erosion_empties_what_is_two_voxels_thick_and_the_chain_fills_in(size):
     mask = box_mask((12, 12, 12), ((1, 1, 1), np.add(1, size)))
-    assert not erosion_seeds(mask, 1).any()
+    assert not erosion_seeds(mask, 1, 1).any()
     seeds, report = seed_one(mask, strategy="erosion")
     assert seeds.any() and not (seeds & ~mask).any() and report["used"] == "distance_maxima"
 
@@ -105,7 +108,7 @@ def test_erosion_empties_what_is_two_voxels_thick_and_the_chain_fills_in(size):
 def test_erosion_on_one_slice_is_that_by_a_disk():
     mask = blobs((1, 40, 30), share=0.7)
     expected = ndimage.binary_erosion(mask[0], morphology.disk(2), border_value=1)
-    np.testing.assert_array_equal(erosion_seeds(mask, 2)[0], expected)
+    np.testing.assert_array_equal(erosion_seeds(mask, 2, 1)[0], expected)
 
 
 # Random draw
@@ -131,7 +134,7 @@ def test_random_seeds_favour_no_voxel():
 
 def test_random_seeds_do_not_depend_on_the_order_or_number_of_classes():
     masks = np.stack([blobs(seed=seed) for seed in range(3)])
-    options = {"spacing": (1, 1, 1), "case_id": "p1", "strategy": "random", "n": 7, "per_component": False}
+    options = {"spacing": (1, 1, 1), "case_id": "p1", "strategy": RandomSeeds(n=7)}
     forward, reports = make_seeds(masks, class_names=["a", "b", "c"], **options)
     backward, _ = make_seeds(masks[::-1], class_names=["c", "b", "a"], **options)
     alone, _ = make_seeds(masks[1:2], class_names=["b"], **options)
@@ -155,22 +158,22 @@ def test_slice_mode_is_the_2d_canny_of_the_complement_of_each_slice():
     mask[2], mask[3] = True, False
     expected = np.stack([feature.canny(mask[z] == 0) for z in range(len(mask))])
     assert expected.any()
-    np.testing.assert_array_equal(canny_seeds(mask, mode="slices"), expected)
+    np.testing.assert_array_equal(canny_seeds(mask, "slices", 1.0), expected)
     np.testing.assert_array_equal(canny_seeds(mask, "slices", 2.0)[0], feature.canny(mask[0] == 0, sigma=2.0))
 
 
 def test_slice_mode_misses_the_caps_and_volume_mode_covers_them():
     mask = box_mask((20, 24, 24), ((4, 4, 4), (16, 20, 20)))
     cap = (4, slice(7, 17), slice(7, 17))
-    assert not canny_seeds(mask, "slices")[cap].any()
-    assert canny_seeds(mask, "volume")[cap].all()
+    assert not canny_seeds(mask, "slices", 1.0)[cap].any()
+    assert canny_seeds(mask, "volume", 1.0)[cap].all()
 
 
 def test_slice_mode_leaves_out_the_border_of_a_slice_and_volume_mode_does_not():
     mask = box_mask((6, 20, 20), ((0, 0, 0), (6, 20, 9)))
-    assert not canny_seeds(mask, "slices")[:, [0, -1]].any()
+    assert not canny_seeds(mask, "slices", 1.0)[:, [0, -1]].any()
     expected = box_mask(mask.shape, ((0, 0, 8), (6, 20, 10)))
-    np.testing.assert_array_equal(canny_seeds(mask, "volume"), expected)
+    np.testing.assert_array_equal(canny_seeds(mask, "volume", 1.0), expected)
 
 
 def explicit_canny(mask, sigma) -> np.ndarray:
@@ -213,42 +216,42 @@ def test_volume_mode_is_canny_written_out_voxel_by_voxel(sigma):
     for mask in (blobs((8, 9, 10), seed=3), blobs((9, 12, 3), seed=4, share=0.2)):
         expected = explicit_canny(mask, sigma)
         assert expected.any()
-        np.testing.assert_array_equal(canny_seeds(mask, sigma=sigma), expected)
+        np.testing.assert_array_equal(canny_seeds(mask, "volume", sigma), expected)
 
 
 def test_on_an_extruded_mask_volume_mode_has_the_edges_of_the_slices():
     mask = np.repeat(np.pad(blobs((1, 40, 33)), ((0, 0), (8, 8), (8, 8))), 5, axis=0)
-    volume, slices = canny_seeds(mask), canny_seeds(mask, "slices")
+    volume, slices = canny_seeds(mask, "volume", 1.0), canny_seeds(mask, "slices", 1.0)
     assert slices.any()
     assert not (slices & ~volume).any()
     # skimage lets rounding choose one of two equal voxels; both are edges here.
     assert not (volume & ~ndimage.binary_dilation(slices, ALL_26)).any()
-    np.testing.assert_array_equal(volume, np.repeat(canny_seeds(mask[:1]), 5, axis=0))
+    np.testing.assert_array_equal(volume, np.repeat(canny_seeds(mask[:1], "volume", 1.0), 5, axis=0))
 
 
 @given(MASKS)
 @few
 def test_volume_mode_commutes_with_flips_and_transposes(mask):
-    edges = canny_seeds(mask)
-    np.testing.assert_array_equal(canny_seeds(mask[::-1, :, ::-1]), edges[::-1, :, ::-1])
-    np.testing.assert_array_equal(canny_seeds(mask.transpose(2, 0, 1)), edges.transpose(2, 0, 1))
-    np.testing.assert_array_equal(canny_seeds(~mask), edges)
+    edges = canny_seeds(mask, "volume", 1.0)
+    np.testing.assert_array_equal(canny_seeds(mask[::-1, :, ::-1], "volume", 1.0), edges[::-1, :, ::-1])
+    np.testing.assert_array_equal(canny_seeds(mask.transpose(2, 0, 1), "volume", 1.0), edges.transpose(2, 0, 1))
+    np.testing.assert_array_equal(canny_seeds(~mask, "volume", 1.0), edges)
 
 
 @pytest.mark.parametrize("slab", [1, 5, 13])
 def test_volume_mode_does_not_depend_on_how_many_slices_it_takes_at_a_time(slab, monkeypatch):
     mask = blobs()
-    edges = canny_seeds(mask)
-    monkeypatch.setattr("softlabels.seeds.edges._SLAB", slab)
-    np.testing.assert_array_equal(canny_seeds(mask), edges)
+    edges = canny_seeds(mask, "volume", 1.0)
+    monkeypatch.setattr("softlabels.seeds.canny._SLAB", slab)
+    np.testing.assert_array_equal(canny_seeds(mask, "volume", 1.0), edges)
 
 
 def test_volume_mode_closes_around_a_ball():
     mask = np.pad(morphology.ball(7).astype(bool), 6)
-    edges = canny_seeds(mask)
+    edges = canny_seeds(mask, "volume", 1.0)
     outside, _ = ndimage.label(~edges)
     assert outside[0, 0, 0] != outside[13, 13, 13]
-    assert not (edges & ~ndimage.binary_dilation(boundary_seeds(mask), ALL_26)).any()
+    assert not (edges & ~ndimage.binary_dilation(boundary_seeds(mask, "both"), ALL_26)).any()
 
 
 # Boundary

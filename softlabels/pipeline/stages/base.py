@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels._shared.rate import Rate
+from softlabels._shared.registry import Distribution
 from softlabels.errors import InputError
 from softlabels.pipeline.receipts import FileRecord, StoredResult, find_result, receipt_path
 from softlabels.store.key import entry_key
@@ -140,6 +141,10 @@ class Stage(ABC, Generic[AnySources]):
 
     def files(self, node: Node, case: Case) -> list[tuple[str, str]]:
         """Return (role, path) of the case's own files that a job of this stage reads."""
+        return []
+
+    def plugins(self, node: Node) -> list[Distribution]:
+        """Return the installed packages besides softlabels that compute a node: they go into the provenance."""
         return []
 
     @abstractmethod

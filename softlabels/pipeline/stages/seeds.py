@@ -6,29 +6,40 @@ from collections.abc import Mapping
 from typing import Any
 
 from softlabels._shared.rate import Rate
+from softlabels._shared.registry import Distribution
+from softlabels.classes import LabelSet
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.stages.base import Job, Result, Upstream, UpstreamStage
+from softlabels.seeds import STRATEGIES, SeedStrategy, make_seeds
 
 
 class Seeds(UpstreamStage):
-    """Start voxels of every class."""
+    """Start voxels of every class; the version of the strategy is in the key beside the stage's, that of the chain."""
 
     name = "seeds"
     version = "1"
     picture = "seeds"
 
-    def node(self, prepare: Node, classes: list[dict[str, Any]], strategy: Mapping[str, Any]) -> Node:
+    def node(self, prepare: Node, classes: LabelSet, strategy: SeedStrategy, *, seeds_background: bool) -> Node:
         """Return the node of a seed strategy with its parameters."""
-        return Node(self.name, self.version, {"classes": classes, **strategy}, {"prepare": prepare.id})
+        params = {"classes": classes.to_json(), **strategy.to_json()}
+        if not seeds_background and classes.background is not None:
+            params["background"] = classes.background
+        algorithm = STRATEGIES.algorithm(strategy.name, self.version)
+        return Node(self.name, algorithm, params, {"prepare": prepare.id})
 
     def key_params(self, node: Node, case_id: str) -> dict[str, Any]:
         """Return the node's parameters; a random draw depends on the case's name too."""
-        return {**node.params, "case": case_id} if node.params["strategy"] == "random" else node.params
+        depends_on_names = STRATEGIES[node.params["strategy"]].depends_on_names
+        return {**node.params, "case": case_id} if depends_on_names else node.params
+
+    def plugins(self, node: Node) -> list[Distribution]:
+        """Return the package that provides the strategy, if it is none of softlabels."""
+        return STRATEGIES.distributions(node.params["strategy"])
 
     def cost(self, node: Node) -> Rate:
         """Return the cost per voxel and class."""
-        us = 0.12 if node.params["strategy"] == "skeleton" else 0.10
-        return Rate(us, memory_bytes=12, disk_bytes=0.02)
+        return STRATEGIES[node.params["strategy"]].cost
 
     def n_maps(self, node: Node, nodes: Mapping[str, Node]) -> int:
         """Return the number of classes."""
@@ -36,19 +47,19 @@ class Seeds(UpstreamStage):
 
     def compute(self, job: Job, sources: Upstream) -> Result:
         """Return the seeds with a report of the fallback used for each class."""
-        from softlabels.seeds import make_seeds
         from softlabels.store import Exact, Layer
 
-        options = dict(job.node.params)
-        classes = options.pop("classes")
+        params = dict(job.node.params)
+        classes, background = params.pop("classes"), params.pop("background", None)
         names = tuple(c["name"] for c in classes)
         seeds, reports = make_seeds(
             sources.masks(classes),
             sources.grid.spacing,
+            STRATEGIES.from_json(params),
             class_names=names,
             case_id=job.case.id,
+            background=background,
             threads=job.threads or 1,
-            **options,
         )
         flags = [f"class {r['class']}: {r['used']}, where {r['strategy']} left none" for r in reports if r["fallback"]]
         layer = Layer("seeds", seeds, channels=names, encoding=Exact())

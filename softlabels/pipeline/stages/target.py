@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels._shared.rate import Rate
+from softlabels._shared.registry import Distribution
+from softlabels.classes import LabelSet
 from softlabels.errors import InputError
-from softlabels.methods import METHODS, TargetInputs
+from softlabels.methods import METHODS, Method, TargetInputs
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.stages.base import Job, Result, Upstream, UpstreamStage
 from softlabels.pipeline.stages.distance import DISTANCE_BITS
@@ -20,24 +22,23 @@ if TYPE_CHECKING:
     from softlabels.inputs.sheet import Case
     from softlabels.store import Integer, Rounded
 
-#: By method, where it differs from the others.
-_COSTS = {
-    "sing": Rate(us=0.20, memory_bytes=30, disk_bytes=0.3),
-    "level_set": Rate(us=0.20, memory_bytes=40, disk_bytes=1.8),
-}
-
 
 class Target(UpstreamStage):
-    """The soft label of one method, whose own version takes the place of the stage's."""
+    """The soft label of one method, whose version is in the key beside the stage's."""
 
     name = "target"
     version = "1"
     picture = "soft label"
 
-    def node(self, inputs: Mapping[str, Node], params: Mapping[str, Any]) -> Node:
+    def node(self, inputs: Mapping[str, Node], classes: LabelSet, method: Method) -> Node:
         """Return the node of a method with its parameters; `inputs` are the nodes that it reads, by role."""
-        algorithm = METHODS[params["method"]].algorithm
-        return Node(self.name, algorithm, dict(params), {role: node.id for role, node in inputs.items()})
+        params = {"classes": classes.to_json(), **method.node_parameters()}
+        algorithm = METHODS.algorithm(method.name, self.version)
+        return Node(self.name, algorithm, params, {role: node.id for role, node in inputs.items()})
+
+    def plugins(self, node: Node) -> list[Distribution]:
+        """Return the package that provides the method, if it is none of softlabels."""
+        return METHODS.distributions(node.params["method"])
 
     def files(self, node: Node, case: Case) -> list[tuple[str, str]]:
         """Return the label file for methods that need the labels before resampling, else nothing."""
@@ -45,7 +46,7 @@ class Target(UpstreamStage):
 
     def cost(self, node: Node) -> Rate:
         """Return the cost per voxel and class."""
-        return _COSTS.get(node.params["method"], Rate(us=0.05, memory_bytes=15, disk_bytes=0.2))
+        return METHODS[node.params["method"]].cost
 
     def n_maps(self, node: Node, nodes: Mapping[str, Node]) -> int:
         """Return the number of classes."""
@@ -56,12 +57,12 @@ class Target(UpstreamStage):
         from softlabels.methods.quality import quality_figures
         from softlabels.store import Layer
 
-        options = dict(job.node.params)
-        method, variant = METHODS[options.pop("method")], options.pop("variant")
-        classes, precision = options.pop("classes"), options.pop("precision")
+        params = dict(job.node.params)
+        classes = params.pop("classes")
+        method = METHODS[params["method"]].from_node_parameters(params)
         inputs = _method_inputs(job, sources, classes, method.needs)
-        target = method.compute(inputs, variant=variant, **options)
-        encoding = _encoding(method.value_range(variant), precision)
+        target = method.compute(inputs)
+        encoding = _encoding(method.value_range, method.precision)
         layer = Layer("target", target.values, channels=inputs.class_names, encoding=encoding)
         of_classes = [value for c in classes for value in c["values"]]
         are_exclusive = len(set(of_classes)) == len(of_classes)

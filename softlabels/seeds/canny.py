@@ -1,13 +1,17 @@
-"""Seeds on the boundary of a class: Canny edges (SiNG) and the voxels on either side."""
+"""Seeds on the Canny edges of the mask of each class: those of SiNG."""
 
 from __future__ import annotations
 
-import numpy as np
-from scipy import ndimage
-from skimage.feature import canny
+from typing import ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from softlabels._shared.box import bounding_box
 from softlabels.errors import InputError
-from softlabels.seeds.interior import bounding_box
+from softlabels.seeds.base import SeedStrategy
+from softlabels.seeds.boundary import boundary_seeds
 
 #: Thresholds of the hysteresis: scikit-image's defaults for the range [0, 1], in the unit of a 2D Sobel filter.
 _LOW, _HIGH = 0.1, 0.2
@@ -20,7 +24,24 @@ _SLAB = 48
 _ALL_26 = np.ones((3, 3, 3), bool)
 
 
-def canny_seeds(mask: np.ndarray, mode: str = "volume", sigma: float = 1.0) -> np.ndarray:
+class CannySeeds(SeedStrategy):
+    """The Canny edges of each class's mask (SiNG)."""
+
+    name: ClassVar[str] = "canny"
+    title: ClassVar[str] = "Canny edges"
+    source: ClassVar[str] = "Dang, Nguyen and Tiulpin, MICCAI 2024, Sec. 2.2"
+    version: ClassVar[str] = "1"
+    is_on_boundary: ClassVar[bool] = True
+
+    mode: Literal["volume", "slices"] = Field("volume", description="3D, or each slice alone as SiNGR's code does")
+    sigma: float = Field(1.0, gt=0, le=32, description="Gaussian smoothing before the gradient, in voxels")
+
+    def seeds(self, mask: NDArray[np.bool_], *, case_id: str, class_name: str) -> NDArray[np.bool_]:
+        """Return the edges of one class."""
+        return canny_seeds(mask, self.mode, self.sigma)
+
+
+def canny_seeds(mask: NDArray[np.bool_], mode: str, sigma: float) -> NDArray[np.bool_]:
     """Return the Canny edges of a class's mask, the seeds R_B of SiNG (Sec. 2.2).
 
     Parameters
@@ -50,7 +71,7 @@ def canny_seeds(mask: np.ndarray, mode: str = "volume", sigma: float = 1.0) -> n
     --------
     >>> half = np.zeros((3, 3, 8), bool)
     >>> half[..., :4] = True
-    >>> canny_seeds(half)[1, 1].astype(int).tolist()
+    >>> canny_seeds(half, "volume", 1.0)[1, 1].astype(int).tolist()
     [0, 0, 0, 1, 1, 0, 0, 0]
     """
     if not sigma > 0:
@@ -60,10 +81,9 @@ def canny_seeds(mask: np.ndarray, mode: str = "volume", sigma: float = 1.0) -> n
     if mode != "volume":
         raise InputError(f"Canny seeds: mode got {mode!r}, expected 'volume' or 'slices'; change the target's seeds")
     seeds = np.zeros(mask.shape, bool)
-    boundary = boundary_seeds(mask, "both")
-    if boundary.any():
-        reach = int(_TRUNCATE * sigma + 0.5) + 2
-        box = bounding_box(boundary, margin=reach)
+    reach = int(_TRUNCATE * sigma + 0.5) + 2
+    box = bounding_box(boundary_seeds(mask, "both"), (reach, reach, reach))
+    if box is not None:
         # Outside the volume, and outside the box too, the mask is what it is at the nearest voxel inside.
         continued = np.pad(mask[box], reach, mode="edge")
         inner = (slice(None), *(slice(reach, -reach),) * 3)
@@ -73,46 +93,19 @@ def canny_seeds(mask: np.ndarray, mode: str = "volume", sigma: float = 1.0) -> n
     return seeds
 
 
-def boundary_seeds(mask: np.ndarray, side: str = "both") -> np.ndarray:
-    """Return the voxels on the boundary of a class.
-
-    Parameters
-    ----------
-    mask : (D, H, W) bool array
-        The class.
-    side : {"inner", "outer", "both"}
-        Voxels of the class that share a face with the rest, voxels of the rest that share one with the class, or both.
-
-    Returns
-    -------
-    (D, H, W) bool array
-        None where the mask is empty or fills the volume: the border of the volume is no boundary.
-
-    Examples
-    --------
-    >>> row = np.array([[[0, 0, 1, 1, 1, 0, 1]]], bool)
-    >>> {side: boundary_seeds(row, side).astype(int).ravel().tolist() for side in ("inner", "outer")}
-    {'inner': [0, 0, 1, 0, 1, 0, 1], 'outer': [0, 1, 0, 0, 0, 1, 0]}
-    """
-    if side not in ("inner", "outer", "both"):
-        raise InputError(f"boundary seeds: side got {side!r}, expected 'inner', 'outer' or 'both'")
-    seeds = np.zeros(mask.shape, bool)
-    if side != "outer":
-        seeds |= mask & ~ndimage.binary_erosion(mask, border_value=1)
-    if side != "inner":
-        seeds |= ndimage.binary_dilation(mask) & ~mask
-    return seeds
-
-
-def _slice_edges(section: np.ndarray, sigma: float) -> np.ndarray:
+def _slice_edges(section: np.ndarray, sigma: float) -> NDArray[np.bool_]:
     """Return scikit-image's edges of the complement of one slice; a constant slice has none."""
+    from skimage.feature import canny
+
     if section.all() or not section.any():
         return np.zeros(section.shape, bool)
     return canny(~section, sigma=sigma)
 
 
-def _volume_edges(mask: np.ndarray, sigma: float) -> np.ndarray:
+def _volume_edges(mask: NDArray[np.bool_], sigma: float) -> NDArray[np.bool_]:
     """Return which voxels are maxima of the gradient above the low, and above the high threshold: (2, D, H, W)."""
+    from scipy import ndimage
+
     smooth = ndimage.gaussian_filter(mask.astype(np.float64), sigma, mode="nearest", truncate=_TRUNCATE)
     # A quarter: scipy's 3D Sobel smooths with [1, 2, 1] along one axis more than the 2D one of the thresholds.
     gradient = [ndimage.sobel(smooth, axis, mode="nearest") / 4 for axis in range(3)]
@@ -130,8 +123,10 @@ def _volume_edges(mask: np.ndarray, sigma: float) -> np.ndarray:
     return np.stack([weak, weak & (magnitude >= _HIGH)])
 
 
-def _linked(weak: np.ndarray, strong: np.ndarray) -> np.ndarray:
+def _linked(weak: np.ndarray, strong: np.ndarray) -> NDArray[np.bool_]:
     """Return the 26-connected pieces of `weak` that hold a strong voxel."""
+    from scipy import ndimage
+
     pieces, n_pieces = ndimage.label(weak, _ALL_26)
     is_kept = np.zeros(n_pieces + 1, bool)
     is_kept[pieces[strong]] = True

@@ -1,0 +1,85 @@
+"""Blocks of config.yaml as pydantic models, and their faults as lines that name the key and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+
+class Section(BaseModel):
+    """A block of config.yaml: unknown keys and NaN are refused, nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=False)
+
+
+#: The pydantic error type of `Faults`.
+_FAULTS = "softlabels_faults"
+
+
+def faults_error(faults: Sequence[str]) -> PydanticCustomError:
+    """Return the error that a validator raises to report several faults of one value.
+
+    Parameters
+    ----------
+    faults : sequence of str
+        Each continues the key of the value: ``.kernel_size: got 4, expected an odd number`` names a key below it,
+        ``: got ...`` speaks of the value itself.
+    """
+    return PydanticCustomError(_FAULTS, "{listed}", {"listed": "; ".join(faults).lstrip(": "), "faults": tuple(faults)})
+
+
+def faults_of(error: ValidationError, section: type[BaseModel]) -> list[str]:
+    r"""Return every fault of a section as ``<key>: got ..., expected ...``.
+
+    Parameters
+    ----------
+    error : ValidationError
+        Raised by the section's validation.
+    section : type
+        The model; its keys are suggested for unknown ones, its descriptions explain missing ones.
+
+    Examples
+    --------
+    >>> from pydantic import Field
+    >>> class Ball(Section):
+    ...     radius: float
+    ...     centre: float = Field(description="where it is, in mm")
+    >>> try:
+    ...     Ball.model_validate({"radius": "wide", "raduis": 2})
+    ... except ValidationError as error:
+    ...     print(*faults_of(error, Ball), sep="\n")
+    radius: got 'wide', expected: a valid number, unable to parse string as a number
+    centre: missing. Add it: where it is, in mm
+    raduis: unknown key. Did you mean 'radius'?
+    """
+    fields = section.model_fields
+    return [fault for detail in error.errors(include_url=False) for fault in _lines(detail, fields)]
+
+
+def unknown_key(key: str, known_keys: Sequence[str]) -> str:
+    """Return what to do about an unknown key or name: the nearest known one, or all of them."""
+    near = difflib.get_close_matches(key, known_keys, 1)
+    return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known_keys) or 'none'}"
+
+
+def _lines(detail: Any, fields: Mapping[str, FieldInfo]) -> list[str]:
+    """Return the lines of one of pydantic's errors."""
+    # pydantic inserts the branch of a union; readers know only their own keys.
+    location = [str(p) for p in detail["loc"] if not str(p).startswith(("tuple[", "function-", "literal[", "list["))]
+    key = ".".join(location)
+    if detail["type"] == _FAULTS:
+        return [f"{key}{fault}" for fault in detail["ctx"]["faults"]]
+    if detail["type"] == "extra_forbidden":
+        if len(location) == 1:
+            return [f"{key}: unknown key. {unknown_key(key, list(fields))}"]
+        return [f"{key}: unknown key. Remove it or correct its spelling (docs/config.md lists all keys)"]
+    if detail["type"] == "missing":
+        meaning = fields[key].description if key in fields else None
+        return [f"{key}: missing. Add it" + (f": {meaning}" if meaning else " (docs/config.md says what it means)")]
+    message = detail["msg"][0].lower() + detail["msg"][1:]
+    return [f"{key}: got {detail['input']!r}, expected: {message.removeprefix('input should be ')}"]

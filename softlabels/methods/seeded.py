@@ -1,0 +1,105 @@
+"""What methods share that read seeds or geodesic distances: the keys `seeds` and `distance` of config.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from softlabels._shared.registry import Chosen
+from softlabels._shared.section import Section
+from softlabels.classes import LabelSet
+from softlabels.geodesic.metric import METRIC_OF_ENGINE, METRICS, Engine, MetricName
+from softlabels.methods.arrays import Need
+from softlabels.methods.base import Method, RunContext
+from softlabels.seeds import STRATEGIES, SeedStrategy
+
+
+class Distance(Section):
+    """Which geodesic distance; keys left out take the default of the method's variant."""
+
+    metric: MetricName | None = Field(None, description="the cost of one step, by name (softlabels/geodesic/README.md)")
+    lamb: float | None = Field(None, ge=0, le=1, description="weight of the image term in sum, harmonic and l1")
+    gamma: float | None = Field(None, ge=0, description="weight of the image term in pythagorean")
+    modalities: Literal["each", "vector"] = Field(
+        "each", description="one map per channel, averaged by the method, or one map of the vector image"
+    )
+    engine: Engine | None = Field(None, description="overrides the top-level engine for this target")
+    iterations: int = Field(4, ge=1, description="of a foreign engine; ours runs until certified")
+
+
+class SeededMethod(Method):
+    """A method that reads seeds.
+
+    Attributes
+    ----------
+    default_seeds : mapping of str to SeedStrategy
+        The seeds of each variant where the configuration names none.
+    """
+
+    provides: ClassVar[frozenset[Need]] = frozenset({"seeds"})
+    default_seeds: ClassVar[Mapping[str, SeedStrategy]]
+
+    seeds: Annotated[SeedStrategy, Chosen(STRATEGIES)] | None = Field(
+        None, description="seed strategy; the variant's own if left out"
+    )
+
+    @property
+    def seed_strategy(self) -> SeedStrategy:
+        """The seeds of the configuration, else the variant's."""
+        return self.seeds or self.default_seeds[self.variant_name]
+
+    @property
+    def seeds_background(self) -> bool:
+        """Whether the background class gets seeds."""
+        return True
+
+
+class GeodesicMethod(SeededMethod):
+    """A method that reads geodesic distances.
+
+    Attributes
+    ----------
+    default_distance : mapping of str to Distance
+        Metric and weight of each variant where the configuration names none.
+    """
+
+    provides: ClassVar[frozenset[Need]] = frozenset({"seeds", "distance"})
+    default_distance: ClassVar[Mapping[str, Distance]]
+
+    distance: Distance = Field(default_factory=Distance, description="metric; the variant's own if left out")
+
+    def metric_parameters(self) -> dict[str, Any]:
+        """Return metric and its one weight, the variant's defaults filled in."""
+        own, default = self.distance, self.default_distance[self.variant_name]
+        metric = METRICS[own.metric or default.metric or "sum"]
+        weights = (getattr(own, metric.weight), getattr(default, metric.weight), metric.default_weight)
+        return {"metric": metric.name, metric.weight: next(w for w in weights if w is not None)}
+
+    def check(self, labels: LabelSet, context: RunContext) -> list[str]:
+        """Return every fault, those of metric and engine among them."""
+        return super().check(labels, context) + self._distance_faults(context)
+
+    def _distance_faults(self, context: RunContext) -> list[str]:
+        """Return what keeps the engine from its metric, domain or device."""
+        engine = self.distance.engine or context.engine or "softlabels"
+        parameters = self.metric_parameters()
+        faults = []
+        for weight in ("lamb", "gamma"):
+            if getattr(self.distance, weight) is not None and weight not in parameters:
+                faults.append(f"distance.{weight}: has no effect for metric {parameters['metric']}. Remove it")
+        only_metric = METRIC_OF_ENGINE.get(engine)
+        if only_metric is None:
+            return faults
+        if parameters["metric"] != only_metric:
+            faults.append(
+                f"engine {engine} has metric '{only_metric}' only, got '{parameters['metric']}'. Change one of them"
+            )
+        if context.domain not in (None, "none"):
+            faults.append(
+                f"engine {engine} knows no domain, got prepare.domain '{context.domain}'. Use engine softlabels"
+            )
+        if engine == "geodistk" and context.device == "cuda":
+            faults.append("engine geodistk runs on cpu only, got device 'cuda'. Set device: cpu")
+        return faults
