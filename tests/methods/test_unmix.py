@@ -145,13 +145,13 @@ def test_a_channel_that_is_constant_or_follows_from_others_changes_nothing():
 def test_a_constant_image_gives_the_gaussian_bit_for_bit(level):
     _, masks = a_case((6, 20, 20), 3, 1)
     image = np.full((2, 6, 20, 20), level, np.float32)
-    np.testing.assert_array_equal(unmix_map(image, masks, (1, 1, 1)), gaussian_map(masks, (1, 1, 1)))
+    np.testing.assert_array_equal(unmix_map(image, masks, (1, 1, 1)), gaussian_map(masks, (1, 1, 1), sigma_mm=1.0))
 
 
 def test_where_the_image_is_flat_the_map_is_the_gaussian_bit_for_bit():
     image, masks = a_case((3, 20, 60), 2, 1)
     image[..., 30:] = 5.0
-    gaussian = gaussian_map(masks, (1, 1, 1))
+    gaussian = gaussian_map(masks, (1, 1, 1), sigma_mm=1.0)
     found = unmix_map(image, masks, (1, 1, 1))
     # The window of 2 mm ends 8 voxels away.
     np.testing.assert_array_equal(found[..., 38:], gaussian[..., 38:])
@@ -160,7 +160,7 @@ def test_where_the_image_is_flat_the_map_is_the_gaussian_bit_for_bit():
 
 def test_as_rho_grows_the_map_becomes_the_gaussian():
     image, masks = a_case((6, 15, 15), 3, 2)
-    gaussian = gaussian_map(masks, (1, 1, 1))
+    gaussian = gaussian_map(masks, (1, 1, 1), sigma_mm=1.0)
     apart = [np.abs(unmix_map(image, masks, (1, 1, 1), rho=rho) - gaussian).max() for rho in (1, 10, 1e3, 1e7)]
     assert apart == sorted(apart, reverse=True) and apart[-1] < 1e-5
 
@@ -211,7 +211,7 @@ def test_beside_the_ignore_label_shares_sum_to_one():
 
 def test_wrong_arguments_are_refused():
     image, masks = a_case((3, 5, 5), 2, 1)
-    prior = gaussian_map(masks, (1, 1, 1))
+    prior = gaussian_map(masks, (1, 1, 1), sigma_mm=1.0)
     for wrong in ({"sigma_mm": 0.0}, {"window": -1.0}, {"rho": float("nan")}, {"rho": 0.0}):
         with pytest.raises(InputError, match="expected"):
             unmix_map(image, masks, (1, 1, 1), **wrong)
