@@ -16,6 +16,8 @@ Doubles = NDArray[np.float64]
 
 #: A channel that the channels before it explain to this share of its variance has nothing of its own.
 _LEAST_OWN_VARIANCE = 1e-6
+#: float32 intensities have 7 digits: a spread below this share of the mean is rounding.
+_ROUNDING = 1e-7
 
 
 @dataclass(frozen=True)
@@ -61,21 +63,33 @@ def whitening_of(image: NDArray[np.floating], domain: Bools | None = None) -> Wh
     """
     inside = np.ones(image.shape[1:], bool) if domain is None else domain
     n_voxels = int(np.count_nonzero(inside))
-    if n_voxels == 0:
-        return Whitening(np.zeros(len(image)), np.zeros((0, len(image))))
+    mean = mean_of(image, inside)
+    covariance = np.zeros((len(image), len(image)))
+    for a in range(len(image)):
+        for b in range(a + 1):
+            covariance[a, b] = mirrored_sum(image[a], mean[a], image[b], mean[b], inside) / max(n_voxels, 1)
+    return Whitening(mean, _inverse_factor(covariance, mean))
+
+
+def mean_of(image: NDArray[np.floating], inside: Bools) -> Doubles:
+    """Return the mean of each channel of (M, D, H, W) within (D, H, W), 0 if that is nowhere; refuse NaN and Inf."""
+    n_voxels = max(int(np.count_nonzero(inside)), 1)
     mean = np.array([mirrored_sum(one, 0.0, inside, 0.0, inside) / n_voxels for one in image])
-    if not np.isfinite(mean).all():
-        channel = int(np.flatnonzero(~np.isfinite(mean))[0])
+    for channel in np.flatnonzero(~np.isfinite(mean)):
         n_bad = int(np.count_nonzero(~np.isfinite(image[channel]) & inside))
         raise InputError(
             f"image: got {n_bad} NaN or infinite voxels in channel {channel} inside the domain, expected finite "
             "intensities; repair the image, or exclude these voxels by prepare.domain"
         )
-    covariance = np.zeros((len(image), len(image)))
-    for a in range(len(image)):
-        for b in range(a + 1):
-            covariance[a, b] = mirrored_sum(image[a], mean[a], image[b], mean[b], inside) / n_voxels
-    return Whitening(mean, _inverse_factor(covariance, mean))
+    return mean
+
+
+def deviation_of(image: NDArray[np.floating], mean: Doubles, inside: Bools) -> Doubles:
+    """Return the standard deviation of each channel within (D, H, W); 0 for one that is constant but for rounding."""
+    n_voxels = max(int(np.count_nonzero(inside)), 1)
+    sums = [mirrored_sum(one, m, one, m, inside) for one, m in zip(image, mean, strict=True)]
+    found = np.sqrt(np.array(sums) / n_voxels)
+    return np.where(found > _ROUNDING * np.abs(mean), found, 0.0)
 
 
 def _inverse_factor(covariance: Doubles, mean: Doubles) -> Doubles:
@@ -92,8 +106,7 @@ def _inverse_factor(covariance: Doubles, mean: Doubles) -> Doubles:
             row.append((float(covariance[a, b]) - explained) / factor[b][k])
         variance = float(covariance[a, a])
         own = variance - sum(x * x for x in row)
-        # float32 intensities have 7 digits: a spread below is rounding.
-        if own <= max(_LEAST_OWN_VARIANCE * variance, (1e-7 * float(mean[a])) ** 2):
+        if own <= max(_LEAST_OWN_VARIANCE * variance, (_ROUNDING * float(mean[a])) ** 2):
             continue
         factor[a] = [*row, math.sqrt(own)]
         inverse = np.zeros(len(covariance))

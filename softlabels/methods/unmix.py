@@ -199,7 +199,7 @@ def unmix(
 
     _check(image, masks, prior, domain)
     _checked("rho", rho)
-    prior = _normalised(prior)
+    prior = normalised(prior)
     found = prior.copy()
     whitening = whitening_of(image, domain) if whitening is None else whitening
     if not len(whitening.inverse):
@@ -221,7 +221,7 @@ def unmix(
     return found
 
 
-def _normalised(prior: NDArray[np.floating]) -> NDArray[np.float32]:
+def normalised(prior: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return a prior divided by its sum, where rounding alone does not make that differ from 1."""
     prior = np.asarray(prior, np.float32)
     total = prior.sum(axis=0)
