@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 from softlabels._shared.files import is_damage, link_atomically, read_small_file, write_atomically
 from softlabels._shared.plain_json import sealed_json, unsealed_json
 from softlabels.errors import FormatError, InputError, StoreError
+from softlabels.inputs.stream import FileState
 
 if TYPE_CHECKING:
+    from softlabels.inputs.sheet import Case
     from softlabels.store import Entry, Store
 
 RECEIPT_VERSION = 1
@@ -79,6 +81,15 @@ class Receipt:
         """Write the receipt in one step: a reader sees the whole file or none."""
         write_atomically(path, sealed_json({"receipt": RECEIPT_VERSION, **asdict(self)}))
 
+    def changed_files(self, case: Case) -> list[str]:
+        """Return a line for each file of a case that is not as it was read; no file is opened.
+
+        Cost: one `stat` a file. Only the roles of this receipt count, and of a prepare receipt those of the case too.
+        """
+        paths = dict(case.files())
+        roles = {**self.files, **(paths if self.stage == "prepare" else {})}
+        return [line for role in roles if (line := _change(role, paths.get(role), self.files.get(role)))]
+
     @classmethod
     def read(cls, path: str | Path) -> Receipt:
         """Return the receipt in a file, or raise FormatError with the remedy."""
@@ -88,6 +99,21 @@ class Receipt:
                 raise ValueError("another version")
             files = {role: FileRecord(**record) for role, record in content.pop("files").items()}
             return cls(**content, files=files)
+
+
+def _change(role: str, path: str | None, record: FileRecord | None) -> str | None:
+    """Return how a file of a case differs from what was read in this role; None if it does not."""
+    if path is None:
+        return f"{role}: is no longer among the files of the case"
+    if record is None:
+        return f"{role}: {path} was not read"
+    try:
+        state = FileState.of(path)
+    except FileNotFoundError:
+        return f"{role}: {path} is gone"
+    except OSError as error:
+        return f"{role}: {path} cannot be reached ({error.strerror})"
+    return None if state == (record.size, record.mtime_ns) else f"{role}: {path} changed since it was read"
 
 
 @dataclass(frozen=True)

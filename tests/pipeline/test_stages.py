@@ -5,40 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import made_data
+from helpers.made_project import Project
 
-from softlabels.config import load_config
 from softlabels.errors import FormatError, InputError, SoftLabelsError
-from softlabels.inputs.sheet import read_sheet
-from softlabels.pipeline.index import build_index
-from softlabels.pipeline.job import run_job
-from softlabels.pipeline.plan import make_plan
 from softlabels.pipeline.receipts import Receipt
-from softlabels.pipeline.stages import Job
 from softlabels.pipeline.upkeep import forget_receipts
 from softlabels.store import Store
-
-
-class Project:
-    """A small cohort whose nodes are run one by one in this process."""
-
-    def __init__(self, folder: Path, monkeypatch, **changes):
-        made_data.write_cohort(folder, **changes)
-        monkeypatch.chdir(folder)
-        self.config = load_config("config.yaml")
-        self.plan, self.store = make_plan(self.config), Store(self.config.store)
-        self.cases = read_sheet(self.config.cases, self.config.channels)
-        self.results = Path(self.config.results)
-
-    def run(self, case, node, **options) -> Receipt:
-        return run_job(Job(case, node, self.store, self.results, **options))
-
-    def run_all(self) -> dict[tuple[str, str], Receipt]:
-        nodes = self.plan.nodes.values()
-        return {(case.id, node.stage): self.run(case, node) for case in self.cases for node in nodes}
-
-    def index(self, **options) -> dict:
-        return build_index(self.config, self.plan, self.cases, self.results, **options)
-
 
 GEOLS = {"geols": {"method": "geols"}}
 

@@ -1,6 +1,8 @@
 """The workflow end to end on a small cohort: what runs, what runs again, what happens to a bad case."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +17,7 @@ from softlabels.store import Store
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    command = [sys.executable, "-P", "-m", "snakemake", "--cores", "2", *arguments]
     return subprocess.run(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
 
 
@@ -223,9 +225,30 @@ def test_bad_config_stops_the_workflow_with_its_faults(tmp_path):
     assert "engine geodistk has metric 'harmonic' only" in done.stdout
 
 
-def test_rules_pass_nodes_and_algorithm_versions_as_params():
-    for stage in ("prepare", "seeds", "distance", "target", "stages"):
-        assert "nodes=nodes_json" in (ROOT / "workflow" / "rules" / f"{stage}.smk").read_text()
+def test_an_older_file_in_the_place_of_an_input_is_read_anew_also_by_targets_that_read_it_themselves(tmp_path):
+    targets = {"fine": {"method": "partial_volume"}, "svls": {"method": "svls"}}
+    made_data.write_cohort(tmp_path, n_cases=1, targets=targets, pictures=False)
+    for name in ("random", "queue", "yaml", "numpy"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the folder of the project')")
+    assert snakemake(tmp_path).returncode == 0
+    before = published(tmp_path)
+    shown = snakemake(tmp_path, "--dry-run", "--forceall").stdout
+    reads = {"rule prepare": 1, "rule target": 1}  # of two targets
+    assert {rule: len(re.findall(rf"{rule}:\n    input:.*case0_seg.nii.gz", shown)) for rule in reads} == reads
+    label = made_data.write_volume(tmp_path / "case0_seg.nii.gz", np.roll(made_data.tissue()[1], 1, axis=0))
+    os.utime(label, (10**9, 10**9))
+    done = snakemake(tmp_path)
+    assert done.returncode == 0 and "Params have changed" in done.stdout
+    after = published(tmp_path)
+    assert set(before) == set(after) and not any(before[path] == after[path] for path in before)
+    assert "Nothing to be done" in snakemake(tmp_path).stdout
+
+
+def test_rules_of_all_stages_pass_nodes_and_algorithm_versions_to_their_jobs(finished):
+    shown = snakemake(finished, "--dry-run", "--forceall", "--printshellcmds").stdout
+    for stage in ("prepare", "seeds", "distance", "target"):
+        jobs = re.findall(rf"^rule {stage}:\n(?: .*\n)+.* --nodes '\[(.*)\]' --receipt", shown, re.MULTILINE)
+        assert jobs and all(f'"stage":"{stage}"' in job and '"algorithm":' in job for job in jobs)
 
 
 def test_reading_the_snakefile_imports_nothing_heavy():

@@ -14,7 +14,7 @@ rule index:
         config=config_json,
         splits=splits_digest,
     shell:
-        "python -m softlabels index --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"
+        "python -P -m softlabels index --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule montage:
@@ -35,7 +35,7 @@ rule montage:
     params:
         config=config_json,
     shell:
-        "python -m softlabels show {wildcards.case:q} --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"
+        "python -P -m softlabels show {wildcards.case:q} --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule batch_montages:
@@ -56,7 +56,7 @@ rule batch_montages:
         config=config_json,
         cases=unit_cases,
     shell:
-        "python -m softlabels pictures {params.cases:q} --config-json {params.config:q} > {log:q} 2>&1"
+        "python -P -m softlabels pictures {params.cases:q} --config-json {params.config:q} > {log:q} 2>&1"
 
 
 rule cohort_report:
@@ -72,4 +72,4 @@ rule cohort_report:
     params:
         config=config_json,
     shell:
-        "python -m softlabels report --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"
+        "python -P -m softlabels report --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"

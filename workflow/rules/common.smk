@@ -9,6 +9,7 @@ from pathlib import Path
 from snakemake.utils import validate
 
 from softlabels.inputs.sheet import read_sheet
+from softlabels.inputs.stream import FileState
 from softlabels.config import parse_config, read_yaml
 from softlabels.monitor.deployment import isolated_package
 from softlabels.monitor.lock import release_stale_lock
@@ -16,7 +17,8 @@ from softlabels.pipeline.cost import estimate_job, time_limit_min
 from softlabels._shared.plain_json import canonical_json
 from softlabels.pipeline.node import nodes_to_json
 from softlabels.pipeline.plan import make_plan
-from softlabels.pipeline.units import make_steps, make_units
+from softlabels.pipeline.stages import STAGES
+from softlabels.pipeline.units import ALL_STAGES, make_steps, make_units
 from softlabels.pipeline.upkeep import forget_incomplete
 
 # Jobs call `python`: the one that runs snakemake, unless a software environment puts its own in front.
@@ -61,14 +63,37 @@ def final_outputs():
     return [f"{RESULTS}/index.json", f"{RESULTS}/report/index.html", *pictures]
 
 
-def unit_files(wildcards):
-    """Return the files of a unit's cases: images, label and further raters."""
-    return [path for case in UNITS[wildcards.unit] for _, path in CASES[case].files()]
-
-
 def upstream_receipts(wildcards):
-    """Return the receipts of the nodes that a node reads."""
-    return [f"{RESULTS}/{wildcards.unit}/{node}.json" for node in PLAN.nodes[wildcards.node].inputs.values()]
+    """Return the receipts of the nodes that a job reads, except those that it writes itself."""
+    own = job_nodes(wildcards)
+    needed = {node for node_id in own for node in PLAN.nodes[node_id].inputs.values()}
+    return [f"{RESULTS}/{wildcards.unit}/{node}.json" for node in sorted(needed.difference(own))]
+
+
+def case_files(wildcards):
+    """Return the files of a unit's cases that a job reads itself."""
+    return list(states_of_files(wildcards.unit, tuple(job_nodes(wildcards))))
+
+
+def file_states(wildcards):
+    """Return size and time of last change of the files that a job reads itself; None of one that is missing."""
+    return list(states_of_files(wildcards.unit, tuple(job_nodes(wildcards))).values())
+
+
+@cache
+def states_of_files(unit, node_ids):
+    """Return path to state of the files that nodes of a unit's cases read; Snakemake asks several times a job."""
+    nodes = [PLAN.nodes[node_id] for node_id in node_ids]
+    paths = [path for case in UNITS[unit] for node in nodes for _, path in STAGES[node.stage].files(node, CASES[case])]
+    return {path: file_state(path) for path in paths}
+
+
+def file_state(path):
+    """Return [bytes, nanoseconds since the epoch] of a file, or None if it is missing."""
+    try:
+        return list(FileState.of(path))
+    except OSError:
+        return None
 
 
 def unit_receipts(wildcards):

@@ -1,7 +1,8 @@
 rule prepare:
     """Verify the files of a case, resample, scale and crop them."""
     input:
-        unit_files,
+        upstream_receipts,
+        case_files,
     output:
         f"{RESULTS}/{{unit}}/{{node}}.json",
     log:
@@ -19,8 +20,13 @@ rule prepare:
     params:
         cases=cases_json,
         nodes=nodes_json,
+        # Not in the command: a file that was exchanged, also by an older one, is read anew.
+        files=file_states,
         store=STORE,
         results=results_folder,
+        device="cpu",
+    # -P: a file of the project's folder that is named like a Python module is not imported.
     shell:
-        "python -m softlabels stage --cases {params.cases:q} --nodes {params.nodes:q} "
-        "--receipt {output:q} --store {params.store:q} --results {params.results:q} --threads {threads} 2> {log:q}"
+        "python -P -m softlabels stage --cases {params.cases:q} --nodes {params.nodes:q} "
+        "--receipt {output:q} --store {params.store:q} --results {params.results:q} --device {params.device} "
+        "--threads {threads} 2> {log:q}"

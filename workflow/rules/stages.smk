@@ -1,24 +1,10 @@
-rule stages:
-    """Take a case through all stages in one process."""
-    input:
-        unit_files,
+# Take a case through all stages in one process.
+use rule prepare as stages with:
     output:
-        f"{RESULTS}/{{unit}}/stages.json",
+        f"{RESULTS}/{{unit}}/{ALL_STAGES}.json",
     log:
-        "logs/{unit}/stages.log",
+        f"logs/{{unit}}/{ALL_STAGES}.log",
     benchmark:
-        "logs/{unit}/stages.benchmark.tsv"
-    conda:
-        "../../envs/pipeline.yaml"
-    threads: 2
-    resources:
-        mem_mb=memory_mb,
-        runtime=runtime_min,
-    params:
-        cases=cases_json,
-        nodes=nodes_json,
-        store=STORE,
-        results=results_folder,
-    shell:
-        "python -m softlabels stage --cases {params.cases:q} --nodes {params.nodes:q} "
-        "--receipt {output:q} --store {params.store:q} --results {params.results:q} --threads {threads} 2> {log:q}"
+        f"logs/{{unit}}/{ALL_STAGES}.benchmark.tsv"
+    wildcard_constraints:
+        unit=r"(batches/)?[A-Za-z0-9][A-Za-z0-9_.-]*",
