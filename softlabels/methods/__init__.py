@@ -9,6 +9,7 @@ from softlabels.methods.arrays import TargetInputs, TargetMap
 from softlabels.methods.base import FAR_MM, Method, RunContext
 from softlabels.methods.dilation import Dilation
 from softlabels.methods.gaussian import Gaussian
+from softlabels.methods.geodesic_band import GeodesicBand
 from softlabels.methods.geols import GeoLS
 from softlabels.methods.label_smoothing import LabelSmoothing
 from softlabels.methods.level_set import LevelSet
@@ -19,6 +20,7 @@ from softlabels.methods.seeded import Distance, GeodesicMethod, SeededMethod
 from softlabels.methods.sing import SiNG
 from softlabels.methods.superpixel import Superpixel
 from softlabels.methods.svls import SVLS
+from softlabels.methods.unmix import Unmix
 
 __all__ = [
     "FAR_MM",
@@ -48,5 +50,7 @@ METHODS: Registry[Method] = Registry(
         LevelSet,
         PartialVolume,
         MultiRater,
+        Unmix,
+        GeodesicBand,
     ],
 )

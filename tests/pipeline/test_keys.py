@@ -20,6 +20,8 @@ TARGETS = {
     "level_set": {"method": "level_set"},
     "partial_volume": {"method": "partial_volume"},
     "multi_rater": {"method": "multi_rater"},
+    "unmix": {"method": "unmix"},
+    "geodesic_band": {"method": "geodesic_band"},
 }
 CONFIG = {
     "channels": ["T1", "T2"],
@@ -46,6 +48,8 @@ OF_TARGETS = {
     "level_set": ("target-c1f6c1a9", "3cb10a1d64d94919"),
     "partial_volume": ("target-2f5ec231", "b3e879ebc7a7a943"),
     "multi_rater": ("target-f2226f38", "86aa1651ae8b377c"),
+    "unmix": ("target-f08083f3", "0562df67a7865d8d"),
+    "geodesic_band": ("target-48e6b4fc", "7d19c92d0da69901"),
 }
 #: Node upstream to the first digits of its key.
 OF_UPSTREAM = {

@@ -148,6 +148,8 @@ ALL_METHODS = {
     "level_set_official": {"method": "level_set", "variant": "official", "truncate": True},
     "level_set_normalised": {"method": "level_set", "variant": "normalised"},
     "partial_volume": {"method": "partial_volume"},
+    "unmix": {"method": "unmix", "sigma_mm": 0.7},
+    "geodesic_band": {"method": "geodesic_band"},
 }
 
 
