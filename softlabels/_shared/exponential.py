@@ -11,8 +11,9 @@ import numpy as np
 
 from softlabels._shared.jit import Compiler
 
-#: Compiles what is made of these functions, too.
-compiled = Compiler("targets", [Path(__file__), Path(__file__).parents[1] / "methods" / "_geols_kernels.py"]).compiled
+#: Where compiled code comes from; kernels that call into it name it among their own sources.
+SOURCE = Path(__file__)
+_compiled = Compiler("exponential", [SOURCE]).compiled
 
 _ONE, _LOG2_E = np.float32(1), np.float32(1.44269504088896341)
 #: ln 2 in two parts, the first with so few bits that its product with an exponent is exact.
@@ -70,7 +71,7 @@ def expm1_nonpositive(x: np.ndarray) -> np.ndarray:
     return _exponentials(np.ravel(x), 1).reshape(np.shape(x))
 
 
-@compiled
+@_compiled
 def exponentials_of_block(x, less, out, exponents):
     """Write exp(x) - less for less = 0 or 1 of a 1D block; `exponents` is int32 scratch of its size."""
     scale = exponents.view(np.float32)
@@ -98,7 +99,7 @@ def exponentials_of_block(x, less, out, exponents):
             out[i] = np.float32(0) if x[i] < _LEAST else out[i] * scale[i] + scale[i]
 
 
-@compiled
+@_compiled
 def _exponentials(x, less):
     """Return exp(x) - less of a 1D array."""
     out, exponents = np.empty(x.size, np.float32), np.empty(BLOCK, np.int32)

@@ -10,4 +10,4 @@ from softlabels._shared.jit import Compiler
 _SOURCES = ("metric", "_simd", "_cpu_layout", "_cpu_kernels", "_cpu_sweeps", "_certify_pass", "_plateaus", "_reference")
 
 compiler = Compiler("geodesic", [Path(__file__).with_name(f"{module}.py") for module in _SOURCES])
-compiled, inlined = compiler.compiled, compiler.inlined
+compiled, called, inlined = compiler.compiled, compiler.called, compiler.inlined

@@ -12,9 +12,7 @@ last ran began (`outside`) counts as unseen.
 
 from __future__ import annotations
 
-import numba
-
-from softlabels.geodesic._compile import compiled, inlined
+from softlabels.geodesic._compile import called, compiled, inlined
 from softlabels.geodesic._cpu_kernels import relax_along_row, relax_from_plane, relax_from_row
 from softlabels.geodesic._simd import LANES, any_lane, broadcast, lane_or, load, no_lane
 
@@ -74,7 +72,7 @@ def _from_plane(distance, image, stamps, rows, layout, cost, z, y, back, left_si
     return n_visits, n_changed
 
 
-@numba.njit(error_model="numpy")
+@called
 def _from_row(distance, image, stamps, rows, layout, cost, z, y, back, since, now):
     """Relax row (z, y) from the row before (back = -1) or after it (1); return segments visited and changed."""
     n_visits, n_changed = 0, 0
@@ -91,7 +89,7 @@ def _from_row(distance, image, stamps, rows, layout, cost, z, y, back, since, no
     return n_visits, n_changed
 
 
-@numba.njit(error_model="numpy")
+@called
 def _along(distance, image, stamps, rows, steps, layout, cost, z, y, since, now):
     """Relax row (z, y) along itself; return segments visited and changed."""
     n_visits, n_changed = 0, 0

@@ -7,15 +7,13 @@ needs it all the same, CuPy a second array library.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from softlabels._shared.cache import PrivateCache
 from softlabels.errors import DeviceError
 
 _KERNELS = Path(__file__).with_name("kernels")
@@ -26,10 +24,10 @@ _REMEDY = "run where an NVIDIA GPU with its driver is (on Slurm: ask for one), o
 _FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
 
 
-def compiled(macros: dict[str, int], architecture: str, kind: str = "cubin") -> bytes:
+def compiled_kernels(macros: dict[str, int], architecture: str, kind: str = "cubin") -> bytes:
     """Return the kernels compiled with these macros for an architecture such as "sm_90", as "cubin" or "ptx".
 
-    Needs NVRTC but no GPU. A cubin is kept in the user's cache (XDG_CACHE_HOME, else ~/.cache), under a key of the
+    Needs NVRTC but no GPU. The code is kept in the user's cache (`softlabels._shared.cache`), under a key of the
     sources, the flags and the version of NVRTC, and is used again by every process that sees the same home.
     """
     nvrtc = _imported("nvrtc")
@@ -40,14 +38,11 @@ def compiled(macros: dict[str, int], architecture: str, kind: str = "cubin") -> 
     except RuntimeError as error:
         raise DeviceError(f"device 'cuda': no NVRTC answers ({error}); {_INSTALL}") from error
     key = hashlib.sha256(repr((sources, flags, version, kind)).encode()).hexdigest()
-    cached = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "softlabels" / "cuda" / f"{key}.{kind}"
-    with contextlib.suppress(OSError):
-        digest, _, code = cached.read_bytes().partition(b"\n")
-        if digest == hashlib.sha256(code).hexdigest().encode():
-            return code
-    code = _compile(nvrtc, sources, flags, kind)
-    with contextlib.suppress(OSError):  # a cache that cannot be written costs half a second, not the result
-        _publish(cached, hashlib.sha256(code).hexdigest().encode() + b"\n" + code)
+    cache, name = PrivateCache("cubins"), f"{key}.{kind}"
+    code = cache.load(name)
+    if code is None:
+        code = _compile(nvrtc, sources, flags, kind)
+        cache.save(name, code)
     return code
 
 
@@ -83,14 +78,6 @@ def _compile(nvrtc, sources: dict[str, str], flags: list[str], kind: str) -> byt
         return code
     finally:
         nvrtc.nvrtcDestroyProgram(program)
-
-
-def _publish(path: Path, content: bytes) -> None:
-    """Write a file that other processes see either in full or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    os.replace(file.name, path)
 
 
 class CudaDevice:
@@ -220,7 +207,7 @@ def _primary_context(index: int) -> tuple:
 def _module(index: int, architecture: str, macros: tuple):
     """Return the kernels for these macros, loaded in the current context, which is that of device `index`."""
     driver = _imported("driver")
-    return _checked(driver, driver.cuModuleLoadData(compiled(dict(macros), architecture)))
+    return _checked(driver, driver.cuModuleLoadData(compiled_kernels(dict(macros), architecture)))
 
 
 def _imported(name: str):

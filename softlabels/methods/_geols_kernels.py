@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
-from softlabels._shared.exponential import BLOCK, compiled, exponentials_of_block
+from softlabels._shared.exponential import BLOCK, SOURCE, exponentials_of_block
+from softlabels._shared.jit import Compiler
+
+compiled = Compiler("geols", [Path(__file__), SOURCE]).compiled
 
 _ZERO, _ONE, _INF = np.float32(0), np.float32(1), np.float32(np.inf)
 

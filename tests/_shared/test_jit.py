@@ -124,3 +124,77 @@ def test_full_disk_is_said_and_costs_no_result(folder, monkeypatch):
     with pytest.warns(RuntimeWarning, match="compiled anew in each process: .*No space left.*set NUMBA_CACHE_DIR"):
         assert kernel.total(np.arange(5)) == 10
     assert cached(folder) == []
+
+
+#: Solves, and prints the digest of the bits, whether they come from kept kernels, and how many files importing made.
+SOLVED = """
+import hashlib, os, sys
+from pathlib import Path
+import numba
+before = numba.config.CACHE_DIR
+{change}
+import softlabels.geodesic._cpu, softlabels.geodesic._certify_pass, softlabels.methods, softlabels.seeds.thinning
+import softlabels._shared.exponential, softlabels.methods._geols_kernels
+n_made = len(list(Path(os.environ["HOME"]).rglob("*"))) + len(list(Path(os.environ["NUMBA_CACHE_DIR"]).rglob("*")))
+assert numba.config.CACHE_DIR == before
+import numpy as np
+from softlabels.geodesic import geodesic_distance
+from softlabels.geodesic._cpu_sweeps import sweep_unit
+rng = np.random.default_rng(0)
+image, seeds = rng.normal(size=(2, 5, 9, 40)), rng.random((3, 5, 9, 40)) < 0.01
+results = [geodesic_distance(image, seeds, (3, 1, 1), metric="harmonic")]
+results += [softlabels._shared.exponential.exp_nonpositive(-results[0])]
+print(hashlib.sha256(np.stack(results).tobytes()).hexdigest(), sum(sweep_unit.stats.cache_hits.values()), n_made)
+"""
+
+#: How numba might change: a name is gone, or what is called takes other arguments.
+CHANGES = {
+    "a name that is imported is gone": "import numba.core.runtime; del numba.core.runtime.rtsys",
+    "a method is gone": "from numba.core.compiler import CompileResult; del CompileResult._rebuild",
+    "code is packed otherwise": "from numba.core.compiler import CompileResult\n"
+    "CompileResult._reduce = lambda self, how: None",
+}
+UNPACKED_OTHERWISE = (
+    "from numba.core.compiler import CompileResult\nCompileResult._rebuild = classmethod(lambda cls, payload: None)\n"
+)
+
+
+def run_with(folder, code: str) -> tuple[list[str], list[str]]:
+    """Return the words that a script prints with an empty home and the cache of the folder, and its warnings."""
+    for name in ("home", "cache"):
+        (folder / name).mkdir(exist_ok=True)
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder / "home"),
+        "NUMBA_CACHE_DIR": str(folder / "cache"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), "."]),
+    }
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split(), [line for line in done.stderr.splitlines() if "Warning" in line]
+
+
+def test_importing_kernels_makes_no_folder_and_an_unknown_numba_gives_the_same_bits(folder):
+    (digest, *counts), warned = run_with(folder, SOLVED.format(change=""))
+    assert (counts, warned) == (["0", "0"], [])
+    (kept, n_hits, _), warned = run_with(folder, SOLVED.format(change=""))
+    assert (kept, n_hits, warned) == (digest, "1", [])
+    (again, n_hits, _), warned = run_with(folder, SOLVED.format(change=CHANGES["a name that is imported is gone"]))
+    assert (again, n_hits) == (digest, "0")
+    assert len(warned) == 1 and "kernels are compiled anew in each process: numba" in warned[0]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_numba_with_other_insides_is_said_once_and_compiles(folder, change):
+    code = "; from kernel import total; import numpy as np; print(total(np.arange(5)), total(np.arange(5.0)))"
+    said, warned = run_with(folder, CHANGES[change] + code)
+    assert said == ["10", "10.0"] and cached(folder) == []
+    assert len(warned) == 1 and "is none that this release knows" in warned[0]
+
+
+def test_kept_code_that_this_numba_cannot_unpack_is_compiled_anew(folder):
+    code = "from kernel import total; import numpy as np; print(total(np.arange(5)), total(np.arange(5.0)))"
+    assert run_with(folder, code) == (["10", "10.0"], [])
+    said, warned = run_with(folder, UNPACKED_OTHERWISE + code)
+    assert said == ["10", "10.0"] and len(warned) == 1

@@ -45,7 +45,7 @@ only_emulated = pytest.mark.skipif(not EMULATED, reason="only the emulated drive
 def cuda(monkeypatch):
     """Return the name of a CUDA device, or skip."""
     if EMULATED:
-        monkeypatch.setattr(_cuda_device, "compiled", emulated_cuda.compile_for_cpu)
+        monkeypatch.setattr(_cuda_device, "compiled_kernels", emulated_cuda.compile_for_cpu)
     try:
         with _cuda_device.CudaDevice("cuda", {"FORM": 0, "CHANNELS": 1, "TILE": 16}):
             return "cuda"
@@ -57,7 +57,7 @@ def cuda(monkeypatch):
 def needs_nvrtc():
     """Skip where NVRTC is not installed."""
     try:
-        _cuda_device.compiled({"FORM": 0, "CHANNELS": 1, "TILE": 4}, "sm_90", "ptx")
+        _cuda_device.compiled_kernels({"FORM": 0, "CHANNELS": 1, "TILE": 4}, "sm_90", "ptx")
     except DeviceError as error:
         if "no NVRTC" not in str(error) and "cuda-bindings" not in str(error):
             raise
@@ -68,7 +68,7 @@ def needs_nvrtc():
 def cache(tmp_path, monkeypatch):
     """Return the folder of an empty cache of cubins."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "softlabels" / "cuda"
+    return tmp_path / "softlabels" / "cubins"
 
 
 # Without a device
@@ -77,12 +77,12 @@ def cache(tmp_path, monkeypatch):
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90"])
 @pytest.mark.parametrize("macros", VARIANTS, ids=lambda m: "-".join(map(str, m.values())))
 def test_every_kernel_compiles_without_a_gpu(needs_nvrtc, macros, architecture):
-    assert _cuda_device.compiled(macros, architecture)[:4] == b"\x7fELF"
+    assert _cuda_device.compiled_kernels(macros, architecture)[:4] == b"\x7fELF"
 
 
 @pytest.mark.parametrize("form", [0, 1, 2])
 def test_no_operation_is_fused_approximated_or_flushed(needs_nvrtc, form):
-    ptx = _cuda_device.compiled({"FORM": form, "CHANNELS": 2, "TILE": 8}, "sm_90", "ptx").decode()
+    ptx = _cuda_device.compiled_kernels({"FORM": form, "CHANNELS": 2, "TILE": 8}, "sm_90", "ptx").decode()
     assert "relax(" in ptx and "add.rn.f32" in ptx
     assert not any(word in ptx for word in ("fma.rn", "mad.f32", "mad.rn.f32", ".ftz", ".approx"))
     assert ("sqrt.rn.f32" in ptx) == (form != 0)
@@ -90,42 +90,43 @@ def test_no_operation_is_fused_approximated_or_flushed(needs_nvrtc, form):
 
 
 def test_a_cubin_is_compiled_once(needs_nvrtc, cache, monkeypatch):
-    first = _cuda_device.compiled(VARIANTS[0], "sm_90")
+    first = _cuda_device.compiled_kernels(VARIANTS[0], "sm_90")
     assert [path.suffix for path in cache.iterdir()] == [".cubin"]
     monkeypatch.setattr(_cuda_device, "_compile", None)
-    assert _cuda_device.compiled(VARIANTS[0], "sm_90") == first
+    assert _cuda_device.compiled_kernels(VARIANTS[0], "sm_90") == first
 
 
 def test_a_damaged_cubin_is_compiled_again(needs_nvrtc, cache):
-    first = _cuda_device.compiled(VARIANTS[0], "sm_90")
+    first = _cuda_device.compiled_kernels(VARIANTS[0], "sm_90")
     (path,) = cache.iterdir()
     whole = path.read_bytes()
     for damaged in (b"", whole[:-1], b"no newline", whole[:100] + b"?" + whole[101:]):
         path.write_bytes(damaged)
-        assert _cuda_device.compiled(VARIANTS[0], "sm_90") == first
+        assert _cuda_device.compiled_kernels(VARIANTS[0], "sm_90") == first
         assert path.read_bytes() == whole
 
 
 def test_other_sources_or_flags_are_another_cubin(needs_nvrtc, cache, tmp_path, monkeypatch):
-    _cuda_device.compiled(VARIANTS[0], "sm_90")
-    _cuda_device.compiled(VARIANTS[0], "sm_80")
-    _cuda_device.compiled(VARIANTS[3], "sm_90")
+    _cuda_device.compiled_kernels(VARIANTS[0], "sm_90")
+    _cuda_device.compiled_kernels(VARIANTS[0], "sm_80")
+    _cuda_device.compiled_kernels(VARIANTS[3], "sm_90")
     kernels = shutil.copytree(_cuda_device._KERNELS, tmp_path / "kernels")
     (kernels / "block.cuh").write_text((kernels / "block.cuh").read_text() + "\n// new\n")
     monkeypatch.setattr(_cuda_device, "_KERNELS", kernels)
-    _cuda_device.compiled(VARIANTS[0], "sm_90")
+    _cuda_device.compiled_kernels(VARIANTS[0], "sm_90")
     assert len(list(cache.iterdir())) == 4
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(needs_nvrtc, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert _cuda_device.compiled(VARIANTS[0], "sm_90")[:4] == b"\x7fELF"
+    with pytest.warns(RuntimeWarning, match="compiled anew in each process"):
+        assert _cuda_device.compiled_kernels(VARIANTS[0], "sm_90")[:4] == b"\x7fELF"
 
 
 def test_an_unknown_architecture_is_a_device_error(needs_nvrtc):
     with pytest.raises(DeviceError, match="NVRTC refused .*-arch=sm_1 .*install an NVRTC"):
-        _cuda_device.compiled(VARIANTS[0], "sm_1")
+        _cuda_device.compiled_kernels(VARIANTS[0], "sm_1")
 
 
 def test_missing_bindings_are_named_with_the_remedy(monkeypatch):

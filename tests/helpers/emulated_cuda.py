@@ -47,4 +47,4 @@ def compile_for_cpu(macros: dict, *_) -> bytes:
 def install() -> None:
     """Make this process one that has the emulated driver: a library of that name is not loaded twice."""
     ctypes.CDLL(str(Path(FOLDER, "libcuda.so.1")))
-    _cuda_device.compiled = compile_for_cpu
+    _cuda_device.compiled_kernels = compile_for_cpu
