@@ -32,4 +32,4 @@ onsuccess:
 
 
 onerror:
-    forget_incomplete(Path(RESULTS), are_all_there=False)
+    forget_incomplete(Path(RESULTS), require_all=True)

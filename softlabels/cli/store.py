@@ -59,7 +59,7 @@ def gc(
 ) -> None:
     """Remove entries that no receipt and no index names, of this project and of all others that used the store."""
     from softlabels.config import load_config
-    from softlabels.store import live_keys
+    from softlabels.pipeline.upkeep import live_keys
 
     shelf = store_of(store, config)
     live = live_keys([Path(load_config(config).results), *(keep or []), *shelf.registered_results()])

@@ -1,28 +1,94 @@
-"""Keeping the results folder true: receipts that are damaged, incomplete, or name entries that are gone."""
+"""Keeping the results folder true: which store entries it names, and receipts that are damaged or no longer hold.
+
+Only files that are named as receipts of softlabels are looked at: a results folder may hold other files of its owner.
+What cannot be read is set aside, not deleted.
+"""
 
 from __future__ import annotations
 
-from itertools import product
+import re
+from collections.abc import Callable, Iterable
+from itertools import count, product
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from softlabels.cohort.case import read_index
-from softlabels.errors import FormatError
+from softlabels.errors import FormatError, StoreError
+from softlabels.inputs.sheet import case_id_fault
 from softlabels.pipeline.receipts import BatchReceipt, Receipt
+from softlabels.pipeline.stages import STAGES
 from softlabels.pipeline.units import ALL_STAGES, FOLDER
 from softlabels.store.format import entry_folder
 
-#: Where receipts of cases lie in the results folder, and the index.
-_RECEIPTS, _INDEX = "*/*-*.json", "index.json"
+if TYPE_CHECKING:
+    from softlabels.store import Store
+
+_INDEX = "index.json"
+_NODE = re.compile(rf"(?:{'|'.join(STAGES)})-[0-9a-f]{{8}}")
+_BATCH = re.compile(r"[0-9]{5}")
+
+
+def receipt_paths(results: Path) -> list[Path]:
+    """Return the paths of all receipts of cases in a results folder, of other configurations too."""
+    paths = results.glob("*/*-*.json")
+    return sorted(path for path in paths if _NODE.fullmatch(path.stem) and case_id_fault(path.parent.name) is None)
+
+
+def batch_receipt_paths(results: Path) -> list[Path]:
+    """Return the paths of the receipts of batches, and of single cases that went through all stages in one job."""
+    of_batches = [
+        path
+        for path in results.glob(f"{FOLDER}/*/*.json")
+        if _BATCH.fullmatch(path.parent.name) and (path.stem == ALL_STAGES or _NODE.fullmatch(path.stem))
+    ]
+    of_cases = [path for path in results.glob(f"*/{ALL_STAGES}.json") if case_id_fault(path.parent.name) is None]
+    return sorted([*of_batches, *of_cases])
+
+
+def live_keys(results: Iterable[Path]) -> set[str]:
+    """Return the keys of all entries that the receipts and the indexes of projects name, or that receipts read from.
+
+    Parameters
+    ----------
+    results : iterable of Path
+        The results folders of all projects that use a store.
+
+    Raises
+    ------
+    StoreError
+        If a folder is missing, or a receipt or an index cannot be read: a key that is overlooked is an entry lost.
+    """
+    found: set[str] = set()
+    for folder in results:
+        if not folder.is_dir():
+            raise StoreError(f"{folder}: no such results folder; name the folders of all projects that use the store")
+        try:
+            for path in receipt_paths(folder):
+                receipt = Receipt.read(path)
+                found |= {receipt.key, *receipt.upstream.values()}
+            if (folder / _INDEX).exists():
+                found |= _keys_of_index(read_index(folder / _INDEX))
+        except FormatError as error:
+            raise StoreError(f"{error}. Nothing is collected before that, as its entries would be lost") from None
+    return found
+
+
+def _keys_of_index(index: dict[str, Any]) -> set[str]:
+    """Return the keys of all entries that an index names."""
+    addresses = [address for case in index["cases"] for address in (case["prepare"], *case["targets"].values())]
+    return {address["key"] for address in addresses}
 
 
 def damaged_receipts(results: Path) -> dict[Path, str]:
     """Return the receipts of cases and batches, and the index, that cannot be read, each with the message."""
-    found = {}
-    for paths, read in (
-        (sorted(results.glob(_RECEIPTS)), Receipt.read),
+    index = results / _INDEX
+    readers: list[tuple[list[Path], Callable[[Path], object]]] = [
+        (receipt_paths(results), Receipt.read),
         (batch_receipt_paths(results), BatchReceipt.read),
-        (sorted(results.glob(_INDEX)), read_index),
-    ):
+        ([index] if index.exists() or index.is_symlink() else [], read_index),
+    ]
+    found = {}
+    for paths, read in readers:
         for path in paths:
             try:
                 read(path)
@@ -31,13 +97,13 @@ def damaged_receipts(results: Path) -> dict[Path, str]:
     return found
 
 
-def absent_keys(results: Path, store, *, is_own: bool) -> set[str]:
+def absent_keys(results: Path, store: Store, *, is_own: bool) -> set[str]:
     """Return the keys that receipts expect in a store and that it lacks; damaged receipts are passed over.
 
-    In the project's own store all are expected but those that still lie elsewhere, where the receipt says.
+    In the project's own store all are expected but those that are still elsewhere, where the receipt says.
     """
     damaged = damaged_receipts(results)
-    receipts = [Receipt.read(path) for path in results.glob(_RECEIPTS) if path not in damaged]
+    receipts = [Receipt.read(path) for path in receipt_paths(results) if path not in damaged]
     known = set(store.keys())
     absent = [receipt for receipt in receipts if receipt.key not in known]
     if is_own:
@@ -46,46 +112,78 @@ def absent_keys(results: Path, store, *, is_own: bool) -> set[str]:
 
 
 def forget_receipts(results: Path, keys: set[str]) -> int:
-    """Delete the receipts that are damaged or name any of the keys, so that snakemake runs those jobs again.
+    """Delete the receipts that name any of the keys and set damaged ones aside, so that those jobs run again.
 
-    The index goes with them: while it is there, Snakemake takes what it was made from for done.
+    The index is deleted too: while it exists, Snakemake considers everything before it done.
 
     Returns
     -------
     int
-        How many files were deleted because they are damaged or name a key.
+        How many files named a key or were damaged.
     """
     damaged = damaged_receipts(results)
-    named = [path for path in results.glob(_RECEIPTS) if path not in damaged and Receipt.read(path).key in keys]
-    found = [*damaged, *named]
-    for path in found:
+    named = [path for path in receipt_paths(results) if path not in damaged and Receipt.read(path).key in keys]
+    for path in damaged:
+        set_aside(path)
+    for path in named:
         path.unlink()
-    forget_cases(results, {(path.parent.name, path.stem) for path in found})
-    if found:
+    forget_cases(results, {(path.parent.name, path.stem) for path in (*damaged, *named)})
+    if damaged or named:
         (results / _INDEX).unlink(missing_ok=True)
-    return len(found)
+    return len(damaged) + len(named)
 
 
-def batch_receipt_paths(results: Path) -> list[Path]:
-    """Return where the receipts of batches lie, of a single case that went through all stages too."""
-    return sorted([*results.glob(f"{FOLDER}/*/*.json"), *results.glob(f"*/{ALL_STAGES}.json")])
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file so that nothing takes it for a receipt any more; return its new path.
 
-
-def forget_incomplete(results: Path, *, are_all_there: bool = True) -> int:
-    """Delete the receipts of batches in which a case failed, so that the next run tries those again; return how many.
-
-    The workflow calls this when it ends: until then the good cases of the batch go on. With ``are_all_there=False``
-    each receipt of a case is looked for too, and a batch that lacks one, because somebody deleted it, is incomplete.
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "seeds-0a1b2c3d.json")
+    >>> names = []
+    >>> for _ in range(2):
+    ...     _ = path.write_text("{")
+    ...     names.append(set_aside(path).name)
+    >>> names
+    ['seeds-0a1b2c3d.json.damaged', 'seeds-0a1b2c3d.json.damaged2']
     """
+    names = (path.with_name(f"{path.name}.damaged{number if number > 1 else ''}") for number in count(1))
+    free = next(name for name in names if not (name.exists() or name.is_symlink()))
+    return path.rename(free)
 
-    def is_complete(receipt: BatchReceipt) -> bool:
+
+def forget_incomplete(results: Path, *, require_all: bool = False) -> int:
+    """Delete the receipts of batches in which a case failed, so that the next run tries those again.
+
+    The workflow calls this when it ends: until then the good cases of the batch go on. A receipt that cannot be read
+    is set aside.
+
+    Parameters
+    ----------
+    results : Path
+        The results folder.
+    require_all : bool
+        Look for the receipt of each case too: a batch that lacks one, because somebody deleted it, is incomplete.
+
+    Returns
+    -------
+    int
+        How many receipts were deleted or set aside.
+    """
+    n_forgotten = 0
+    for path in batch_receipt_paths(results):
+        try:
+            receipt = BatchReceipt.read(path)
+        except FormatError:
+            set_aside(path)
+            n_forgotten += 1
+            continue
         own = product(receipt.cases, receipt.nodes)
-        return receipt.is_complete and (are_all_there or all((results / c / f"{n}.json").exists() for c, n in own))
-
-    incomplete = [path for path in batch_receipt_paths(results) if not is_complete(BatchReceipt.read(path))]
-    for path in incomplete:
-        path.unlink()
-    return len(incomplete)
+        lacks_one = require_all and not all((results / case / f"{node}.json").exists() for case, node in own)
+        if lacks_one or not receipt.is_complete:
+            path.unlink()
+            n_forgotten += 1
+    return n_forgotten
 
 
 def forget_cases(results: Path, jobs: set[tuple[str, str]]) -> None:

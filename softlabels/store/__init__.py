@@ -12,7 +12,6 @@ _HOMES = {
     "Entry": "softlabels.store.read",
     "Problem": "softlabels.store.verify",
     "entry_key": "softlabels.store.key",
-    "live_keys": "softlabels.store.garbage",
     "Integer": "softlabels.store.encoding",
     "Rounded": "softlabels.store.encoding",
     "Exact": "softlabels.store.encoding",

@@ -21,7 +21,7 @@ from pathlib import Path
 from softlabels._shared.files import explained, read_small_file, write_atomically
 from softlabels._shared.plain_json import parsed_json
 from softlabels.errors import StoreError
-from softlabels.store.format import INDEX_BYTES, TMP_PREFIX, TRASH_PREFIX, VERSION_FOLDER, entry_folder
+from softlabels.store.format import TMP_PREFIX, TRASH_PREFIX, VERSION_FOLDER, entry_folder
 
 #: An entry may be younger than the receipt that will name it by the length of one job.
 MIN_AGE_S = 24 * 3600.0
@@ -38,47 +38,6 @@ class Garbage:
     path: Path
     nbytes: int
     age_s: float
-
-
-def live_keys(results: Iterable[Path]) -> set[str]:
-    """Return every key that receipts and indexes in results folders name, and the keys that receipts read from.
-
-    Parameters
-    ----------
-    results : iterable of paths
-        Folders holding `<case>/<node>.json` receipts and `index.json` files.
-
-    Raises
-    ------
-    StoreError
-        If a folder is missing or a file cannot be read: a key that is overlooked would be an entry lost.
-    """
-    found = set()
-    for folder in map(Path, results):
-        if not folder.is_dir():
-            raise StoreError(f"{folder}: no such results folder; name the folders of all projects that use the store")
-        for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
-            try:
-                found |= set(_named_keys(parsed_json(read_small_file(path, INDEX_BYTES))))
-            except (OSError, ValueError) as error:
-                raise StoreError(f"{path}: cannot be read ({error}); run the pipeline again to write it anew") from None
-    return found
-
-
-def _named_keys(data):
-    """Yield the keys under "key" and "upstream", at any depth."""
-    if isinstance(data, list):
-        for item in data:
-            yield from _named_keys(item)
-    elif isinstance(data, dict):
-        for name, item in data.items():
-            if name == "key" and isinstance(item, str):
-                yield item
-            elif name == "upstream" and isinstance(item, (list, dict)):
-                yield from (key for key in (item.values() if isinstance(item, dict) else item) if isinstance(key, str))
-                yield from _named_keys(item)
-            else:
-                yield from _named_keys(item)
 
 
 def register_results(store: Path, results: Path) -> None:

@@ -83,14 +83,14 @@ def test_bad_case_fails_alone(tmp_path, error, run_batch):
 def test_case_that_failed_earlier_waits(tmp_path, run_batch):
     for job in jobs(tmp_path, PREPARE, "ac"):
         leave_receipt(job)
-    receipt = run_batch(jobs(tmp_path, SEEDS), tmp_path / "batches/00000/x.json", leave_receipt)
+    receipt = run_batch(jobs(tmp_path, SEEDS), tmp_path / "batches/00000/prepare-01234567.json", leave_receipt)
     assert receipt.waiting == ["b"] and not receipt.failed
     assert [job.receipt_path.exists() for job in jobs(tmp_path, SEEDS)] == [True, False, True]
 
 
 @pytest.mark.parametrize("error", [DeviceError("no GPU"), StoreError("disk full"), MemoryError()])
 def test_fault_of_the_machine_ends_the_job_at_once(tmp_path, error, run_batch):
-    path = tmp_path / "batches/00000/x.json"
+    path = tmp_path / "batches/00000/prepare-01234567.json"
     with pytest.raises(type(error)):
         run_batch(jobs(tmp_path), path, failing("b", error))
     assert not path.exists() and not jobs(tmp_path)[2].receipt_path.exists()
@@ -100,11 +100,11 @@ def test_want_of_memory_inside_a_reader_ends_the_job_too(tmp_path, run_batch):
     error = InputError("not enough memory")
     error.__cause__ = MemoryError()
     with pytest.raises(InputError, match="memory"):
-        run_batch(jobs(tmp_path), tmp_path / "batches/00000/x.json", failing("b", error))
+        run_batch(jobs(tmp_path), tmp_path / "batches/00000/prepare-01234567.json", failing("b", error))
 
 
 def test_batch_in_which_nothing_is_done_is_a_failed_job(tmp_path, run_batch):
-    path = tmp_path / "batches/00000/x.json"
+    path = tmp_path / "batches/00000/prepare-01234567.json"
     with pytest.raises(InputError, match="all 1 cases failed.*b: InputError: truncated"):
         run_batch(jobs(tmp_path, names="b"), path, failing("b", InputError("truncated")))
     assert not path.exists()
@@ -148,12 +148,12 @@ def test_job_of_all_stages_is_forgotten_with_any_of_its_nodes(tmp_path, run_batc
 def test_old_receipt_does_not_survive_a_failure(tmp_path, run_batch):
     for job in jobs(tmp_path):
         leave_receipt(job)
-    run_batch(jobs(tmp_path), tmp_path / "batches/00000/x.json", failing("b", InputError("truncated")))
+    run_batch(jobs(tmp_path), tmp_path / "batches/00000/prepare-01234567.json", failing("b", InputError("truncated")))
     assert not jobs(tmp_path)[1].receipt_path.exists()
 
 
 def test_only_incomplete_batches_are_forgotten(tmp_path, run_batch):
-    good, bad = tmp_path / "batches/00000/x.json", tmp_path / "batches/00001/x.json"
+    good, bad = tmp_path / "batches/00000/prepare-01234567.json", tmp_path / "batches/00001/prepare-01234567.json"
     run_batch(jobs(tmp_path, names="ab"), good, leave_receipt)
     run_batch(jobs(tmp_path, names="cd"), bad, failing("c", InputError("truncated")))
     assert forget_incomplete(tmp_path) == 1
@@ -161,12 +161,12 @@ def test_only_incomplete_batches_are_forgotten(tmp_path, run_batch):
 
 
 def test_batch_that_lacks_the_receipt_of_a_case_is_incomplete_where_that_is_asked(tmp_path, run_batch):
-    path = tmp_path / "batches/00000/x.json"
+    path = tmp_path / "batches/00000/prepare-01234567.json"
     run_batch(jobs(tmp_path), path, leave_receipt)
-    assert forget_incomplete(tmp_path, are_all_there=False) == 0
+    assert forget_incomplete(tmp_path, require_all=True) == 0
     jobs(tmp_path)[1].receipt_path.unlink()
     assert forget_incomplete(tmp_path) == 0 and path.exists()
-    assert forget_incomplete(tmp_path, are_all_there=False) == 1 and not path.exists()
+    assert forget_incomplete(tmp_path, require_all=True) == 1 and not path.exists()
 
 
 def test_receipts_stay_while_a_job_is_at_work_for_the_second_time(tmp_path, run_batch):
@@ -183,7 +183,7 @@ def test_receipts_stay_while_a_job_is_at_work_for_the_second_time(tmp_path, run_
 
 
 def test_batch_is_forgotten_with_any_of_its_cases(tmp_path, run_batch):
-    path = tmp_path / "batches/00000/x.json"
+    path = tmp_path / "batches/00000/prepare-01234567.json"
     run_batch(jobs(tmp_path), path, leave_receipt)
     forget_cases(tmp_path, {("b", "another-node"), ("z", PREPARE.id)})
     assert path.exists()
