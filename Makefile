@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q $(addprefix -
 GEODISTK_VENV ?= .venv-geodistk
 CORES ?= $(shell nproc)
 
-.PHONY: demo test test-wheel test-faults test-slurm check bench-geodesic bench-geodesic-cuda bench-case clean-demo help
+.PHONY: demo docs test test-wheel test-faults test-slurm check bench-geodesic bench-geodesic-cuda bench-case clean-demo help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -70,6 +70,9 @@ check: $(VENV)/.test  ## lint, format, import layers, workflow lint, generated f
 	$(BIN)/python examples/icbm152.py --only-case
 	$(BIN)/snakemake --lint
 	$(BIN)/python -m softlabels reference --check
+
+docs: $(VENV)/.test  ## the documentation site in docs/_build/html; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 bench-geodesic: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## the engine against its peers, side by side
 	$(BIN)/python benchmarks/geodesic.py

@@ -38,11 +38,12 @@ class Scores:
     brier : float
         Mean over voxels of the sum over classes of (q - r)^2; 0..2.
     mae : float
-        Mean over voxels of half the sum over classes of |q - r|, the total variation; 0..1.
+        Mean over voxels of half the sum over classes of ``|q - r|``, the total variation; 0..1.
     cross_entropy : float
         Mean over voxels of -sum_c r log2 max(q, 0.001), in bits. Best is the entropy of the reference, not 0.
     calibration : float
-        Expected calibration error: over classes and 20 bins of q, the mean of |mean q - mean r|, weighted by voxels.
+        Expected calibration error: over classes and 20 bins of q, the mean of ``|mean q - mean r|``, weighted by
+        voxels.
     """
 
     n_voxels: int

@@ -1,10 +1,13 @@
 """One door to our engine and to the two peers whose maps published results were made with.
 
-| engine | metric | device | what it is |
-|---|---|---|---|
-| `softlabels` | all | cpu, cuda | exact, with its certificate |
-| `fastgeodis` | `sum` | cpu, cuda | FastGeodis' plane sweeps, a fixed number of iterations |
-| `geodistk` | `harmonic` | cpu | GeodisTK's raster scan, a fixed number of iterations, in an interpreter of its own |
+==============  ==============  =============  ==========================================================
+engine          metric          device         what it is
+==============  ==============  =============  ==========================================================
+``softlabels``  all             cpu, cuda      exact, with its certificate
+``fastgeodis``  ``sum``         cpu, cuda      FastGeodis' plane sweeps, a fixed number of iterations
+``geodistk``    ``harmonic``    cpu            GeodisTK's raster scan, a fixed number of iterations, in an
+                                               interpreter of its own
+==============  ==============  =============  ==========================================================
 
 A peer stops after `iterations` and proves nothing. Its report says so, and how far its map is from ours.
 """

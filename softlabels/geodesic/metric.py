@@ -93,7 +93,7 @@ def square(difference):
 
 
 def additive(length, gap):
-    """Step cost of `sum` and `l1`: length = (1 - lamb) h, gap = |J0| + |J1| + ... from the left, J = lamb dI."""
+    """Step cost of `sum` and `l1`: length = (1 - lamb) h, ``gap = |J0| + |J1| + ...`` from the left, J = lamb dI."""
     return length + gap
 
 
@@ -103,7 +103,7 @@ def root(length, gap):
 
 
 def ratio(length, gap, keep, lamb):
-    """Step cost of `harmonic`: length = h, gap = |dI| or sqrt(dI0 dI0 + dI1 dI1 + ...), keep = 1 - lamb.
+    """Step cost of `harmonic`: length = h, ``gap = |dI|`` or sqrt(dI0 dI0 + dI1 dI1 + ...), keep = 1 - lamb.
 
     h / (keep + lamb / e) with e = gap + 1e-5, written with a single division: h (e / (keep e + lamb)).
     """
@@ -170,7 +170,8 @@ def step_cost(metric: str, spacing, *, lamb: float = LAMB, gamma: float = GAMMA)
     ----------
     metric : {"sum", "pythagorean", "harmonic", "l1"}
         With h the step length in mm and dI the difference of intensity:
-        sum: (1-lamb) h + lamb sum_c |dI_c| (FastGeodis); pythagorean: sqrt(h^2 + gamma^2 sum_c dI_c^2) (GeoLS, Eq. 4);
+        sum: (1-lamb) h + lamb ``sum_c |dI_c|`` (FastGeodis);
+        pythagorean: sqrt(h^2 + gamma^2 sum_c dI_c^2) (GeoLS, Eq. 4);
         harmonic: h / ((1-lamb) + lamb / (dI + 1e-5)), dI the L2 norm over channels (GeodisTK's raster scan);
         l1: as sum, with h the L1 length of the step (SiNGR, Eq. 2).
     spacing : 3 floats

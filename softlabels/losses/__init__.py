@@ -1,8 +1,8 @@
 """The losses of the papers, right on fractional targets (PyTorch).
 
-Every function takes a prediction and a target of one shape (B, C, *spatial), in 1D, 2D or 3D, and returns a scalar. The
+Every function takes a prediction and a target of one shape (B, C, ...), in 1D, 2D or 3D, and returns a scalar. The
 first parameter's name says what the network gives: logits, probabilities or a signed map. ``valid`` is the loader's: a
-bool (B, *spatial) tensor, False where the loss may not look. Half precision is computed in float32. docs/losses.md says
+bool (B, ...) tensor, False where the loss may not look. Half precision is computed in float32. docs/losses.md says
 which loss fits which target, and which losses of other libraries do not.
 
 For a target ``q`` that sums to one, soft cross-entropy, KL, L1, L2 and the metric losses are smallest at the prediction

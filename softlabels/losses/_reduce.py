@@ -13,7 +13,7 @@ def matched(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     if prediction.shape != target.shape or prediction.ndim < 3:
         raise InputError(
             f"loss: prediction {tuple(prediction.shape)} and target {tuple(target.shape)}, expected one shape "
-            "(B, C, *spatial); one-hot encode integer labels first"
+            "(B, C, ...); one-hot encode integer labels first"
         )
     dtype = torch.promote_types(prediction.dtype, torch.float32)
     return prediction.to(dtype), target.to(dtype)
@@ -29,15 +29,15 @@ def like(weight: Tensor | None, prediction: Tensor) -> Tensor | None:
 
 
 def kept(values: Tensor, valid: Tensor) -> Tensor:
-    """Return `valid` with the channels of (B, C, *spatial) values."""
+    """Return `valid` with the channels of (B, C, ...) values."""
     if valid.dtype != torch.bool or valid.shape != values[:, 0].shape:
         got, expected = (valid.dtype, tuple(valid.shape)), tuple(values[:, 0].shape)
-        raise InputError(f"loss: valid got {got}, expected bool {expected}, (B, *spatial)")
+        raise InputError(f"loss: valid got {got}, expected bool {expected}, (B, ...)")
     return valid[:, None].expand_as(values)
 
 
 def mean(values: Tensor, valid: Tensor | None) -> Tensor:
-    """Return the mean of (B, *spatial) or (B, C, *spatial) values where valid; 0 if that is nowhere."""
+    """Return the mean of (B, ...) or (B, C, ...) values where valid; 0 if that is nowhere."""
     if valid is None:
         return values.mean()
     keep = kept(values, valid) if values.ndim > valid.ndim else kept(values[:, None], valid)[:, 0]

@@ -22,11 +22,11 @@ def soft_cross_entropy(
 
     Parameters
     ----------
-    logits, target : (B, C, *spatial) tensors
+    logits, target : (B, C, ...) tensors
         Scores before softmax; probabilities, one-hot or soft.
     weight : (C,) tensor, optional
         One factor per class.
-    valid : (B, *spatial) bool tensor, optional
+    valid : (B, ...) bool tensor, optional
         Where to look.
 
     Examples
@@ -103,9 +103,9 @@ def inverse_log_frequency(onehot: Tensor, *, valid: Tensor | None = None) -> Ten
 
     Parameters
     ----------
-    onehot : (B, C, *spatial) tensor
+    onehot : (B, C, ...) tensor
         Hard labels.
-    valid : (B, *spatial) bool tensor, optional
+    valid : (B, ...) bool tensor, optional
         Where to count.
 
     Returns
@@ -141,13 +141,13 @@ def superpixel_loss(
 
     Parameters
     ----------
-    logits, soft, onehot : (B, C, *spatial) tensors
+    logits, soft, onehot : (B, C, ...) tensors
         Scores before softmax, softened labels, hard labels.
     alpha, beta : float
         1 and 1 in the paper; alpha 0 on OCT, where Dice did harm.
     weight : (C,) tensor, optional
         `inverse_log_frequency` of the labels gives the paper's WCE.
-    valid : (B, *spatial) bool tensor, optional
+    valid : (B, ...) bool tensor, optional
         Where to look.
 
     Examples

@@ -22,11 +22,11 @@ def dice_loss(
 
     Parameters
     ----------
-    probabilities, target : (B, C, *spatial) tensors
+    probabilities, target : (B, C, ...) tensors
         After softmax or sigmoid; one-hot or regions. To leave the background out, pass ``[:, 1:]`` of both.
     smooth : float
         s, >= 0: makes a class that is neither there nor predicted cost 0.
-    valid : (B, *spatial) bool tensor, optional
+    valid : (B, ...) bool tensor, optional
         Where to look.
     over_batch : bool
         Sum over the batch before dividing, instead of averaging the samples.

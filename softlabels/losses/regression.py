@@ -25,13 +25,13 @@ def focal_l1(
 
     Parameters
     ----------
-    prediction, target : (B, C, *spatial) tensors
+    prediction, target : (B, C, ...) tensors
         Z, after tanh, and the signed map S.
     gamma, eps : float
         1 and 0 in the paper.
     simplified : bool
         The dagger form of Table 3: ``w = |S - Z|^gamma`` everywhere.
-    valid : (B, *spatial) bool tensor, optional
+    valid : (B, ...) bool tensor, optional
         Where to look.
 
     Examples
@@ -83,9 +83,9 @@ def product_loss(prediction: Tensor, target: Tensor, *, valid: Tensor | None = N
 
     Parameters
     ----------
-    prediction, target : (B, C, *spatial) tensors
+    prediction, target : (B, C, ...) tensors
         After tanh; the signed map.
-    valid : (B, *spatial) bool tensor, optional
+    valid : (B, ...) bool tensor, optional
         Where to look.
 
     Examples
@@ -109,11 +109,11 @@ def boundary_loss(probabilities: Tensor, level_set: Tensor, *, valid: Tensor | N
 
     Parameters
     ----------
-    probabilities : (B, K, *spatial) tensor
+    probabilities : (B, K, ...) tensor
         After softmax, of the K classes that the loss is for (the authors often take the foreground only).
-    level_set : (B, K, *spatial) tensor
+    level_set : (B, K, ...) tensor
         The target of method ``level_set``; in mm or voxels, which sets the scale of the loss.
-    valid : (B, *spatial) bool tensor, optional
+    valid : (B, ...) bool tensor, optional
         Where to look.
 
     Examples

@@ -167,7 +167,7 @@ def padded(part, place, patch_size, fill) -> np.ndarray:
 
     Returns
     -------
-    (..., *patch_size) ndarray of the dtype of `part`
+    (..., d, h, w) ndarray of the dtype of `part`
 
     Examples
     --------

@@ -1,0 +1,60 @@
+"""The documentation site: `make docs` builds it into docs/_build/html; a warning is an error."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import softlabels
+from generated_pages import write_api_pages, write_commands_page
+
+project = "softlabels"
+author = "The softlabels maintainers"
+version = release = softlabels.__version__
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "myst_parser", "sphinx_gallery.gen_gallery"]
+exclude_patterns = ["_build", "gallery/**/*.py", "gallery/**/*.ipynb"]
+default_role = "code"
+html_theme = "furo"
+html_title = f"softlabels {release}"
+html_copy_source = False
+
+myst_heading_anchors = 3
+myst_enable_extensions = ["dollarmath"]
+autodoc_typehints = "none"
+autodoc_mock_imports: list[str] = []
+numpydoc_show_class_members = False
+sphinx_gallery_conf = {
+    "examples_dirs": str(HERE.parent / "examples" / "gallery"),
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"plot_\d",
+    "ignore_pattern": "brain_slice",
+    "within_subsection_order": "FileNameSortKey",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_memory": False,
+    "write_computation_times": False,
+    "remove_config_comments": True,
+}
+
+#: Pages of the repository that are not in docs/, and the pages here that include them.
+_ELSEWHERE = {
+    "../benchmarks/RESULTS.md": "results.md",
+    "../CONTRIBUTING.md": "contributing.md",
+    "../softlabels/geodesic/README.md": "geodesic.md",
+}
+
+
+def _follow_links_out_of_docs(app, docname: str, source: list[str]) -> None:
+    """Let links that lead somewhere in the repository lead to the page that shows the same file."""
+    for file, page in _ELSEWHERE.items():
+        source[0] = source[0].replace(f"]({file}", f"]({page}")
+
+
+def setup(app) -> None:
+    """Write the generated pages before Sphinx looks for pages."""
+    write_api_pages(HERE / "api")
+    write_commands_page(HERE / "api")
+    app.connect("source-read", _follow_links_out_of_docs)
