@@ -16,7 +16,9 @@ import SimpleITK as sitk
 from real_volumes import needed_volumes
 
 from softlabels.blend import blend
-from softlabels.evaluation.rank import as_probability, rank, write_plot, write_table
+from softlabels.evaluation.plot import write_plot
+from softlabels.evaluation.rank import as_probability, rank
+from softlabels.evaluation.table import write_table
 from softlabels.geodesic import geodesic_distance
 from softlabels.methods import METHODS, TargetInputs
 from softlabels.seeds import CannySeeds, SkeletonSeeds, make_seeds

@@ -21,11 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 from softlabels.config import load_config
+from softlabels.evaluation.candidates import candidates
 from softlabels.evaluation.rank import rank
+from softlabels.evaluation.reference import read_reference
 from softlabels.pipeline.plan import make_plan
 from softlabels.pipeline.receipts import Receipt
 from softlabels.store import Store
-from softlabels.view.entries import case_entries, rank_candidates, read_reference
+from softlabels.view.entries import case_entries
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "demo"
@@ -94,12 +96,12 @@ def stage_table(receipts: list[Receipt], fresh: set[str]) -> Table:
 
 def truth_table(config, plan) -> Table:
     """Return how close hard and soft labels come to the true tissue probabilities."""
-    prepare, targets = case_entries(config, plan, CASE)
-    truth = read_reference([DEMO / "true_grey.nii.gz", DEMO / "true_white.nii.gz"], prepare.grid)
-    candidates, _ = rank_candidates(prepare, {"GeoLS, alpha 0.1": targets["geols"]}, len(truth))
+    entries = case_entries(config, plan, CASE)
+    truth = read_reference([DEMO / "true_grey.nii.gz", DEMO / "true_white.nii.gz"], entries.case.grid)
+    soft_labels, _ = candidates({"GeoLS, alpha 0.1": entries.targets["geols"].target}, len(truth))
     title = "Against the true tissue probabilities, over the ambiguous voxels (0.05 < p < 0.95)"
     table = Table("label", "mean absolute error", "cross-entropy (bits)", title=title)
-    for found in rank(candidates, truth):
+    for found in rank(soft_labels, truth):
         table.add_row(found.name, f"{found.ambiguous.mae:.4f}", f"{found.ambiguous.cross_entropy:.3f}")
     return table
 

@@ -5,93 +5,40 @@ Every rule costs O(C N), so alpha, delta and epsilon can be swept without comput
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from softlabels.errors import InputError
 
-#: The parameter of each rule (None: it has none) and whether the rule needs a stored map.
+
+class Rule(NamedTuple):
+    """What a blend rule takes besides the hard labels."""
+
+    #: The name of its parameter in [0, 1]; None if it has none.
+    parameter: str | None
+    #: Whether it takes the map of the store.
+    needs_stored: bool
+
+
 RULES = {
-    "onehot": (None, False),
-    "label_smoothing": ("epsilon", False),
-    "mix_onehot": ("alpha", True),
-    "signed_margin": ("delta", True),
-    "none": (None, True),
+    "onehot": Rule(None, needs_stored=False),
+    "label_smoothing": Rule("epsilon", needs_stored=False),
+    "mix_onehot": Rule("alpha", needs_stored=True),
+    "signed_margin": Rule("delta", needs_stored=True),
+    "none": Rule(None, needs_stored=True),
 }
 
 #: Stored value of a voxel that a signed map calls far away from the class.
 FAR = np.float32(-1.0)
 
 
-def class_masks(labels, classes) -> np.ndarray:
-    """Return the mask of each class.
-
-    Parameters
-    ----------
-    labels : (...) ndarray of integers
-        Not modified.
-    classes : list of dicts
-        `[{"name": "tumour", "values": [1, 2]}, ...]`; values may be shared by several classes (overlapping regions).
-
-    Returns
-    -------
-    (C, ...) ndarray of bool
-        A label of no class (such as the ignore label) is False in all.
-
-    Examples
-    --------
-    >>> class_masks(np.array([0, 1, 2]), [{"values": [0]}, {"values": [1, 2]}]).astype(int).tolist()
-    [[1, 0, 0], [0, 1, 1]]
-    """
-    labels = np.asarray(labels)
-    masks = np.empty((len(classes), *labels.shape), bool)
-    for mask, group in zip(masks, classes, strict=True):
-        mask[...] = np.isin(labels, group["values"])
-    return masks
-
-
-def resolved_blend(blend, **overrides) -> dict:
-    """Return a checked copy of a blend, with the parameters that are not None replaced.
-
-    Parameters
-    ----------
-    blend : dict
-        `{"rule": ..., <parameter of the rule>: value in [0, 1]}`, as in index.json.
-    **overrides : float or None
-        alpha, delta or epsilon.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    InputError
-        If the rule is unknown, a parameter does not belong to it, is missing, or lies outside [0, 1].
-
-    Examples
-    --------
-    >>> resolved_blend({"rule": "mix_onehot", "alpha": 0.1}, alpha=0.3, delta=None)
-    {'rule': 'mix_onehot', 'alpha': 0.3}
-    """
-    rule = blend.get("rule")
-    if rule not in RULES:
-        raise InputError(f"blend rule: got {rule!r}, expected one of {', '.join(RULES)}")
-    parameter = RULES[rule][0]
-    values = {**blend, **{name: value for name, value in overrides.items() if value is not None}}
-    strange = sorted(set(values) - {"rule", parameter})
-    if strange:
-        takes = f"only {parameter}" if parameter else "no parameter"
-        raise InputError(f"blend rule {rule!r}: got {', '.join(strange)}, expected {takes}; remove it")
-    if parameter is None:
-        return {"rule": rule}
-    value = values.get(parameter)
-    if value is None or not 0.0 <= value <= 1.0:
-        raise InputError(f"blend rule {rule!r}: got {parameter}={value}, expected a number in [0, 1]")
-    return {"rule": rule, parameter: float(value)}
-
-
-def blend(masks, stored=None, *, rule, is_overlapping=False, **parameters) -> np.ndarray:
-    """Return the soft label: the hard labels and the stored map put together by a blend rule.
+@dataclass(frozen=True)
+class Blend:
+    """A blend rule with the value of its parameter: how a soft label is made of hard labels and a stored map.
 
     =================  ==========================================================================================
     rule               soft label (y: one-hot, s: stored map)
@@ -107,15 +54,155 @@ def blend(masks, stored=None, *, rule, is_overlapping=False, **parameters) -> np
 
     Parameters
     ----------
-    masks : (C, ...) ndarray of bool
-        The hard labels, from `class_masks`. Not modified.
-    stored : (C, ...) ndarray of float32, optional
-        The map of the store; required by the last three rules, and refused by the first two. Not modified.
     rule : str
         One of `RULES`.
-    is_overlapping : bool
-        Whether a voxel may belong to several classes; matters to label_smoothing only.
-    **parameters
+    value : float, optional
+        The value of the rule's parameter, in [0, 1]; None for a rule without a parameter.
+
+    Raises
+    ------
+    InputError
+        If the rule is unknown, or the value is missing, superfluous or outside [0, 1].
+
+    Examples
+    --------
+    >>> Blend.from_json({"rule": "mix_onehot", "alpha": 0.1}).replaced(alpha=0.3, delta=None)
+    Blend(rule='mix_onehot', value=0.3)
+    """
+
+    rule: str
+    value: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise InputError(f"blend rule: got {self.rule!r}, expected one of {', '.join(RULES)}")
+        if self.parameter is None and self.value is not None:
+            raise InputError(f"blend rule {self.rule!r}: got the value {self.value}, expected none; remove it")
+        if self.parameter is not None and (self.value is None or not 0.0 <= self.value <= 1.0):
+            raise InputError(
+                f"blend rule {self.rule!r}: got {self.parameter}={self.value}, expected a number in [0, 1]"
+            )
+
+    @property
+    def parameter(self) -> str | None:
+        """The name of the rule's parameter; None if it has none."""
+        return RULES[self.rule].parameter
+
+    @property
+    def needs_stored(self) -> bool:
+        """Whether the soft label is made of a stored map, or of the hard labels alone."""
+        return RULES[self.rule].needs_stored
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the blend as in index.json: the rule and its parameter by name."""
+        return {"rule": self.rule} | ({} if self.parameter is None else {self.parameter: self.value})
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Blend:
+        """Return the blend that `to_json` described."""
+        values = dict(content)
+        rule = values.pop("rule", None)
+        if rule not in RULES:
+            raise InputError(f"blend rule: got {rule!r}, expected one of {', '.join(RULES)}")
+        value = _only_value(rule, values)
+        return cls(rule, None if value is None else float(value))
+
+    def replaced(self, **overrides: float | None) -> Blend:
+        """Return the blend with another value of its parameter.
+
+        Parameters
+        ----------
+        **overrides : float or None
+            alpha, delta or epsilon; None leaves the value as it is.
+
+        Raises
+        ------
+        InputError
+            If the rule has no such parameter, or the value lies outside [0, 1].
+        """
+        value = _only_value(self.rule, {name: value for name, value in overrides.items() if value is not None})
+        return self if value is None else Blend(self.rule, float(value))
+
+    def soft_label(
+        self, masks: ArrayLike, stored: ArrayLike | None = None, *, is_overlapping: bool = False
+    ) -> NDArray[np.float32]:
+        """Return the soft label of these hard labels and this stored map.
+
+        Parameters
+        ----------
+        masks : (C, ...) ndarray of bool
+            The hard labels, from `softlabels.classes.class_masks`. Not modified.
+        stored : (C, ...) ndarray of float32, optional
+            The map of the store; required where `needs_stored`, and refused elsewhere. Not modified.
+        is_overlapping : bool
+            Whether a voxel may belong to several classes; matters to label_smoothing only.
+
+        Returns
+        -------
+        (C, ...) ndarray of float32
+            Newly allocated.
+
+        Raises
+        ------
+        InputError
+            If the stored map is missing, superfluous, or of another shape than the masks.
+
+        Examples
+        --------
+        >>> masks = np.array([[True, False], [False, True]])
+        >>> Blend("label_smoothing", 0.5).soft_label(masks).tolist()
+        [[0.75, 0.25], [0.25, 0.75]]
+        """
+        if not self.needs_stored:
+            if stored is not None:
+                raise InputError(f"blend rule {self.rule!r}: stored map given, but not used")
+            hard = np.array(masks, np.float32)
+            if self.rule == "onehot":
+                return hard
+            uniform = np.float32(0.5 if is_overlapping else 1.0 / len(hard))
+            return self._mixed_into(hard, uniform)
+        if stored is None:
+            raise InputError(f"blend rule {self.rule!r}: stored map missing")
+        if np.shape(stored) != np.shape(masks):
+            raise InputError(f"stored map: got shape {np.shape(stored)}, expected that of the masks, {np.shape(masks)}")
+        if self.rule == "none":
+            return np.array(stored, np.float32)
+        if self.rule == "mix_onehot":
+            return self._mixed_into(np.array(masks, np.float32), np.asarray(stored, np.float32))
+        soft = self._mixed_into(np.array(stored, np.float32), 2 * np.asarray(masks).astype(np.float32) - 1)
+        soft[np.asarray(stored) == FAR] = FAR
+        return soft
+
+    def _mixed_into(self, first: NDArray[np.float32], second: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
+        """Return (1-value)*first + value*second, computed in `first`."""
+        value = self.value or 0.0
+        first *= np.float32(1.0 - value)
+        first += np.float32(value) * second
+        return first
+
+
+def _only_value(rule: str, values: Mapping[str, float]) -> float | None:
+    """Return the value of the rule's parameter among named values, None if there is none; InputError for others."""
+    parameter = RULES[rule].parameter
+    unknown = sorted(set(values) - {parameter})
+    if unknown:
+        expected = f"only {parameter}" if parameter else "no parameter"
+        raise InputError(f"blend rule {rule!r}: got {', '.join(unknown)}, expected {expected}; remove it")
+    return values.get(parameter) if parameter else None
+
+
+def blend(
+    masks: ArrayLike, stored: ArrayLike | None = None, *, rule: str, is_overlapping: bool = False, **parameters: float
+) -> NDArray[np.float32]:
+    """Return the soft label of one call: `Blend` with its rule and parameter by name.
+
+    Parameters
+    ----------
+    masks, stored, is_overlapping
+        As for `Blend.soft_label`.
+    rule : str
+        One of `RULES`.
+    **parameters : float
         The rule's own: epsilon, alpha or delta, in [0, 1].
 
     Returns
@@ -133,34 +220,14 @@ def blend(masks, stored=None, *, rule, is_overlapping=False, **parameters) -> np
     >>> stored = np.array([[0.5, 0.25], [0.5, 0.75]], np.float32)
     >>> blend(masks, stored, rule="mix_onehot", alpha=0.5).tolist()
     [[0.75, 0.125], [0.25, 0.875]]
-    >>> blend(masks, rule="label_smoothing", epsilon=0.5).tolist()
-    [[0.75, 0.25], [0.25, 0.75]]
     """
-    share = resolved_blend({"rule": rule, **parameters}).get(RULES.get(rule, (None,))[0])
-    if RULES[rule][1] != (stored is not None):
-        raise InputError(f"blend rule {rule!r}: stored map {'missing' if stored is None else 'given, but not used'}")
-    if stored is not None and np.shape(stored) != np.shape(masks):
-        raise InputError(f"stored map: got shape {np.shape(stored)}, expected that of the masks, {np.shape(masks)}")
-    if rule == "none":
-        return np.array(stored, np.float32)
-    hard = np.asarray(masks).astype(np.float32)
-    if rule == "label_smoothing":
-        return _mixed(hard, np.float32(0.5 if is_overlapping else 1.0 / len(hard)), share)
-    if rule == "mix_onehot":
-        return _mixed(hard, stored, share)
-    if rule == "signed_margin":
-        soft = _mixed(np.asarray(stored, np.float32), 2 * hard - 1, share)
-        soft[np.asarray(stored) == FAR] = FAR
-        return soft
-    return hard
+    chosen = Blend.from_json({"rule": rule, **parameters})
+    return chosen.soft_label(masks, stored, is_overlapping=is_overlapping)
 
 
-def _mixed(first, second, share) -> np.ndarray:
-    """Return (1-share)*first + share*second in float32."""
-    return np.float32(1.0 - share) * first + np.float32(share) * second
-
-
-def entropy_bits(soft_label, *, is_signed=False, is_overlapping=False) -> np.ndarray:
+def entropy_bits(
+    soft_label: ArrayLike, *, is_signed: bool = False, is_overlapping: bool = False
+) -> NDArray[np.float32]:
     """Return how undecided a soft label is at each voxel, in bits.
 
     Exclusive classes: the entropy of the distribution over them (channels divided by their sum). Overlapping regions
@@ -192,6 +259,6 @@ def entropy_bits(soft_label, *, is_signed=False, is_overlapping=False) -> np.nda
     return _surprise(share / np.where(total > 0, total, 1)).sum(axis=0)
 
 
-def _surprise(share) -> np.ndarray:
+def _surprise(share: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return -p log2 p, 0 at p = 0."""
     return -share * np.log2(np.where(share > 0, share, 1))

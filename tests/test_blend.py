@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from softlabels.blend import blend, class_masks, entropy_bits, resolved_blend
+from softlabels.blend import RULES, Blend, blend, entropy_bits
+from softlabels.classes import LabelClass, class_masks
 from softlabels.errors import InputError
 
-EXCLUSIVE = [{"name": "background", "values": [0]}, {"name": "a", "values": [1]}, {"name": "b", "values": [2, 4]}]
-REGIONS = [{"name": "whole", "values": [1, 2, 4]}, {"name": "core", "values": [1, 4]}]
+EXCLUSIVE = (LabelClass("background", (0,)), LabelClass("a", (1,)), LabelClass("b", (2, 4)))
+REGIONS = (LabelClass("whole", (1, 2, 4)), LabelClass("core", (1, 4)))
 
 
 @pytest.fixture
@@ -23,16 +24,6 @@ def masks(labels):
 @pytest.fixture
 def probabilities(labels):
     return np.random.default_rng(1).dirichlet([1, 1, 1], labels.shape).transpose(3, 0, 1, 2).astype(np.float32)
-
-
-def test_the_mask_of_a_class_is_where_its_values_are(labels):
-    masks = class_masks(labels, REGIONS)
-    np.testing.assert_array_equal(masks[0], labels > 0)
-    np.testing.assert_array_equal(masks[1], (labels == 1) | (labels == 4))
-
-
-def test_a_label_of_no_class_is_in_no_mask():
-    assert class_masks(np.array([255]), EXCLUSIVE).ravel().tolist() == [False, False, False]
 
 
 def test_one_hot_is_the_masks(masks):
@@ -86,25 +77,53 @@ def test_nothing_is_modified_and_nothing_is_shared(masks, probabilities, rule):
 
 
 def test_an_override_replaces_only_the_parameter_of_the_rule():
-    stated = {"rule": "signed_margin", "delta": 0.5}
-    assert resolved_blend(stated, delta=0.0, alpha=None) == {"rule": "signed_margin", "delta": 0.0}
-    assert stated["delta"] == 0.5
+    stated = Blend("signed_margin", 0.5)
+    assert stated.replaced(delta=0.0, alpha=None) == Blend("signed_margin", 0.0)
+    assert stated.replaced(delta=None) == stated == Blend("signed_margin", 0.5)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_blend_survives_json(rule):
+    blend = Blend(rule, None if RULES[rule].parameter is None else 0.25)
+    assert Blend.from_json(blend.to_json()) == blend
+    assert set(blend.to_json()) == {"rule", RULES[rule].parameter} - {None}
 
 
 @pytest.mark.parametrize(
-    ("blend", "overrides", "message"),
+    ("content", "overrides", "message"),
     [
         ({"rule": "sharpen"}, {}, "'sharpen', expected one of onehot"),
+        ({}, {}, "None, expected one of onehot"),
         ({"rule": "mix_onehot", "alpha": 0.1}, {"delta": 0.2}, "got delta, expected only alpha"),
+        ({"rule": "mix_onehot", "alpha": 0.1, "delta": 0.1}, {}, "got delta, expected only alpha"),
         ({"rule": "onehot"}, {"alpha": 0.2}, "got alpha, expected no parameter"),
         ({"rule": "mix_onehot"}, {}, "alpha=None, expected a number"),
         ({"rule": "mix_onehot", "alpha": 0.1}, {"alpha": 1.5}, "alpha=1.5"),
         ({"rule": "signed_margin", "delta": float("nan")}, {}, "delta=nan"),
     ],
 )
-def test_a_blend_that_makes_no_sense_is_refused(blend, overrides, message):
+def test_a_blend_that_makes_no_sense_is_refused(content, overrides, message):
     with pytest.raises(InputError, match=message):
-        resolved_blend(blend, **overrides)
+        Blend.from_json(content).replaced(**overrides)
+
+
+def test_a_rule_without_a_parameter_takes_no_value():
+    with pytest.raises(InputError, match="'onehot': got the value 0.5, expected none"):
+        Blend("onehot", 0.5)
+    with pytest.raises(InputError, match="'sharpen', expected one of"):
+        Blend("sharpen")
+
+
+def test_a_blend_is_its_formula_bit_for_bit(masks, probabilities):
+    hard, share = masks.astype(np.float32), np.float32(0.3)
+    rest = np.float32(1.0 - 0.3)
+    for found, expected in (
+        (Blend("mix_onehot", 0.3).soft_label(masks, probabilities), rest * hard + share * probabilities),
+        (Blend("signed_margin", 0.3).soft_label(masks, probabilities), rest * probabilities + share * (2 * hard - 1)),
+        (Blend("label_smoothing", 0.3).soft_label(masks), rest * hard + share * np.float32(1 / 3)),
+    ):
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_stored_map_is_required_or_refused_as_the_rule_says(masks, probabilities):

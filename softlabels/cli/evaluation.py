@@ -17,8 +17,6 @@ def report(
     output: Annotated[Path | None, typer.Option(help="default: report/index.html in the results folder")] = None,
 ) -> None:
     """Write one page with every case, stage, certificate, quality figure and flag."""
-    from dataclasses import asdict
-
     from softlabels.cohort.arrays import open_cohort
     from softlabels.monitor.status import read_receipts
     from softlabels.pipeline.index import describe_target
@@ -26,7 +24,7 @@ def report(
 
     project = Project.load(config, config_json)
     results, names = project.results, project.config.targets
-    receipts = [asdict(r) for r in read_receipts(project.plan, project.cases, results).values()]
+    receipts = read_receipts(project.plan, project.cases, results).values()
     targets = {name: describe_target(project.config, project.plan, name) for name in names}
     pictures = {case.id: results / case.id / "montage.png" for case in project.cases if project.config.pictures}
     index = results / "index.json"
@@ -46,20 +44,24 @@ def rank(
 
     The maps are those of the first target's classes in their order; the background's may be left out.
     """
-    import softlabels.evaluation.rank
-    from softlabels.view.entries import case_entries, rank_candidates, read_reference
+    from softlabels.evaluation.candidates import candidates
+    from softlabels.evaluation.plot import write_plot
+    from softlabels.evaluation.rank import rank as ranked_by_score
+    from softlabels.evaluation.reference import read_reference
+    from softlabels.evaluation.table import ranking_table, write_table
+    from softlabels.view.entries import case_entries
 
     project = Project.load(config)
     case_id = project.case(case).id
-    prepare, targets = case_entries(project.config, project.plan, case_id)
-    truth = read_reference(reference, prepare.grid)
-    candidates, left_out = rank_candidates(prepare, targets, len(truth))
-    ranked = softlabels.evaluation.rank.rank(candidates, truth)
+    entries = case_entries(project.config, project.plan, case_id)
+    truth = read_reference(reference, entries.case.grid)
+    soft_labels, left_out = candidates({name: one.target for name, one in entries.targets.items()}, len(truth))
+    ranked = ranked_by_score(soft_labels, truth)
     folder = output or project.results / case_id
     folder.mkdir(parents=True, exist_ok=True)
-    softlabels.evaluation.rank.write_table(ranked, folder / "rank.tsv")
-    softlabels.evaluation.rank.write_plot(ranked, folder / "rank.png")
-    print((folder / "rank.tsv").read_text(encoding="utf-8"), end="")
+    write_table(ranked, folder / "rank.tsv")
+    write_plot(ranked, folder / "rank.png")
+    print(ranking_table(ranked), end="")
     for name, why in left_out.items():
         print(f"left out: {name}: {why}")
     print(folder / "rank.png")

@@ -146,18 +146,20 @@ def show(
     output: Annotated[Path | None, typer.Option(help="PNG file; default: montage.png in the case's results")] = None,
 ) -> None:
     """Write a picture of a case from image to soft labels, or of any node."""
-    from softlabels.view.case_page import case_picture, montage
-    from softlabels.view.entries import case_entries, describe_node
+    from softlabels.view.entries import case_entries, node_entry
     from softlabels.view.panels import save_png
 
     project = Project.load(config, config_json)
     case_id = project.case(case).id
-    prepare, targets = case_entries(project.config, project.plan, case_id)
     if node is None:
-        figure = case_picture(case_id, prepare, targets, class_name=class_name, plane=plane)
+        from softlabels.view.case_page import case_picture
+
+        entries = case_entries(project.config, project.plan, case_id)
+        figure = case_picture(entries, class_name=class_name, plane=plane)
     else:
-        entry, stage, target = describe_node(project.config, project.plan, case_id, node)
-        figure = montage(case_id, prepare, entry, stage, target=target, plane=plane)
+        from softlabels.view.montage import montage
+
+        figure = montage(node_entry(project.config, project.plan, case_id, node), plane=plane)
     path = output or project.results / case_id / (f"{node}.png" if node else "montage.png")
     save_png(figure, path)
     print(path)
@@ -176,12 +178,13 @@ def export(
 
     project = Project.load(config)
     case_id = project.case(case).id
-    prepare, targets = case_entries(project.config, project.plan, case_id)
+    entries = case_entries(project.config, project.plan, case_id)
     output.mkdir(parents=True, exist_ok=True)
-    for layer in prepare.layers:
-        print(export_layer(prepare, layer, output / f"{case_id}_{layer}.nii.gz"))
-    for name, target in targets.items():
-        print(export_target(prepare, target.entry, target.described, output / f"{case_id}_{name}.nii.gz"))
-        for layer in ("seeds", "distance") if intermediate else ():
-            if (entry := getattr(target, layer)) is not None:
+    prepared = entries.case.entry
+    for layer in prepared.layers:
+        print(export_layer(prepared, layer, output / f"{case_id}_{layer}.nii.gz"))
+    for name, one in entries.targets.items():
+        print(export_target(one.target, output / f"{case_id}_{name}.nii.gz"))
+        for layer, entry in (("seeds", one.seeds), ("distance", one.distance)) if intermediate else ():
+            if entry is not None:
                 print(export_layer(entry, layer, output / f"{case_id}_{name}_{layer}.nii.gz"))

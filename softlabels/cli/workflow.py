@@ -60,20 +60,12 @@ def pictures(
     config: ConfigPath = DEFAULT_CONFIG,
     config_json: ConfigJson = None,
 ) -> None:
-    """Write the pictures of several cases; one without results is named and left out. The rules call this."""
-    from softlabels.errors import SoftLabelsError
-    from softlabels.view.case_page import case_picture
-    from softlabels.view.entries import case_entries
-    from softlabels.view.panels import save_png
+    """Write the pictures of several cases. A picture that fails is reported and left out. The rules call this."""
+    from softlabels.view.case_page import write_pictures
 
     project = Project.load(config, config_json)
-    for case_id in cases:
-        try:
-            figure = case_picture(case_id, *case_entries(project.config, project.plan, case_id))
-        except SoftLabelsError as error:
-            print(f"no picture of case {case_id}: {error}")
-        else:
-            save_png(figure, project.results / case_id / "montage.png")
+    for case_id, why in write_pictures(project.config, project.plan, cases, project.results).items():
+        print(f"no picture of case {case_id}: {why}")
 
 
 @app.command(rich_help_panel="Run")
@@ -84,10 +76,10 @@ def index(
     allow_missing: Annotated[bool, typer.Option(help="leave out cases that failed")] = False,
 ) -> None:
     """Write index.json, the one file a trainer opens, from what is done."""
-    from softlabels.pipeline.index import build_index, write_index
+    from softlabels.pipeline.index import build_index
 
     project = Project.load(config, config_json)
     path = output or project.results / "index.json"
     content = build_index(project.config, project.plan, project.cases, path.parent, allow_missing=allow_missing)
-    write_index(content, path)
-    print(f"{path}: {len(content['cases'])} cases, {len(content['missing'])} left out")
+    content.write(path)
+    print(f"{path}: {len(content.cases)} cases, {len(content.missing)} left out")

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from softlabels.blend import RULES, blend, class_masks, resolved_blend
-from softlabels.cohort.case import read_index
-from softlabels.errors import FormatError, InputError
+from softlabels.classes import class_masks
+from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase, Window
+from softlabels.cohort.index import IndexedCase, TargetDescription
 from softlabels.grid import Grid
-from softlabels.store.read import Entry, open_entry
+from softlabels.store.read import Entry
+
+if TYPE_CHECKING:
+    import dask.array
 
 #: Chunks of the store that make one dask block along each axis: a few MB, so that dask's own cost per block is small.
 _BLOCK = 2
 
 
-def open_cohort(index, *, store=None) -> Cohort:
+def open_cohort(index: str | Path, *, store: str | Path | None = None) -> Cohort:
     """Return the cases of an index as dask arrays; nothing but the index is read before something is computed.
 
     Parameters
@@ -26,7 +31,7 @@ def open_cohort(index, *, store=None) -> Cohort:
     index : path
         index.json, as the pipeline wrote it.
     store : path, optional
-        Where the store lies now; by default where it lay when the index was written, seen from the index.
+        Where the store is now; by default where it was when the index was written, relative to the index.
 
     Returns
     -------
@@ -44,9 +49,7 @@ def open_cohort(index, *, store=None) -> Cohort:
         cohort = softlabels.open_cohort("results/index.json")
         cohort.voxels(lambda case: case.soft_label("geols")).mean(axis=1).compute()
     """
-    path = Path(index)
-    content = read_index(path)
-    return Cohort(path.parent / content["store"] if store is None else Path(store), content)
+    return Cohort(IndexedCohort.open(index, store))
 
 
 class Cohort:
@@ -54,31 +57,27 @@ class Cohort:
 
     Attributes
     ----------
-    targets : dict
-        Target name to its description in the index.
+    targets : mapping of str to TargetDescription
+        The targets of the index.
     case_ids : tuple of str
         The cases.
     """
 
-    def __init__(self, store: Path, index: dict):
-        self.targets = index["targets"]
-        self._cases = {case["id"]: CohortCase(store, case, self.targets) for case in index["cases"]}
-        self.case_ids = tuple(self._cases)
+    def __init__(self, cohort: IndexedCohort):
+        self.targets: Mapping[str, TargetDescription] = cohort.index.targets
+        self.case_ids = tuple(case.id for case in cohort.index.cases)
+        self._cohort = cohort
 
     def __len__(self) -> int:
-        return len(self._cases)
+        return len(self.case_ids)
 
     def __iter__(self) -> Iterator[CohortCase]:
-        return iter(self._cases.values())
+        return (CohortCase(self._cohort, case) for case in self._cohort.index.cases)
 
     def __getitem__(self, case_id: str) -> CohortCase:
-        if case_id not in self._cases:
-            raise InputError(
-                f"case {case_id!r}: not in the index, which has {len(self)} cases such as {self.case_ids[0]}"
-            )
-        return self._cases[case_id]
+        return CohortCase(self._cohort, self._cohort.index.case(case_id))
 
-    def voxels(self, of: Callable[[CohortCase], object]):
+    def voxels(self, of: Callable[[CohortCase], dask.array.Array]) -> dask.array.Array:
         """Return the voxels of all cases in one row per channel, for statistics that need no neighbours.
 
         Parameters
@@ -89,7 +88,7 @@ class Cohort:
         Returns
         -------
         dask array
-            (C, N) or (N,). The voxels lie in the same order whatever `of` returns, so rows may be compared.
+            (C, N) or (N,). The voxels are in the same order whatever `of` returns, so rows may be compared.
         """
         import dask.array as da
 
@@ -101,111 +100,98 @@ class CohortCase:
 
     Attributes
     ----------
-    id, split : str
+    id : str
+    split : str or None
         From the case sheet.
-    flags : list of str
+    flags : tuple of str
         What a person should know about the case.
     """
 
-    def __init__(self, store: Path, case: dict, targets: dict):
-        self.id, self.split, self.flags = case["id"], case.get("split"), case.get("flags", [])
-        self._store, self._case, self._targets = store, case, targets
+    def __init__(self, cohort: IndexedCohort, case: IndexedCase):
+        self.id, self.split, self.flags = case.id, case.split, case.flags
+        self._cohort, self._case = cohort, case
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"CohortCase({self.id!r})"
 
     @cached_property
-    def _prepare(self) -> Entry:
-        return self._entry(self._case["prepare"], "prepare")
+    def _prepared(self) -> PreparedCase:
+        return self._cohort.case(self._case)
+
+    def _target(self, name: str, **overrides: float | None) -> CaseTarget:
+        """Return the case with one of its targets."""
+        description = self._cohort.index.target(name).with_blend(**overrides)
+        return self._cohort.target(self._case, name, description, self._prepared)
 
     @property
     def grid(self) -> Grid:
-        """Where the voxels lie."""
-        return self._prepare.grid
+        """Where the voxels are."""
+        return self._prepared.grid
 
     @property
-    def image(self):
+    def image(self) -> dask.array.Array:
         """The prepared image: dask array (M, D, H, W), float32."""
-        return _lazy(self._prepare, "image")
+        return _lazy(self._prepared.entry, "image", self._prepared.image)
 
     @property
-    def labels(self):
+    def labels(self) -> dask.array.Array:
         """The hard labels: dask array (D, H, W), integers."""
-        return _lazy(self._prepare, "labels")
+        return _lazy(self._prepared.entry, "labels", self._prepared.labels)
 
-    def masks(self, target: str):
+    def masks(self, target: str) -> dask.array.Array:
         """Return the mask of each class of a target: dask array (C, D, H, W), bool."""
-        classes = self._described(target)["classes"]
+        classes = self._cohort.index.target(target).classes
         return _per_voxel(partial(class_masks, classes=classes), self.labels, n_channels=len(classes), dtype=bool)
 
-    def stored(self, target: str):
+    def stored(self, target: str) -> dask.array.Array:
         """Return the map that the store holds for a target, before blending: dask array (C, D, H, W), float32."""
-        self._described(target)
-        if target not in self._case["targets"]:
-            raise InputError(f"case {self.id}: target {target!r} is derived from the labels, nothing is stored for it")
-        return _lazy(self._entry(self._case["targets"][target], f"target {target!r}"), "target")
+        return _lazy_stored(self._target(target))
 
-    def soft_label(self, target: str, **overrides):
+    def soft_label(self, target: str, **overrides: float | None) -> dask.array.Array:
         """Return what the loader trains on, with alpha, delta or epsilon replaced: dask (C, D, H, W), float32."""
-        mixed, needs_stored = self._blend(target, **overrides)
-        masks = self.masks(target)
-        arrays = [masks, self.stored(target)] if needs_stored else [masks]
-        return _per_voxel(mixed, *arrays, n_channels=masks.shape[0], dtype=np.float32)
+        chosen = self._target(target, **overrides)
+        stored = None if chosen.entry is None else _lazy_stored(chosen)
+        soft_label = chosen.description.soft_label
+        return _per_voxel(soft_label, self.labels, stored, n_channels=len(chosen.classes), dtype=np.float32)
 
-    def slabs(self, target: str, **overrides) -> Iterator[np.ndarray]:
+    def slabs(self, target: str, **overrides: float | None) -> Iterator[NDArray[np.float32]]:
         """Yield the soft label slab after slab of some planes: (C, d, H, W), float32, without dask."""
-        mixed, needs_stored = self._blend(target, **overrides)
-        classes = self._described(target)["classes"]
-        n_z, *plane = self.grid.shape
-        entry = self._entry(self._case["targets"][target], f"target {target!r}") if needs_stored else None
-        depth = (entry or self._prepare).chunks("target" if entry else "labels")[-3]
-        for z in range(0, n_z, depth):
-            box = [(z, min(z + depth, n_z)), *((0, n) for n in plane)]
-            masks = class_masks(self._prepare.read("labels", box), classes=classes)
-            yield mixed(masks, entry.read("target", box)) if needs_stored else mixed(masks)
-
-    def _blend(self, target, **overrides):
-        """Return the function of masks (and stored map) that makes the soft label, and whether it takes that map."""
-        described = self._described(target)
-        rule = resolved_blend(described["blend"], **overrides)
-        return partial(blend, is_overlapping=described["is_overlapping"], **rule), RULES[rule["rule"]][1]
-
-    def _described(self, target):
-        """Return the description of a target."""
-        if target not in self._targets:
-            raise InputError(f"target {target!r}: not in the index, which has {', '.join(self._targets)}")
-        return self._targets[target]
-
-    def _entry(self, address, role):
-        """Return the store entry at an address of the index."""
-        entry = open_entry(self._store, address["key"], address["manifest"])
-        if entry is None:
-            raise FormatError(
-                f"case {self.id}, {role}: entry {address['key'][:12]} is not in {self._store}. Run snakemake again"
-            )
-        return entry
+        chosen = self._target(target, **overrides)
+        n_z, height, width = self._prepared.shape
+        read = self._prepared.entry.chunks("labels") if chosen.entry is None else chosen.entry.chunks("target")
+        for z in range(0, n_z, read[-3]):
+            yield chosen.soft_label([(z, min(z + read[-3], n_z)), (0, height), (0, width)])
 
 
 class _LayerArray:
-    """A layer as dask wants its sources: shape, dtype and indexing."""
+    """A layer as dask wants its sources: shape, dtype and indexing.
 
-    def __init__(self, entry, name):
-        self._entry, self._name = entry, name
+    Parameters
+    ----------
+    entry : Entry
+    name : str
+        One of `entry.layers`.
+    read : callable
+        Takes a window and returns what the layer holds there.
+    """
+
+    def __init__(self, entry: Entry, name: str, read: Callable[[Window], NDArray[Any]]):
+        self._read = read
         self.shape, self.dtype = entry.shape(name), entry.dtype(name)
         self.ndim = len(self.shape)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: tuple[slice | int, ...]) -> NDArray[Any]:
         """Read the box around a tuple of slices or integers, and take from it what was asked for."""
-        ranges = [range(n)[part] for part, n in zip(index, self.shape, strict=True)]
-        ranges = [range(part, part + 1) if isinstance(part, int) else part for part in ranges]
+        parts = [slice(part, part + 1) if isinstance(part, int) else part for part in index]
+        ranges = [range(n)[part] for part, n in zip(parts, self.shape, strict=True)]
         starts = [0] * (self.ndim - 3) + [min(part, default=0) for part in ranges[-3:]]
         box = [(start, max(part, default=0) + 1) for start, part in zip(starts[-3:], ranges[-3:], strict=True)]
         inside = tuple(_shifted(part, start) for part, start in zip(ranges, starts, strict=True))
         single = tuple(axis for axis, part in enumerate(index) if not isinstance(part, slice))
-        return self._entry.read(self._name, box)[inside].squeeze(single)
+        return self._read(box)[inside].squeeze(single)
 
 
-def _shifted(part, start):
+def _shifted(part: range, start: int) -> slice:
     """Return the slice that takes the indices of a range, less `start`."""
     if not part:
         return slice(0, 0)
@@ -213,27 +199,39 @@ def _shifted(part, start):
     return slice(part[0] - start, None if stop < 0 else stop, part.step)
 
 
-def _lazy(entry, name):
+def _lazy(entry: Entry, name: str, read: Callable[[Window], NDArray[Any]]) -> dask.array.Array:
     """Return a layer as a dask array; equal entries give equal dask names."""
     import dask.array as da
 
     lead = entry.shape(name)[:-3]
     blocks = lead + tuple(_BLOCK * n for n in entry.chunks(name)[-3:])
-    return da.from_array(_LayerArray(entry, name), chunks=blocks, name=f"{name}-{entry.manifest_digest}", asarray=False)
+    source = _LayerArray(entry, name, read)
+    return da.from_array(source, chunks=blocks, name=f"{name}-{entry.manifest_digest}", asarray=False)
 
 
-def _per_voxel(function, *arrays, n_channels, dtype):
-    """Return a function of whole channel stacks applied block by block."""
+def _lazy_stored(target: CaseTarget) -> dask.array.Array:
+    """Return the stored map of a target as a dask array."""
+    return _lazy(target.stored_entry, "target", target.stored)
+
+
+def _per_voxel(
+    function: Callable[..., NDArray[Any]],
+    labels: dask.array.Array,
+    stored: dask.array.Array | None = None,
+    *,
+    n_channels: int,
+    dtype: type,
+) -> dask.array.Array:
+    """Return a function of labels (D, H, W), and perhaps a map (C, D, H, W), applied block by block."""
     import dask.array as da
 
-    first = arrays[0]
-    if first.ndim == 3:
-        return da.map_blocks(function, first, chunks=((n_channels,), *first.chunks), new_axis=0, dtype=dtype)
-    aligned = [array.rechunk({0: -1, **dict(enumerate(first.chunks[1:], 1))}) for array in arrays]
-    return da.map_blocks(function, *aligned, dtype=dtype)
+    if stored is None:
+        return da.map_blocks(function, labels, chunks=((n_channels,), *labels.chunks), new_axis=0, dtype=dtype)
+    aligned = stored.rechunk({0: -1, **dict(enumerate(labels.chunks, 1))})
+    return da.blockwise(function, "czyx", labels, "zyx", aligned, "czyx", dtype=dtype)
 
 
-def _flat(array):
+def _flat(array: dask.array.Array) -> dask.array.Array:
     """Return (C, N) or (N,): block after block, so that nothing has to be moved between blocks."""
     import dask.array as da
 

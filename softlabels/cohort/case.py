@@ -1,115 +1,262 @@
-"""Reading patches of a case through an index, without torch: numpy and the store's own reader."""
+"""A case with its target: image, hard labels and soft label, read from the store and named in every error.
+
+A case is found through index.json (`IndexedCohort`) or through the receipts of a project that may be
+unfinished (`softlabels.view.entries`). Both ways lead to the same two classes. They need numpy and the store's own
+reader, hold no open file, and may be pickled or used after a fork.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from softlabels._shared.files import read_small_file
-from softlabels._shared.plain_json import parsed_json, unsealed_json
-from softlabels.errors import FormatError, StoreError
-from softlabels.store.format import INDEX_BYTES
-from softlabels.store.read import open_entry
-from softlabels.training.patches import ForegroundTable
+from softlabels.classes import LabelClass, class_masks
+from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
+from softlabels.errors import FormatError, InputError, StoreError
+from softlabels.grid import Grid
+from softlabels.store.read import Entry, open_entry
 
-INDEX_FORMAT, INDEX_VERSION = "softlabels-index", 1
-
-
-def read_index(path: Path) -> dict:
-    """Return the content of index.json; FormatError with the remedy if it is missing, damaged or of another version."""
-    try:
-        raw = read_small_file(path, INDEX_BYTES)
-        content = parsed_json(raw)
-    except FileNotFoundError:
-        raise FormatError(f"index {path}: no such file. Run snakemake, which writes it last") from None
-    except OSError as error:
-        raise FormatError(f"index {path}: cannot be read ({error.strerror}). Give the path of an index.json") from error
-    except ValueError as error:
-        raise FormatError(f"index {path}: not JSON ({error}). Delete it and run snakemake again") from None
-    found = (content.get("format"), content.get("version")) if isinstance(content, dict) else None
-    if found != (INDEX_FORMAT, INDEX_VERSION):
-        raise FormatError(
-            f"index {path}: got {found}, expected {(INDEX_FORMAT, INDEX_VERSION)}. "
-            "Write it again with this version of softlabels"
-        )
-    try:
-        return unsealed_json(raw)
-    except ValueError:
-        raise FormatError(
-            f"index {path}: changed since it was written (its seal does not fit). Delete it and run snakemake again; "
-            "what a run can vary, such as alpha or the store's place, is an argument of the data set"
-        ) from None
+#: Three (start, stop) pairs over (z, y, x).
+Window = Sequence[tuple[int, int]]
 
 
-class OpenCase:
-    """The entries of one case, which its patches are read from. Holds no open file: it may be used after a fork.
+@dataclass(frozen=True)
+class PreparedCase:
+    """What is prepared of a case, whatever its targets: image, hard labels and domain on one grid.
 
     Parameters
     ----------
-    case : dict
-        The case's record in the index.
-    target : str
-        A target of the index.
-    is_stored : bool
-        Whether the target has an entry; False for one that is derived from the labels.
-    store_path : Path
+    id : str
+        The case id.
+    entry : Entry
+        The entry of stage prepare.
+    ignore_label : int or None
+        The label of voxels that no loss may look at.
 
-    Raises
-    ------
-    FormatError
-        Here and in every method, with case and entry named, if an entry is missing, damaged, or not the index's.
+    Notes
+    -----
+    Every method reads the whole volume, or a window of three (start, stop) pairs over (z, y, x), and raises FormatError
+    with case and entry named if a byte is not what was published.
     """
 
-    def __init__(self, case: dict, target: str, is_stored: bool, store_path: Path):
-        self.id = case["id"]
-        self._prepare = self._entry(store_path, case["prepare"], "prepare")
-        self._target_name, self._target = target, None
-        if is_stored:
-            if target not in case["targets"]:
-                raise FormatError(f"case {self.id}: the index has no entry of target {target!r}. Run snakemake again")
-            self._target = self._entry(store_path, case["targets"][target], f"target {target!r}")
-        self.shape = tuple(self._prepare.grid.shape)
+    id: str
+    entry: Entry
+    ignore_label: int | None = None
 
-    def read(self, window):
-        """Return image, labels and stored target (None if the target has none) in a window."""
-        with _named(self.id, "prepare", self._prepare.key):
-            image = np.asarray(self._prepare.read("image", window=window), np.float32)
-            labels = self._labels(window)
-        if self._target is None:
-            return image, labels, None
-        with _named(self.id, f"target {self._target_name!r}", self._target.key):
-            return image, labels, np.asarray(self._target.read("target", window=window), np.float32)
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels are."""
+        return self.entry.grid
 
-    def foreground_table(self, class_values) -> ForegroundTable:
-        """Return how many voxels of each class lie in each chunk of the labels."""
-        with _named(self.id, "prepare", self._prepare.key):
-            block = self._prepare.chunks("labels")
-            return ForegroundTable.build(self.shape, class_values, self._labels, block)
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The size of the volume, (z, y, x)."""
+        depth, height, width = self.entry.grid.shape
+        return depth, height, width
 
-    def foreground_voxel(self, table, rng):
-        """Return a random voxel of the classes of a table, or None if there is none."""
-        with _named(self.id, "prepare", self._prepare.key):
-            return table.draw(rng, self._labels)
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The names of the image's channels, in order."""
+        return self.entry.channels("image") or ()
 
-    def _labels(self, window) -> np.ndarray:
-        return np.asarray(self._prepare.read("labels", window=window))
+    def image(self, window: Window | None = None) -> NDArray[np.float32]:
+        """Return the (M, d, h, w) intensities as prepared."""
+        return np.asarray(self._read("image", window), np.float32)
 
-    def _entry(self, store_path: Path, address: dict, role: str):
+    def labels(self, window: Window | None = None) -> NDArray[np.integer]:
+        """Return the (d, h, w) hard labels."""
+        return self._read("labels", window)
+
+    def domain(self, window: Window | None = None) -> NDArray[np.bool_] | None:
+        """Return the (d, h, w) mask of voxels that distances may cross; None if the case has no domain."""
+        return self._read("domain", window) if "domain" in self.entry.layers else None
+
+    def masks(self, classes: Sequence[LabelClass], window: Window | None = None) -> NDArray[np.bool_]:
+        """Return the (C, d, h, w) masks of classes."""
+        return class_masks(self.labels(window), classes)
+
+    def valid(self, window: Window | None = None, labels: NDArray[np.integer] | None = None) -> NDArray[np.bool_]:
+        """Return where a loss may look, (d, h, w): everywhere but on the ignore label.
+
+        Parameters
+        ----------
+        window : three (start, stop) pairs, optional
+            By default the whole volume.
+        labels : (d, h, w) ndarray of integers, optional
+            The hard labels of the window where they have been read already.
+        """
+        labels = self.labels(window) if labels is None else labels
+        return np.ones(labels.shape, bool) if self.ignore_label is None else labels != self.ignore_label
+
+    def _read(self, layer: str, window: Window | None) -> NDArray[Any]:
+        with naming(self.id, "prepare", self.entry.key):
+            return self.entry.read(layer, window)
+
+
+@dataclass(frozen=True)
+class CaseTarget:
+    """A case with one of its targets: what training, pictures, exports and scores are made of.
+
+    Parameters
+    ----------
+    case : PreparedCase
+    name : str
+        The target's name in config.yaml.
+    description : TargetDescription
+        Its classes, its blend and the rest of what is known without its voxels.
+    entry : Entry or None
+        The entry of the stored map; None for a target that is derived from the labels alone.
+
+    Notes
+    -----
+    The methods read as those of `PreparedCase` do.
+    """
+
+    case: PreparedCase
+    name: str
+    description: TargetDescription
+    entry: Entry | None
+
+    @property
+    def classes(self) -> tuple[LabelClass, ...]:
+        """The classes of the target, one per channel."""
+        return self.description.classes
+
+    @property
+    def stored_entry(self) -> Entry:
+        """The entry of the stored map; InputError if the target has none."""
+        if self.entry is None:
+            raise InputError(
+                f"case {self.case.id}: target {self.name!r} is derived from the labels, nothing is stored for it"
+            )
+        return self.entry
+
+    def with_blend(self, **overrides: float | None) -> CaseTarget:
+        """Return the same case and target with alpha, delta or epsilon replaced where they are not None.
+
+        Raises
+        ------
+        InputError
+            If the target's blend has no such parameter, or the value lies outside [0, 1].
+        """
+        return replace(self, description=self.description.with_blend(**overrides))
+
+    def masks(self, window: Window | None = None) -> NDArray[np.bool_]:
+        """Return the (C, d, h, w) masks of the target's classes."""
+        return self.case.masks(self.classes, window)
+
+    def stored(self, window: Window | None = None) -> NDArray[np.float32]:
+        """Return the (C, d, h, w) map of the store, before blending; InputError if the target has none."""
+        entry = self.stored_entry
+        with naming(self.case.id, f"target {self.name!r}", entry.key):
+            return np.asarray(entry.read("target", window), np.float32)
+
+    def soft_label(
+        self, window: Window | None = None, labels: NDArray[np.integer] | None = None
+    ) -> NDArray[np.float32]:
+        """Return the (C, d, h, w) soft label that training sees: hard labels and stored map, blended.
+
+        Parameters
+        ----------
+        window : three (start, stop) pairs, optional
+            By default the whole volume.
+        labels : (d, h, w) ndarray of integers, optional
+            The hard labels of the window where they have been read already.
+        """
+        labels = self.case.labels(window) if labels is None else labels
+        stored = self.stored(window) if self.description.blend.needs_stored else None
+        return self.description.soft_label(labels, stored)
+
+
+@dataclass(frozen=True)
+class IndexedCohort:
+    """An index with the store that holds its entries: the way from index.json to cases.
+
+    Parameters
+    ----------
+    index : Index
+    store : Path
+        Where the store is now.
+
+    Notes
+    -----
+    Every method raises FormatError if an entry is missing, damaged, or not the one of the index; the message names case
+    and entry.
+    """
+
+    index: Index
+    store: Path
+
+    @classmethod
+    def open(cls, path: str | Path, store: str | Path | None = None) -> IndexedCohort:
+        """Return the cohort of an index.json; no entry is opened.
+
+        Parameters
+        ----------
+        path : path
+            index.json, as the workflow wrote it.
+        store : path, optional
+            Where the store is now; by default where it was when the index was written, relative to the index.
+
+        Raises
+        ------
+        FormatError
+            If the file is missing, no index, or changed since it was written.
+        """
+        index = Index.read(path)
+        return cls(index, index.store_path(path) if store is None else Path(store))
+
+    def case(self, case: IndexedCase) -> PreparedCase:
+        """Return image and labels of a case of the index."""
+        return PreparedCase(case.id, self._entry(case.id, "prepare", case.prepare), self.index.ignore_label)
+
+    def target(
+        self,
+        case: IndexedCase,
+        name: str,
+        description: TargetDescription | None = None,
+        prepared: PreparedCase | None = None,
+    ) -> CaseTarget:
+        """Return a case of the index with one of its targets.
+
+        Parameters
+        ----------
+        case : IndexedCase
+        name : str
+            A target of the index.
+        description : TargetDescription, optional
+            The index's own with another blend; by default the index's own.
+        prepared : PreparedCase, optional
+            The case, where it has been opened already.
+        """
+        description = self.index.target(name) if description is None else description
+        prepared = self.case(case) if prepared is None else prepared
+        entry = None
+        if description.blend.needs_stored:
+            if name not in case.targets:
+                raise FormatError(f"case {case.id}: the index has no entry of target {name!r}. Run snakemake again")
+            entry = self._entry(case.id, f"target {name!r}", case.targets[name])
+        return CaseTarget(prepared, name, description, entry)
+
+    def _entry(self, case_id: str, role: str, address: EntryAddress) -> Entry:
         """Return the entry at an address of the index, which must hold what the index was written for."""
-        key = address["key"]
-        with _named(self.id, role, key):
-            entry = open_entry(store_path, key, address["manifest"])
+        with naming(case_id, role, address.key):
+            entry = open_entry(self.store, address.key, address.manifest)
             if entry is None:
                 raise FormatError(
-                    f"it is not in store {store_path}. Run snakemake again, or say where the store is (store=...)"
+                    f"it is not in store {self.store}. Run snakemake again, or say where the store is (store=...)"
                 )
         return entry
 
 
 @contextmanager
-def _named(case_id: str, role: str, key: str):
+def naming(case_id: str, role: str, key: str) -> Iterator[None]:
     """Add case and entry to the message of what goes wrong with the store."""
     try:
         yield

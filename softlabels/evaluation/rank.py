@@ -8,12 +8,11 @@ forecast of it and is scored as one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from softlabels._shared.files import write_atomically
 from softlabels.errors import InputError
 
 #: A voxel is ambiguous if the reference gives any class a share between these.
@@ -21,8 +20,6 @@ _AMBIGUOUS = (0.05, 0.95)
 #: Probabilities below this count as this in the cross-entropy, which is infinite for a hard label that is wrong.
 _FLOOR = 1e-3
 _N_BINS = 20
-#: In the plot: reliability curves that can be told apart, and where a score of 0 is drawn on the logarithmic axis.
-_N_CURVES, _LEAST = 6, 1e-6
 #: Voxels handled at a time.
 _SLAB = 1 << 17
 
@@ -72,12 +69,17 @@ class Candidate:
     everywhere: Scores
     ambiguous: Scores
     sum_deviation: float
-    forecast: np.ndarray
-    observed: np.ndarray
-    share: np.ndarray
+    forecast: NDArray[np.float64]
+    observed: NDArray[np.float64]
+    share: NDArray[np.float64]
 
 
-def rank(candidates: Mapping[str, np.ndarray], reference: np.ndarray, *, include=None) -> list[Candidate]:
+def rank(
+    candidates: Mapping[str, NDArray[np.floating]],
+    reference: NDArray[np.floating],
+    *,
+    include: NDArray[np.bool_] | None = None,
+) -> list[Candidate]:
     """Return the candidates, nearest to the reference first.
 
     Parameters
@@ -128,7 +130,7 @@ def rank(candidates: Mapping[str, np.ndarray], reference: np.ndarray, *, include
     return sorted(found, key=lambda candidate: candidate.everywhere.brier)
 
 
-def as_probability(values: np.ndarray, kind: str) -> np.ndarray:
+def as_probability(values: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
     """Return a target as probabilities, so that it can be ranked.
 
     Parameters
@@ -150,45 +152,7 @@ def as_probability(values: np.ndarray, kind: str) -> np.ndarray:
     return (np.asarray(values, np.float32) + np.float32(1)) * np.float32(0.5)
 
 
-def write_table(candidates: list[Candidate], path: str | Path) -> None:
-    """Write one row per candidate as tab-separated values, in the order given."""
-    rows = [["candidate", "voxels", "n_voxels", "brier", "mae", "cross_entropy_bits", "calibration", "sum_deviation"]]
-    for one in candidates:
-        for where, scores in (("all", one.everywhere), ("ambiguous", one.ambiguous)):
-            figures = list(asdict(scores).values())
-            cells = [one.name, where, figures[0], *(f"{f:.6g}" for f in figures[1:]), f"{one.sum_deviation:.3g}"]
-            rows.append([str(cell) for cell in cells])
-    write_atomically(path, "".join("\t".join(row) + "\n" for row in rows))
-
-
-def write_plot(candidates: list[Candidate], path: str | Path) -> None:
-    """Draw the Brier scores of all candidates and the reliability of the first few; the suffix says the format."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter
-
-    figure = Figure(figsize=(11, max(4.5, 0.9 + 0.24 * len(candidates))), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2)
-    names = [one.name for one in candidates]
-    for where, style in (("everywhere", {"color": "black"}), ("ambiguous", {"color": "black", "mfc": "white"})):
-        scores = [max(getattr(one, where).brier, _LEAST) for one in candidates]
-        left.plot(scores, names, "o", label=f"{where} ({getattr(candidates[0], where).n_voxels} voxels)", **style)
-    left.set(xscale="log", xlabel="Brier score against the reference (left is better)")
-    left.invert_yaxis()
-    left.grid(axis="y", color="0.9")
-    left.xaxis.set_minor_formatter(NullFormatter())
-    left.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
-    right.plot([0, 1], [0, 1], color="0.8", linewidth=1)
-    for one in candidates[:_N_CURVES]:
-        right.plot(one.forecast, one.observed, marker=".", linewidth=1, label=one.name)
-    right.set(xlabel="probability in the soft label", ylabel="mean of the reference, ambiguous voxels")
-    right.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    right.legend(fontsize="small", title=f"first {min(_N_CURVES, len(candidates))}")
-    figure.savefig(path)
-
-
-def _check(values: np.ndarray, shape, what: str) -> None:
+def _check(values: NDArray[np.floating], shape: tuple[int, ...], what: str) -> None:
     """Raise if an array is no map of probabilities of that shape."""
     if values.ndim != 4 or values.shape != shape:
         raise InputError(f"{what}: got shape {values.shape}, expected {shape} (classes, then z, y, x)")
@@ -197,7 +161,13 @@ def _check(values: np.ndarray, shape, what: str) -> None:
         raise InputError(f"{what}: got values from {low:.4g} to {high:.4g}, expected probabilities in [0, 1]")
 
 
-def _scored(name: str, soft, reference, included, doubtful) -> Candidate:
+def _scored(
+    name: str,
+    soft: NDArray[np.floating],
+    reference: NDArray[np.floating],
+    included: NDArray[np.bool_],
+    doubtful: NDArray[np.bool_],
+) -> Candidate:
     """Return one candidate's scores, slab by slab."""
     n_classes = len(reference)
     q, r = soft.reshape(n_classes, -1), reference.reshape(n_classes, -1)
@@ -221,7 +191,7 @@ class _Sums:
         self.n_voxels, self.brier, self.mae, self.surprise = 0, 0.0, 0.0, 0.0
         self.bins = np.zeros((3, n_classes * _N_BINS))
 
-    def add(self, soft, truth, counted) -> None:
+    def add(self, soft: NDArray[np.float32], truth: NDArray[np.float32], counted: NDArray[np.bool_]) -> None:
         """Add the counted voxels of a slab (C, n)."""
         soft, truth = soft[:, counted], truth[:, counted]
         gap = soft - truth
@@ -240,7 +210,7 @@ class _Sums:
         calibration = float(np.abs(self.bins[1] - self.bins[2]).sum() / values)
         return Scores(self.n_voxels, self.brier / n, self.mae / n, self.surprise / n, calibration)
 
-    def reliability(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def reliability(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Return mean forecast, mean truth and share of values of each bin, all classes together."""
         count, forecast, truth = self.bins.reshape(3, -1, _N_BINS).sum(axis=1)
         filled = np.where(count > 0, count, np.nan)

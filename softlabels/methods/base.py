@@ -153,14 +153,12 @@ class Method(Component):
     @classmethod
     def load_time(cls) -> str | None:
         """Return the name of the parameter that the loader applies, if there is one."""
-        parameter, _ = RULES[cls.blend]
-        return parameter
+        return RULES[cls.blend].parameter
 
     @classmethod
     def is_stored(cls) -> bool:
         """Return False where the loader derives the target from the labels alone."""
-        _, needs_stored = RULES[cls.blend]
-        return needs_stored
+        return RULES[cls.blend].needs_stored
 
     @property
     def value_range(self) -> tuple[float, float] | None:

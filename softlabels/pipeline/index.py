@@ -1,22 +1,20 @@
-"""index.json: case to entries, and how a loader turns an entry into a target; the one file a trainer opens."""
+"""From the receipts of a project to its index.json: case to entries, and what each target is."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from softlabels._shared.files import write_atomically
-from softlabels._shared.plain_json import sealed_json
+from softlabels.blend import Blend
+from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
 from softlabels.config import Config
 from softlabels.errors import FormatError, InputError
 from softlabels.inputs.sheet import Case
 from softlabels.pipeline.plan import Plan
 from softlabels.pipeline.receipts import Receipt
 
-INDEX_VERSION = 1
 
-
-def build_index(config: Config, plan: Plan, cases: list[Case], folder: Path, *, allow_missing: bool = False) -> dict:
+def build_index(config: Config, plan: Plan, cases: list[Case], folder: Path, *, allow_missing: bool = False) -> Index:
     """Return the index of all cases from their receipts.
 
     Parameters
@@ -24,7 +22,7 @@ def build_index(config: Config, plan: Plan, cases: list[Case], folder: Path, *, 
     config, plan, cases
         What was run.
     folder : Path
-        Where the index will lie; the store's path in it is relative to this folder.
+        Where the index will be; the store's path in it is relative to this folder.
     allow_missing : bool
         Leave out cases with a missing receipt instead of raising.
 
@@ -34,50 +32,60 @@ def build_index(config: Config, plan: Plan, cases: list[Case], folder: Path, *, 
         If receipts are missing and `allow_missing` is False, or if no case is complete; names the cases.
     """
     results = Path(config.results)
-    found, missing = [], []
+    complete: list[IndexedCase] = []
+    missing: list[str] = []
     for case in cases:
         try:
-            found.append(_case_entry(case, plan, results))
+            complete.append(_indexed_case(case, plan, results))
         except FormatError:
             missing.append(case.id)
-    if not found or (missing and not allow_missing):
+    if not complete or (missing and not allow_missing):
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise InputError(
             f"index: {len(missing)} of {len(cases)} cases have no result yet: {shown}. "
             "Run snakemake, or 'softlabels index --allow-missing' to train on the others"
         )
-    # The ignore label is the top level's: a file has one, whatever classes a target makes of the rest.
-    return {
-        "format": "softlabels-index",
-        "version": INDEX_VERSION,
-        "store": os.path.relpath(config.store, folder),
-        "channels": list(config.channels),
-        "ignore_label": config.labels.get("ignore"),
-        "targets": {name: describe_target(config, plan, name) for name in config.targets},
-        "missing": missing,
-        "cases": found,
-    }
+    return Index(
+        store=os.path.relpath(config.store, folder),
+        channels=tuple(config.channels),
+        ignore_label=config.labels.get("ignore"),
+        targets={name: describe_target(config, plan, name) for name in config.targets},
+        missing=tuple(missing),
+        cases=tuple(complete),
+    )
 
 
-def write_index(content: dict, path: Path) -> None:
-    """Write an index in one step, with a seal over its content: a reader sees the whole file or an error."""
-    write_atomically(path, sealed_json(content))
+def describe_target(config: Config, plan: Plan, name: str) -> TargetDescription:
+    """Return what a loader, a picture or an export must know of one target."""
+    target = config.targets[name]
+    label_set = config.label_set(target)
+    return TargetDescription(
+        node=plan.targets[name],
+        method=target.name,
+        variant=target.variant_name,
+        kind=target.kind,
+        classes=label_set.classes,
+        is_overlapping=label_set.is_overlapping,
+        blend=Blend.from_json({"rule": target.blend, **target.blend_parameters()}),
+        pad_value=target.pad_value(len(label_set.classes), label_set.background),
+        augmentation=target.augmentation,
+    )
 
 
-def _case_entry(case: Case, plan: Plan, results: Path) -> dict:
+def _indexed_case(case: Case, plan: Plan, results: Path) -> IndexedCase:
     """Return what the index says of one case."""
     folder = results / case.id
     receipts = {node: Receipt.read(folder / f"{node}.json") for node in _needed(plan)}
-    # Seeds and distances may have been collected; what was remarkable about them is told while it is known.
+    # Seeds and distances may have been collected; their flags are kept while their receipts are there.
     others = [path for node in plan.nodes if node not in receipts and (path := folder / f"{node}.json").exists()]
-    prepared = receipts[plan.prepare]
-    return {
-        "id": case.id,
-        "split": case.split,
-        "flags": sorted({flag for one in [*receipts.values(), *map(Receipt.read, others)] for flag in one.flags}),
-        "prepare": _address(prepared),
-        "targets": {name: _address(receipts[node]) for name, node in plan.targets.items() if node},
-    }
+    flags = {flag for receipt in [*receipts.values(), *map(Receipt.read, others)] for flag in receipt.flags}
+    return IndexedCase(
+        id=case.id,
+        split=case.split,
+        flags=tuple(sorted(flags)),
+        prepare=_address(receipts[plan.prepare]),
+        targets={name: _address(receipts[node]) for name, node in plan.targets.items() if node},
+    )
 
 
 def _needed(plan: Plan) -> list[str]:
@@ -85,23 +93,6 @@ def _needed(plan: Plan) -> list[str]:
     return [plan.prepare, *sorted({node for node in plan.targets.values() if node})]
 
 
-def _address(receipt: Receipt) -> dict:
+def _address(receipt: Receipt) -> EntryAddress:
     """Return where an entry is and how to know that it is the right one."""
-    return {"key": receipt.key, "manifest": receipt.manifest}
-
-
-def describe_target(config: Config, plan: Plan, name: str) -> dict:
-    """Return what a loader, a picture or an export must know of one target: its entry in the index."""
-    target = config.targets[name]
-    label_set = config.label_set(target)
-    return {
-        "node": plan.targets[name],
-        "method": target.name,
-        "variant": target.variant_name,
-        "kind": target.kind,
-        "classes": label_set.to_json(),
-        "is_overlapping": label_set.is_overlapping,
-        "blend": {"rule": target.blend, **target.blend_parameters()},
-        "pad_value": list(target.pad_value(len(label_set.classes), label_set.background)),
-        "augmentation": dict(target.augmentation),
-    }
+    return EntryAddress(receipt.key, receipt.manifest)

@@ -10,9 +10,9 @@ import re
 from collections.abc import Callable, Iterable
 from itertools import count, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from softlabels.cohort.case import read_index
+from softlabels.cohort.index import Index
 from softlabels.errors import FormatError, StoreError
 from softlabels.inputs.sheet import case_id_fault
 from softlabels.pipeline.receipts import BatchReceipt, Receipt
@@ -67,16 +67,10 @@ def live_keys(results: Iterable[Path]) -> set[str]:
                 receipt = Receipt.read(path)
                 found |= {receipt.key, *receipt.upstream.values()}
             if (folder / _INDEX).exists():
-                found |= _keys_of_index(read_index(folder / _INDEX))
+                found |= Index.read(folder / _INDEX).keys()
         except FormatError as error:
             raise StoreError(f"{error}. Nothing is collected before that, as its entries would be lost") from None
     return found
-
-
-def _keys_of_index(index: dict[str, Any]) -> set[str]:
-    """Return the keys of all entries that an index names."""
-    addresses = [address for case in index["cases"] for address in (case["prepare"], *case["targets"].values())]
-    return {address["key"] for address in addresses}
 
 
 def damaged_receipts(results: Path) -> dict[Path, str]:
@@ -85,7 +79,7 @@ def damaged_receipts(results: Path) -> dict[Path, str]:
     readers: list[tuple[list[Path], Callable[[Path], object]]] = [
         (receipt_paths(results), Receipt.read),
         (batch_receipt_paths(results), BatchReceipt.read),
-        ([index] if index.exists() or index.is_symlink() else [], read_index),
+        ([index] if index.exists() or index.is_symlink() else [], Index.read),
     ]
     found = {}
     for paths, read in readers:

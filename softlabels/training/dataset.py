@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import itertools
 import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import SupportsIndex
+from typing import Any, SupportsIndex, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from softlabels.blend import RULES, blend, class_masks, resolved_blend
-from softlabels.cohort.case import OpenCase, read_index
+from softlabels.classes import LabelClass, foreground
+from softlabels.cohort.case import CaseTarget, IndexedCohort
+from softlabels.cohort.index import IndexedCase
 from softlabels.errors import InputError
 from softlabels.training.patches import (
+    ForegroundTable,
     checked_sizes,
     grid_origins,
     padded,
@@ -35,6 +39,9 @@ except ImportError as error:
     raise ImportError("softlabels.training.dataset needs PyTorch: pip install 'softlabels[loader]'") from error
 
 MODES = ("random", "grid", "whole")
+T = TypeVar("T")
+#: A sample: image, labels, soft_label, valid, case_id and origin.
+Sample = dict[str, Any]
 #: Cases that a process keeps open; an open case takes about 30 kB, opening one again a few milliseconds.
 MAX_OPEN = 1000
 
@@ -42,7 +49,7 @@ MAX_OPEN = 1000
 class SoftLabelDataset(Dataset):
     """Patches (or whole volumes) of a cohort with the soft labels of one target.
 
-    A sample is a dict; M modalities, C classes, (d, h, w) the patch:
+    A sample is a dict; M channels, C classes, (d, h, w) the patch:
 
     ============  ==================  ==========================================================================
     image         (M, d, h, w) dtype  intensities as prepared; `image_pad` outside the volume
@@ -67,7 +74,7 @@ class SoftLabelDataset(Dataset):
         (z, y, x) in voxels. Two sizes (y, x) give 2D samples without the z axis, slices of a 3D volume or the image of
         a (1, H, W) one. A volume smaller than the patch lies in its middle. Not for mode "whole".
     store : path, optional
-        Where the store lies now; by default where it lay when the index was written, seen from the index.
+        Where the store is now; by default where it was when the index was written, relative to the index.
     split : str, optional
         Only the cases of this split; by default all.
     patches_per_case : int
@@ -92,6 +99,25 @@ class SoftLabelDataset(Dataset):
     dtype : torch.dtype
         Of image and soft_label.
 
+    Attributes
+    ----------
+    classes : tuple of C LabelClass
+        The channels of `soft_label`: names, and the label values of each.
+    channels : tuple of M str
+        The channels of `image`.
+    kind : {"probability", "signed", "distance"}
+        What the values of `soft_label` are.
+    is_overlapping : bool
+        Whether a voxel may belong to several classes.
+    blend : softlabels.blend.Blend
+        How hard labels and stored map are put together.
+    pad_value : tuple of C floats
+        `soft_label` outside the volume.
+    augmentation : mapping of str to bool
+        Which augmentations leave the target valid.
+    ignore_label : int or None
+        The label value where `valid` is False.
+
     Raises
     ------
     FormatError
@@ -108,23 +134,23 @@ class SoftLabelDataset(Dataset):
 
     def __init__(
         self,
-        index,
+        index: str | Path,
         *,
         target: str,
-        store=None,
+        store: str | Path | None = None,
         mode: str = "random",
-        patch_size=None,
+        patch_size: Sequence[int] | None = None,
         split: str | None = None,
         patches_per_case: int = 1,
         foreground_fraction: float = 1 / 3,
-        foreground_classes=None,
-        overlap=0,
+        foreground_classes: Sequence[str] | None = None,
+        overlap: int | Sequence[int] = 0,
         seed: int = 0,
         alpha: float | None = None,
         delta: float | None = None,
         epsilon: float | None = None,
         image_pad: float = 0.0,
-        transform=None,
+        transform: Callable[[Sample, np.random.Generator], Sample] | None = None,
         dtype: torch.dtype = torch.float32,
     ):
         if mode not in MODES:
@@ -134,30 +160,30 @@ class SoftLabelDataset(Dataset):
         if patches_per_case < 1:
             raise InputError(f"patches_per_case: got {patches_per_case}, expected an integer >= 1")
         sample_rng(seed, 0, 0)  # refuses a wrong seed here, not in a worker
-        content = read_index(Path(index))
-        described = _chosen(content["targets"], target, "target", index)
+        self._cohort = IndexedCohort.open(index, store)
+        described = self._cohort.index.target(target).with_blend(alpha=alpha, delta=delta, epsilon=epsilon)
+        self._described = described
         self.mode, self.seed, self.dtype, self.image_pad = mode, seed, dtype, image_pad
-        self.target, self.kind, self.classes = target, described["kind"], described["classes"]
-        self.is_overlapping = described["is_overlapping"]
-        self.blend = resolved_blend(described["blend"], alpha=alpha, delta=delta, epsilon=epsilon)
-        self.pad_value, self.augmentation = described["pad_value"], described["augmentation"]
-        self.channels, self.ignore_label = content["channels"], content["ignore_label"]
+        self.target, self.kind, self.classes = target, described.kind, described.classes
+        self.is_overlapping, self.blend = described.is_overlapping, described.blend
+        self.pad_value, self.augmentation = described.pad_value, described.augmentation
+        self.channels, self.ignore_label = self._cohort.index.channels, self._cohort.index.ignore_label
         self.transform = _checked_transform(transform, target, self.augmentation)
         self.patches_per_case, self.foreground_fraction = patches_per_case, foreground_fraction
         self.foreground = _foreground_values(self.classes, foreground_classes)
         self.is_2d, self.patch_size = _checked_patch(mode, patch_size)
-        self._store_path = Path(store) if store is not None else Path(index).parent / content["store"]
-        self._cases = _cases_of_split(content["cases"], split, index)
+        self._cases = _cases_of_split(self._cohort.index.cases, split, index)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._asked = RepeatWatch(len(self)) if mode == "random" else None
-        self._open, self._tables = {}, {}
+        self._open: dict[int, CaseTarget] = {}
+        self._tables: dict[int, ForegroundTable] = {}
         if mode == "grid":
             self._grid_case, self._grid_origin = self._grid(overlap)
 
     @property
     def case_ids(self) -> list[str]:
         """The cases, in the order of the index."""
-        return [case["id"] for case in self._cases]
+        return [case.id for case in self._cases]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the random patches of another epoch; call it before each one."""
@@ -166,14 +192,14 @@ class SoftLabelDataset(Dataset):
     def shape_of(self, case_id: str) -> tuple[int, int, int]:
         """Return the size (z, y, x) of a case's volume."""
         positions = {known: position for position, known in enumerate(self.case_ids)}
-        return self._case(_chosen(positions, case_id, "case", "the dataset")).shape
+        return self._case(_chosen(positions, case_id, "case", "the dataset")).case.shape
 
     def __len__(self) -> int:
         if self.mode == "grid":
             return len(self._grid_case)
         return len(self._cases) * (self.patches_per_case if self.mode == "random" else 1)
 
-    def __getitem__(self, index: SupportsIndex | tuple[SupportsIndex, SupportsIndex]) -> dict:
+    def __getitem__(self, index: SupportsIndex | tuple[SupportsIndex, SupportsIndex]) -> Sample:
         """Return a sample by its index, or by (epoch, index) as `EpochSampler` yields.
 
         In a pair the index may exceed the length: ``i + k * len(dataset)`` is the k-th further random patch of the
@@ -183,11 +209,11 @@ class SoftLabelDataset(Dataset):
         if self._asked is not None:
             self._asked.note(epoch, number, is_pair=isinstance(index, tuple))
         rng = sample_rng(self.seed, epoch, number)
-        case, origin = self._place(number % len(self), rng)
-        sample = self._sample(case, origin, self.patch_size or case.shape)
+        target, origin = self._place(number % len(self), rng)
+        sample = self._sample(target, origin, self.patch_size or target.case.shape)
         return sample if self.transform is None else self.transform(sample, rng)
 
-    def _epoch_and_number(self, index) -> tuple[int, int]:
+    def _epoch_and_number(self, index: SupportsIndex | tuple[SupportsIndex, SupportsIndex]) -> tuple[int, int]:
         """Return the two numbers that, with the seed, say what the sample is."""
         if isinstance(index, tuple):
             epoch, number = map(operator.index, index)
@@ -198,48 +224,53 @@ class SoftLabelDataset(Dataset):
             raise IndexError(f"sample {index}: expected an index below {len(self)}")
         return int(self._epoch[0]), number
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}, "_tables": {}}
 
-    def _case(self, position: int) -> OpenCase:
+    def _case(self, position: int) -> CaseTarget:
         """Return an open case. Entries hold no open file, so a forked worker may go on with those of its parent."""
         case = self._open.pop(position, None)
         if case is None:
-            is_stored = RULES[self.blend["rule"]][1]
-            case = OpenCase(self._cases[position], self.target, is_stored, self._store_path)
+            case = self._cohort.target(self._cases[position], self.target, self._described)
         self._open[position] = case
         if len(self._open) > MAX_OPEN:
             self._open.pop(next(iter(self._open)))  # the one that was used longest ago
         return case
 
-    def _grid(self, overlap):
+    def _grid(self, overlap: int | Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the case position and the origin of every patch of the grid."""
         overlap = np.broadcast_to(overlap, 2 if self.is_2d and np.ndim(overlap) else 3)[-3:]
         overlap = (0, *overlap[-2:]) if self.is_2d else tuple(overlap)
-        origins = [grid_origins(self._case(i).shape, self.patch_size, overlap) for i in range(len(self._cases))]
+        origins = [grid_origins(self._case(i).case.shape, self.patch_size, overlap) for i in range(len(self._cases))]
         return np.repeat(np.arange(len(origins)), [len(found) for found in origins]), np.concatenate(origins)
 
-    def _place(self, number: int, rng):
+    def _place(self, number: int, rng: np.random.Generator) -> tuple[CaseTarget, tuple[int, int, int]]:
         """Return the case and the origin of a sample."""
         if self.mode == "grid":
-            return self._case(self._grid_case[number]), tuple(int(o) for o in self._grid_origin[number])
+            z, y, x = self._grid_origin[number].tolist()
+            return self._case(int(self._grid_case[number])), (z, y, x)
         if self.mode == "whole":
             return self._case(number), (0, 0, 0)
         position = number // self.patches_per_case
-        case, centre = self._case(position), None
+        target, centre = self._case(position), None
         if rng.random() < self.foreground_fraction:
-            if position not in self._tables:
-                self._tables[position] = case.foreground_table(self.foreground)
-            centre = case.foreground_voxel(self._tables[position], rng)
-        return case, random_origin(case.shape, self.patch_size, rng, centre)
+            centre = self._foreground_table(position).draw(rng, target.case.labels)
+        return target, random_origin(target.case.shape, self.patch_size, rng, centre)
 
-    def _sample(self, case, origin, size) -> dict:
+    def _foreground_table(self, position: int) -> ForegroundTable:
+        """Return how many voxels of each foreground class each chunk of a case's labels holds; counted once."""
+        if position not in self._tables:
+            case = self._case(position).case
+            block = case.entry.chunks("labels")
+            self._tables[position] = ForegroundTable.build(case.shape, self.foreground, case.labels, block)
+        return self._tables[position]
+
+    def _sample(self, target: CaseTarget, origin: tuple[int, int, int], size: tuple[int, int, int]) -> Sample:
         """Return the sample of one patch, before any transform."""
+        case = target.case
         window, place = patch_windows(origin, size, case.shape)
-        image, labels, stored = case.read(window)
-        masks = class_masks(labels, self.classes)
-        soft_label = blend(masks, stored, is_overlapping=self.is_overlapping, **self.blend)
-        valid = np.ones(labels.shape, bool) if self.ignore_label is None else labels != self.ignore_label
+        image, labels = case.image(window), case.labels(window)
+        soft_label, valid = target.soft_label(window, labels), case.valid(window, labels)
         sample = {
             "image": torch.from_numpy(padded(image, place, size, self.image_pad)).to(self.dtype),
             "labels": torch.from_numpy(padded(labels.astype(np.int64), place, size, 0)),
@@ -269,10 +300,10 @@ class RandomFlip:
 
     augmentations = ("flip",)
 
-    def __init__(self, axes=None):
+    def __init__(self, axes: Sequence[int] | None = None):
         self.axes = axes
 
-    def __call__(self, sample: dict, rng) -> dict:
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Return the sample with some axes mirrored; the one passed is not modified."""
         n_axes = sample["labels"].ndim
         axes = tuple(range(n_axes)) if self.axes is None else self.axes
@@ -281,7 +312,11 @@ class RandomFlip:
         return {**sample, **mirrored}
 
 
-def stitch_cases(dataset: SoftLabelDataset, predictions, weight=None):
+def stitch_cases(
+    dataset: SoftLabelDataset,
+    predictions: Iterable[tuple[str, Sequence[int], ArrayLike]],
+    weight: ArrayLike | None = None,
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield the case id and the whole volume of each case from a network's output on the patches of a grid.
 
     Parameters
@@ -303,23 +338,23 @@ def stitch_cases(dataset: SoftLabelDataset, predictions, weight=None):
         yield case_id, stitch(patches, [tuple(map(int, o)) for o in origins], dataset.shape_of(case_id), weight)
 
 
-def _chosen(known: dict, name: str, what: str, where):
+def _chosen(known: Mapping[str, T], name: str, what: str, where: str) -> T:
     """Return `known[name]`, or raise with the names that exist."""
     if name not in known:
         raise InputError(f"{what}: got {name!r}, expected one of {', '.join(map(repr, known))} (in {where})")
     return known[name]
 
 
-def _cases_of_split(cases: list[dict], split: str | None, where) -> list[dict]:
+def _cases_of_split(cases: Sequence[IndexedCase], split: str | None, where: str | Path) -> list[IndexedCase]:
     """Return the cases of a split; at least one."""
-    chosen = [case for case in cases if split is None or case["split"] == split]
+    chosen = [case for case in cases if split is None or case.split == split]
     if not chosen:
-        known = sorted({str(case["split"]) for case in cases})
+        known = sorted({str(case.split) for case in cases})
         raise InputError(f"split: got {split!r}, expected one of {', '.join(known) or 'none'} (in {where})")
     return chosen
 
 
-def _checked_patch(mode: str, patch_size):
+def _checked_patch(mode: str, patch_size: Sequence[int] | None) -> tuple[bool, tuple[int, int, int] | None]:
     """Return whether samples are 2D, and the patch size (z, y, x) or None for whole volumes."""
     if mode == "whole":
         if patch_size is not None:
@@ -327,11 +362,11 @@ def _checked_patch(mode: str, patch_size):
                 f"patch_size: got {patch_size}, expected None in mode 'whole'; use mode 'random' or 'grid'"
             )
         return False, None
-    is_2d = np.size(patch_size) == 2 and patch_size is not None
+    is_2d = patch_size is not None and np.size(patch_size) == 2
     return is_2d, checked_sizes("patch_size", (1, *patch_size) if is_2d else patch_size)
 
 
-def _checked_transform(transform, target: str, allowed: dict):
+def _checked_transform(transform: Any, target: str, allowed: Mapping[str, bool]) -> Any:
     """Return the transform, or raise if the target forbids what it says it does."""
     forbidden = [kind for kind in getattr(transform, "augmentations", ()) if not allowed.get(kind, False)]
     if forbidden:
@@ -342,9 +377,9 @@ def _checked_transform(transform, target: str, allowed: dict):
     return transform
 
 
-def _foreground_values(classes: list[dict], names) -> tuple[tuple[int, ...], ...]:
-    """Return the label values of the foreground classes."""
-    known = {c["name"]: tuple(c["values"]) for c in classes}
+def _foreground_values(classes: Sequence[LabelClass], names: Sequence[str] | None) -> tuple[tuple[int, ...], ...]:
+    """Return the label values of the foreground classes, by default of every class but the background."""
     if names is None:
-        return tuple(values for values in known.values() if values != (0,))
+        return tuple(one.values for one in foreground(classes))
+    known = {one.name: one.values for one in classes}
     return tuple(_chosen(known, name, "foreground_classes", "the target") for name in names)

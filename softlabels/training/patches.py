@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from softlabels.classes import value_mask
 from softlabels.errors import InputError
 
 #: Default size of the blocks that a `ForegroundTable` counts, in voxels.
@@ -230,7 +231,7 @@ class ForegroundTable:
         for slab, start in enumerate(range(0, shape[0], block[0])):
             labels = read(((start, min(start + block[0], shape[0])), (0, shape[1]), (0, shape[2])))
             for class_id, group in enumerate(values):
-                per_row = np.isin(labels, group).sum(axis=0, dtype=np.int64)
+                per_row = value_mask(labels, group).sum(axis=0, dtype=np.int64)
                 for axis in (0, 1):
                     per_row = np.add.reduceat(per_row, np.arange(0, shape[1 + axis], block[1 + axis]), axis=axis)
                 counts[class_id, slab] = per_row
@@ -263,7 +264,7 @@ class ForegroundTable:
         rank -= int(until[found - 1]) if found else 0
         corner = [b * int(i) for b, i in zip(self.block, np.unravel_index(found, self.counts.shape[1:]), strict=True)]
         labels = read(tuple((c, min(c + b, n)) for c, b, n in zip(corner, self.block, self.shape, strict=True)))
-        voxel = np.argwhere(np.isin(labels, self.class_values[class_id]))[rank]
+        voxel = np.argwhere(value_mask(labels, self.class_values[class_id]))[rank]
         return tuple(c + int(v) for c, v in zip(corner, voxel, strict=True))
 
 

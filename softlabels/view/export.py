@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from softlabels._shared.files import atomic_writer
-from softlabels.blend import RULES, blend, class_masks, resolved_blend
+from softlabels.cohort.case import CaseTarget
 from softlabels.errors import InputError, StoreError
+from softlabels.grid import Grid
+from softlabels.store.read import Entry
 
 _SUFFIXES = (".nii.gz", ".nii")
 #: Largest cosine between two axes of a grid that still counts as orthogonal.
 _SHEAR_TOLERANCE = 1e-4
 
 
-def export_layer(entry, layer: str, path) -> Path:
+def export_layer(entry: Entry, layer: str, path: str | Path) -> Path:
     """Write one layer of an entry as it is stored; see `write_nifti`.
 
     Parameters
@@ -34,21 +38,16 @@ def export_layer(entry, layer: str, path) -> Path:
     return write_nifti(entry.read(layer), entry.grid, path)
 
 
-def export_target(prepare, entry, target: dict, path, **parameters) -> Path:
-    """Write the soft label that the loader makes of a target, for the whole case; see `write_nifti`.
+def export_target(target: CaseTarget, path: str | Path, **overrides: float | None) -> Path:
+    """Write the soft label that training sees, for the whole case; see `write_nifti`.
 
     Parameters
     ----------
-    prepare : Entry
-        The case's prepare entry: its labels.
-    entry : Entry or None
-        The target's entry; None if the loader derives it from the labels.
-    target : dict
-        The target's description in index.json.
+    target : CaseTarget
     path : path
         Ends in .nii.gz or .nii.
-    **parameters : float
-        alpha, delta or epsilon instead of those of the index.
+    **overrides : float
+        alpha, delta or epsilon instead of those of the target's blend.
 
     Returns
     -------
@@ -57,15 +56,12 @@ def export_target(prepare, entry, target: dict, path, **parameters) -> Path:
     Raises
     ------
     InputError
-        If a parameter is not one of the target's blend.
+        If the target's blend has no such parameter.
     """
-    rule = resolved_blend(target["blend"], **parameters)
-    stored = entry.read("target") if RULES[rule["rule"]][1] else None
-    masks = class_masks(prepare.read("labels"), target["classes"])
-    return write_nifti(blend(masks, stored, is_overlapping=target["is_overlapping"], **rule), prepare.grid, path)
+    return write_nifti(target.with_blend(**overrides).soft_label(), target.case.grid, path)
 
 
-def write_nifti(values: np.ndarray, grid, path) -> Path:
+def write_nifti(values: NDArray[Any], grid: Grid, path: str | Path) -> Path:
     """Write a volume as NIfTI-1, in one step.
 
     Parameters
@@ -102,7 +98,7 @@ def write_nifti(values: np.ndarray, grid, path) -> Path:
     return path
 
 
-def _sitk_image(values, grid) -> sitk.Image:
+def _sitk_image(values: NDArray[Any], grid: Grid) -> sitk.Image:
     """Return a 3D image, or a 4D one with the channels last."""
     values = values.astype(np.uint8) if values.dtype == bool else values
     place = grid.to_sitk()

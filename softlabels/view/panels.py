@@ -6,13 +6,19 @@ matplotlib is used without pyplot: no global state and no display.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
 
 from softlabels._shared.files import atomic_writer
 from softlabels.errors import InputError
@@ -30,8 +36,17 @@ SCALES = {
 }
 STYLES = ("labels", "seeds", *SCALES)
 _PANEL_INCHES = 2.7
+#: Lowest and highest height of a panel over its width; below, the labels of colour bars would leave a picture no room.
+_HEIGHTS = (0.5, 2.0)
 _DIM = 0.5
 _TEXT = {"fontsize": 8, "color": "white", "ha": "center", "va": "center"}
+
+
+class LegendEntry(NamedTuple):
+    """The name and the colour of a class."""
+
+    name: str
+    colour: str
 
 
 @dataclass(frozen=True)
@@ -48,31 +63,49 @@ class Panel:
     bar : str
         Label of the colour bar, with unit.
     under : (h, w) ndarray, optional
-        Image beneath "labels" and "seeds".
+        Image beneath "labels" and "seeds", which need it.
     outline : (C, h, w) ndarray of bool, optional
         Masks whose edges are drawn.
-    names, colours : tuple of str
-        Of the C classes, for "labels" and "seeds".
+    legend : tuple of C LegendEntry
+        The classes of "labels" and "seeds".
     focus : (h, w) ndarray of bool, optional
-        Where the values that decide the colour scale lie; by default everywhere.
+        The pixels whose values decide the colour scale; by default all.
+
+    Raises
+    ------
+    InputError
+        If the style is unknown, or the image beneath "labels" or "seeds" is missing.
     """
 
     title: str
     style: str
-    values: np.ndarray
+    values: NDArray[Any]
     bar: str
-    under: np.ndarray | None = None
-    outline: np.ndarray | None = None
-    names: tuple[str, ...] = ()
-    colours: tuple[str, ...] = ()
-    focus: np.ndarray | None = None
+    under: NDArray[np.floating] | None = None
+    outline: NDArray[np.bool_] | None = None
+    legend: tuple[LegendEntry, ...] = ()
+    focus: NDArray[np.bool_] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.style not in STYLES:
             raise InputError(f"panel style: got {self.style!r}, expected one of {', '.join(STYLES)}")
+        if self.style in ("labels", "seeds") and self.under is None:
+            raise InputError(f"panel {self.title!r}: got no image, expected one beneath {self.style}")
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """The colour of each class."""
+        return tuple(one.colour for one in self.legend)
 
 
-def draw_page(rows, *, spacing, letters, title, footer) -> Figure:
+def draw_page(
+    rows: Sequence[Sequence[Panel | None]],
+    *,
+    spacing: tuple[float, float],
+    letters: Sequence[str],
+    title: str,
+    footer: str,
+) -> Figure:
     """Return a figure with a grid of panels.
 
     Parameters
@@ -91,7 +124,7 @@ def draw_page(rows, *, spacing, letters, title, footer) -> Figure:
     """
     n_columns = max(len(row) for row in rows)
     shape = next(panel for row in rows for panel in row if panel).values.shape[-2:]
-    height = _PANEL_INCHES * np.clip(shape[0] * spacing[0] / (shape[1] * spacing[1]), 0.35, 2.0)
+    height = _PANEL_INCHES * np.clip(shape[0] * spacing[0] / (shape[1] * spacing[1]), *_HEIGHTS)
     size = (n_columns * (_PANEL_INCHES + 0.75) + 0.2, len(rows) * (height + 0.3) + 0.6)
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.02, hspace=0.02)
@@ -109,13 +142,13 @@ def draw_page(rows, *, spacing, letters, title, footer) -> Figure:
     return figure
 
 
-def save_png(figure: Figure, path, dpi: int = 150) -> None:
+def save_png(figure: Figure, path: str | Path, dpi: int = 150) -> None:
     """Write a figure as PNG, in one step; equal figures give equal bytes."""
     with atomic_writer(path) as file:
         figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
 
 
-def _draw_panel(ax, panel: Panel, aspect: float) -> None:
+def _draw_panel(ax: Axes, panel: Panel, aspect: float) -> None:
     """Draw one panel with its title and colour bar."""
     ax.set_title(panel.title, fontsize=9)
     ax.set_xticks([])
@@ -129,7 +162,7 @@ def _draw_panel(ax, panel: Panel, aspect: float) -> None:
     ax.set_ylim(panel.values.shape[-2] - 0.5, -0.5)
 
 
-def _draw_map(ax, panel: Panel, aspect: float) -> None:
+def _draw_map(ax: Axes, panel: Panel, aspect: float) -> None:
     """Draw a map of numbers; what is not finite stays grey."""
     colours, fixed = SCALES[panel.style]
     low, high = fixed or _limits(panel)
@@ -165,10 +198,11 @@ def _limits(panel: Panel) -> tuple[float, float]:
     return float(low), float(high if high > low else low + 1)
 
 
-def _draw_masks(ax, panel: Panel, aspect: float) -> None:
+def _draw_masks(ax: Axes, panel: Panel, aspect: float) -> None:
     """Draw classes in their colours on the dimmed image: filled regions, or seeds as dots within outlines."""
-    low, high = _limits(Panel("", "image", panel.under, ""))
-    grey = np.clip((panel.under - low) / (high - low), 0, 1) * (_DIM if panel.style == "seeds" else 1.0)
+    image = np.asarray(panel.under)
+    low, high = _limits(Panel("", "image", image, ""))
+    grey = np.clip((image - low) / (high - low), 0, 1) * (_DIM if panel.style == "seeds" else 1.0)
     page = np.repeat(np.nan_to_num(grey)[..., None], 3, axis=-1)
     if panel.style == "labels":
         # Largest first, so that regions within regions stay visible.
@@ -186,37 +220,42 @@ def _draw_masks(ax, panel: Panel, aspect: float) -> None:
     _class_bar(ax, panel)
 
 
-def _draw_outlines(ax, masks, colours, width: float) -> None:
-    """Draw the edge of each mask."""
+def _draw_outlines(ax: Axes, masks: NDArray[np.bool_], colours: Sequence[str], width: float) -> None:
+    """Draw the edge of each mask.
+
+    Contours need two pixels along each axis. A slice one pixel wide gets its pixel twice, at its two ends.
+    """
     for mask, colour in zip(masks, colours, strict=True):
         if mask.any() and not mask.all():
-            ax.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=width)
+            rows, columns = (np.arange(n) if n > 1 else np.array([-0.5, 0.5]) for n in mask.shape)
+            level = np.broadcast_to(mask, (len(rows), len(columns))).astype(float)
+            ax.contour(columns, rows, level, levels=[0.5], colors=[colour], linewidths=width)
 
 
-def _class_bar(ax, panel: Panel) -> None:
+def _class_bar(ax: Axes, panel: Panel) -> None:
     """Add a colour bar with one field per class."""
-    n = len(panel.colours)
+    n = len(panel.legend)
     scale = ScalarMappable(BoundaryNorm(np.arange(n + 1) - 0.5, n), ListedColormap(panel.colours))
     bar = ax.figure.colorbar(scale, cax=_bar_axes(ax), ticks=range(n) if n <= MAX_NAMED else [])
     _finish_bar(bar, panel.bar if n <= MAX_NAMED else f"{n} classes")
     bar.ax.tick_params(length=0, which="both")
     if n <= MAX_NAMED:
-        bar.ax.set_yticklabels(panel.names, rotation=90, va="center")
+        bar.ax.set_yticklabels([one.name for one in panel.legend], rotation=90, va="center")
 
 
-def _bar_axes(ax):
+def _bar_axes(ax: Axes) -> Axes:
     """Return axes for a colour bar as high as the picture, just right of it."""
     return ax.inset_axes((1.03, 0.0, 0.045, 1.0))
 
 
-def _finish_bar(bar, label: str) -> None:
+def _finish_bar(bar: Colorbar, label: str) -> None:
     """Label a colour bar in small print."""
     bar.set_label(label, fontsize=8)
     bar.ax.tick_params(labelsize=7, length=2)
     bar.outline.set_linewidth(0.4)
 
 
-def _write_letters(ax, letters) -> None:
+def _write_letters(ax: Axes, letters: Sequence[str]) -> None:
     """Write the patient directions at the four edges."""
     places = ((0.04, 0.5), (0.96, 0.5), (0.5, 0.96), (0.5, 0.04))
     for letter, (x, y) in zip(letters, places, strict=True):

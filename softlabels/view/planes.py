@@ -1,12 +1,16 @@
-"""How a slice of a volume lies on the page: which plane, which slice, which way round, how wide a voxel is."""
+"""Anatomical planes: which slice of a volume is shown, which way round, and how wide its voxels are."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from softlabels.errors import InputError
+from softlabels.grid import Grid
 
 #: Planes by the world axis (x, y, z of RAS) that they are perpendicular to.
 PLANES = ("sagittal", "coronal", "axial")
@@ -16,15 +20,15 @@ _SAME_SPACING = 1.01
 
 
 @dataclass(frozen=True)
-class View:
-    """The slices of a volume across one of its axes, as a radiologist holds them.
+class Plane:
+    """The slices of a volume across one of its axes, oriented as radiologists view them.
 
     The patient's right is on the left of the page; front is up in axial slices, head is up in the others, and the face
     looks left in sagittal ones. A volume of one slice (a 2D image) is shown as its array, row 0 on top.
 
     Parameters
     ----------
-    plane : str
+    name : str
         "axial", "coronal", "sagittal" or, for a 2D image, "image".
     axis, rows, columns : int
         Array axes: across the page, down the page, along the page.
@@ -36,7 +40,7 @@ class View:
         Patient directions at the left, right, top and bottom edge; empty for a 2D image.
     """
 
-    plane: str
+    name: str
     axis: int
     rows: int
     columns: int
@@ -45,13 +49,13 @@ class View:
     letters: tuple[str, str, str, str]
 
     @classmethod
-    def of(cls, grid, plane: str | None = None) -> View:
-        """Return the view of a grid.
+    def of(cls, grid: Grid, name: str | None = None) -> Plane:
+        """Return a plane of a grid.
 
         Parameters
         ----------
         grid : Grid
-        plane : {"axial", "coronal", "sagittal"}, optional
+        name : {"axial", "coronal", "sagittal"}, optional
             By default the plane across the coarsest spacing, which shows the finest pixels; axial if all are alike.
 
         Raises
@@ -62,21 +66,21 @@ class View:
         Examples
         --------
         >>> from softlabels.grid import Grid
-        >>> View.of(Grid((9, 8, 7), (1.0, 1.0, 1.0))).letters
+        >>> Plane.of(Grid((9, 8, 7), (1.0, 1.0, 1.0))).letters
         ('R', 'L', 'A', 'P')
-        >>> View.of(Grid((9, 8, 7), (1.0, 1.0, 6.0))).plane
+        >>> Plane.of(Grid((9, 8, 7), (1.0, 1.0, 6.0))).name
         'sagittal'
         """
-        if plane not in (None, *PLANES):
-            raise InputError(f"plane: got {plane!r}, expected one of {', '.join(PLANES)}")
+        if name not in (None, *PLANES):
+            raise InputError(f"plane: got {name!r}, expected one of {', '.join(PLANES)}")
         if grid.shape[0] == 1:
             return cls("image", 0, 1, 2, (False, False), grid.spacing[1:], ("", "", "", ""))
         world, ascends = _world_axes(grid.affine_ras)
-        if plane is None:
+        if name is None:
             coarsest = max(grid.spacing)
             axis = max((a for a in range(3) if grid.spacing[a] * _SAME_SPACING >= coarsest), key=lambda a: world[a])
         else:
-            axis = world.index(PLANES.index(plane))
+            axis = world.index(PLANES.index(name))
         columns, rows = sorted((a for a in range(3) if a != axis), key=lambda a: world[a])
         (left, right), (top, bottom) = _ENDS[world[columns]], _ENDS[world[rows]]
         return cls(
@@ -89,12 +93,12 @@ class View:
             (left, right, top, bottom),
         )
 
-    def window(self, index: int, shape):
+    def window(self, index: int, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
         """Return the window of slice `index` of a volume: 3 (start, stop) pairs."""
         return tuple((index, index + 1) if a == self.axis else (0, n) for a, n in enumerate(shape))
 
-    def page(self, part) -> np.ndarray:
-        """Return a slice as it lies on the page.
+    def page(self, part: NDArray[Any]) -> NDArray[Any]:
+        """Return a slice as it is shown on the page.
 
         Parameters
         ----------
@@ -109,19 +113,19 @@ class View:
         Examples
         --------
         >>> from softlabels.grid import Grid
-        >>> View.of(Grid((2, 2, 2), (1.0, 1.0, 1.0))).page(np.array([[[0, 1], [2, 3]]])).tolist()
+        >>> Plane.of(Grid((2, 2, 2), (1.0, 1.0, 1.0))).page(np.array([[[0, 1], [2, 3]]])).tolist()
         [[3, 2], [1, 0]]
         """
         shift = part.ndim - 3
         flat = np.moveaxis(part, [shift + self.rows, shift + self.columns], [-2, -1])[..., 0, :, :]
         return flat[..., :: -1 if self.flips[0] else 1, :: -1 if self.flips[1] else 1]
 
-    def scores(self, volume) -> np.ndarray:
-        """Return the sum of a (D, H, W) volume in each slice as float64."""
+    def sums(self, volume: NDArray[Any]) -> NDArray[np.float64]:
+        """Return the sum of a (D, H, W) volume in each slice."""
         return np.sum(volume, axis=tuple(a for a in range(3) if a != self.axis), dtype=np.float64)
 
 
-def chosen_slices(scores, n_slices: int) -> list[int]:
+def chosen_slices(scores: ArrayLike, n_slices: int) -> list[int]:
     """Return the slices to show: the fullest one, or several that split the content evenly.
 
     Parameters
@@ -129,8 +133,8 @@ def chosen_slices(scores, n_slices: int) -> list[int]:
     scores : (K,) ndarray
         How much of interest each slice holds, >= 0: foreground voxels, or entropy.
     n_slices : int
-        At most so many, >= 1. One: the slice of the highest score (the first of equals). More: those where the running
-        sum passes (i + 1/2) / n of its total.
+        The largest number to choose, >= 1. One: the slice of the highest score (the first of equals). More: those where
+        the running sum passes (i + 1/2) / n of its total.
 
     Returns
     -------
@@ -153,7 +157,9 @@ def chosen_slices(scores, n_slices: int) -> list[int]:
     return sorted({int(np.searchsorted(share, (i + 0.5) / n_slices)) for i in range(n_slices)})
 
 
-def content_box(content, spacing, *, margin_mm=10.0, least=0.4) -> tuple[slice, slice]:
+def content_box(
+    content: NDArray[np.bool_], spacing: tuple[float, float], *, margin_mm: float = 10.0, least: float = 0.4
+) -> tuple[slice, slice]:
     """Return the rows and columns around what a page is about.
 
     Parameters
@@ -186,7 +192,7 @@ def content_box(content, spacing, *, margin_mm=10.0, least=0.4) -> tuple[slice, 
     return box[0], box[1]
 
 
-def _world_axes(affine) -> tuple[list[int], list[bool]]:
+def _world_axes(affine: NDArray[np.float64]) -> tuple[list[int], list[bool]]:
     """Return for each array axis the world axis it runs along most, and whether it ascends there."""
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     world, left = [-1, -1, -1], np.abs(directions)

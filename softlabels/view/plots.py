@@ -1,15 +1,16 @@
-"""Plots of a whole cohort for the report: seconds per node, quality figures per target, values over all voxels."""
+"""Plots of a whole cohort: seconds per node, quality figures per target, values over all voxels; from plain numbers."""
 
 from __future__ import annotations
 
 import base64
 import io
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-
-from softlabels._shared.cpus import usable_cpus
+from numpy.typing import NDArray
 
 #: Quality figures that are plotted per target, with the axis label of each.
 QUALITY = {
@@ -18,11 +19,11 @@ QUALITY = {
     "sum_deviation_max": "largest deviation of the\nsum over classes from 1",
     "saturated": "values within 0.001\nof 0 or 1 (share)",
 }
-_DOT = {"s": 12, "alpha": 0.6, "linewidths": 0, "color": "#0072B2"}
+_DOT: dict[str, Any] = {"s": 12, "alpha": 0.6, "linewidths": 0, "color": "#0072B2"}
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#555555")
 
 
-def seconds_plot(seconds: dict[str, list[float]]) -> Figure:
+def seconds_plot(seconds: Mapping[str, Sequence[float]]) -> Figure:
     """Return a strip of dots per node: the seconds of each computed job, on a logarithmic axis.
 
     Parameters
@@ -41,7 +42,7 @@ def seconds_plot(seconds: dict[str, list[float]]) -> Figure:
     return figure
 
 
-def quality_plot(series: dict[str, dict[str, list[float]]]) -> Figure:
+def quality_plot(series: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """Return one small plot per quality figure, a strip of dots per target, a dot per case.
 
     Parameters
@@ -60,7 +61,7 @@ def quality_plot(series: dict[str, dict[str, list[float]]]) -> Figure:
     return figure
 
 
-def values_plot(title: str, edges, counts: dict[str, np.ndarray]) -> Figure:
+def values_plot(title: str, edges: NDArray[np.float64], counts: Mapping[str, NDArray[np.int64]]) -> Figure:
     """Return the histogram of a soft label over voxels, one line per class, counts on a logarithmic axis.
 
     Parameters
@@ -85,37 +86,6 @@ def values_plot(title: str, edges, counts: dict[str, np.ndarray]) -> Figure:
     return figure
 
 
-def value_histogram(cohort, target: str, case_ids, bounds, n_bins: int = 50):
-    """Return the histogram of a target's soft label over all voxels of some cases, in bounded memory.
-
-    Parameters
-    ----------
-    cohort : softlabels.cohort.arrays.Cohort
-    target : str
-    case_ids : sequence of str
-    bounds : tuple of 2 floats
-        Ends of the range.
-    n_bins : int
-
-    Returns
-    -------
-    edges : (n_bins + 1,) ndarray
-    counts : dict
-        Class name to (n_bins,) ndarray of int64.
-    """
-    names = [c["name"] for c in cohort.targets[target]["classes"]]
-    edges = np.linspace(*bounds, n_bins + 1)
-
-    def of_case(case_id):
-        """Return the (C, B) counts of one case."""
-        slabs = cohort[case_id].slabs(target)
-        return sum(np.array([np.histogram(channel, edges)[0] for channel in slab]) for slab in slabs)
-
-    with ThreadPoolExecutor(usable_cpus()) as pool:
-        total = sum(pool.map(of_case, case_ids), np.zeros((len(names), n_bins), np.int64))
-    return edges, dict(zip(names, total, strict=True))
-
-
 def data_uri(figure: Figure, dpi: int = 110) -> str:
     """Return a figure as a PNG within a data URI; equal figures give equal text."""
     buffer = io.BytesIO()
@@ -123,7 +93,7 @@ def data_uri(figure: Figure, dpi: int = 110) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _strips(ax, groups: dict[str, list[float]]) -> None:
+def _strips(ax: Axes, groups: Mapping[str, Sequence[float]]) -> None:
     """Draw a row of dots per group, its median as a line; dots are spread a little, always alike."""
     for row, values in enumerate(groups.values()):
         spread = 0.15 * np.sin(2.4 * np.arange(len(values)))
@@ -135,7 +105,7 @@ def _strips(ax, groups: dict[str, list[float]]) -> None:
     _plain(ax)
 
 
-def _plain(ax) -> None:
+def _plain(ax: Axes) -> None:
     """Take away what carries no information."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.tick_params(labelsize=8)

@@ -7,30 +7,28 @@ import sys
 import dask
 import numpy as np
 import pytest
+from helpers.made_cohort import description, write_index
 
-from softlabels._shared.plain_json import sealed_json
-from softlabels.blend import blend, class_masks
+from softlabels.blend import Blend, blend
+from softlabels.classes import LabelClass
 from softlabels.cohort.arrays import open_cohort
+from softlabels.cohort.index import EntryAddress, IndexedCase
 from softlabels.errors import FormatError, InputError
 from softlabels.grid import Grid
 from softlabels.store import Integer, Layer, Store, entry_key
 
 SHAPES = {"one": (9, 140, 131), "two": (1, 20, 33), "three": (130, 7, 8)}
-CLASSES = [
-    {"name": "background", "values": [0]},
-    {"name": "tissue", "values": [1, 2]},
-    {"name": "lesion", "values": [3]},
-]
+CLASSES = (LabelClass("background", (0,)), LabelClass("tissue", (1, 2)), LabelClass("lesion", (3,)))
 TARGETS = {
-    "geols": {"classes": CLASSES, "is_overlapping": False, "blend": {"rule": "mix_onehot", "alpha": 0.25}},
-    "smoothed": {"classes": CLASSES, "is_overlapping": False, "blend": {"rule": "label_smoothing", "epsilon": 0.1}},
+    "geols": description("geols", "paper", CLASSES, Blend("mix_onehot", 0.25)),
+    "smoothed": description("label_smoothing", "standard", CLASSES, Blend("label_smoothing", 0.1)),
 }
 
 
 def address(store, stage, case_id, grid, *layers):
     key = entry_key(stage=stage, algorithm="1", params={"case": case_id}, inputs={})
     entry, _ = store.publish(key, layers, grid=grid, attributes={}, quality={}, provenance={})
-    return {"key": entry.key, "manifest": entry.manifest_digest}
+    return EntryAddress(entry.key, entry.manifest_digest)
 
 
 def repeated(rng, shape):
@@ -51,11 +49,8 @@ def write_cohort(folder, shapes):
             store, "prepare", case_id, grid, Layer("image", image, "ab"), Layer("labels", labels, role="labels")
         )
         geols = address(store, "target", case_id, grid, Layer("target", target, list("abc"), Integer("uint8", 0, 1)))
-        cases.append({"id": case_id, "split": "train", "flags": [], "prepare": prepared, "targets": {"geols": geols}})
-    content = {"format": "softlabels-index", "version": 1, "store": "../store", "targets": TARGETS, "cases": cases}
-    (folder / "results").mkdir()
-    (folder / "results" / "index.json").write_bytes(sealed_json(content))
-    return folder / "results" / "index.json"
+        cases.append(IndexedCase(case_id, "train", (), prepared, {"geols": geols}))
+    return write_index(folder, cases, TARGETS)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +68,7 @@ def whole(index, case_id, role, name):
     content = json.loads(index.read_text())
     case = next(case for case in content["cases"] if case["id"] == case_id)
     chosen = case["prepare"] if role == "prepare" else case["targets"][role]
-    return Store(index.parent / content["store"]).find(chosen["key"]).read(name)
+    return Store(index.parent / content["store"]).find(chosen["key"], chosen["manifest"]).read(name)
 
 
 @pytest.mark.parametrize("case_id", SHAPES)
@@ -108,7 +103,8 @@ def test_slicing_before_computing_gives_the_same_part(index, cohort, part):
 
 @pytest.mark.parametrize("case_id", SHAPES)
 def test_soft_labels_are_blended_as_the_loader_blends_them(index, cohort, case_id):
-    masks = class_masks(whole(index, case_id, "prepare", "labels"), CLASSES)
+    labels = whole(index, case_id, "prepare", "labels")
+    masks = np.stack([np.isin(labels, c.values) for c in CLASSES])
     stored = whole(index, case_id, "geols", "target")
     case = cohort[case_id]
     np.testing.assert_array_equal(case.masks("geols").compute(), masks)
@@ -125,7 +121,7 @@ def test_slabs_make_the_same_soft_label_without_dask(cohort):
         for target in cohort.targets:
             slabs = list(case.slabs(target))
             np.testing.assert_array_equal(np.concatenate(slabs, axis=1), case.soft_label(target).compute())
-    with pytest.raises(InputError, match="'nothing': not in the index"):
+    with pytest.raises(InputError, match="target: got 'nothing', expected one of 'geols', 'smoothed'"):
         next(case.slabs("nothing"))
 
 
@@ -156,7 +152,7 @@ def test_a_cohort_is_a_sequence_of_cases(cohort):
     assert cohort["two"].split == "train"
     with pytest.raises(InputError, match="case 'four': not in the index"):
         cohort["four"]
-    with pytest.raises(InputError, match="target 'sing': not in the index, which has geols, smoothed"):
+    with pytest.raises(InputError, match="target: got 'sing', expected one of 'geols', 'smoothed'"):
         cohort["one"].soft_label("sing")
     with pytest.raises(InputError, match="nothing is stored for it"):
         cohort["one"].stored("smoothed")
@@ -170,10 +166,11 @@ def test_damage_and_absence_are_errors_not_zeros(tmp_path):
     content[50] ^= 4
     file.unlink()
     file.write_bytes(content)
-    with pytest.raises(FormatError, match="crc32c"), dask.config.set(scheduler="synchronous"):
+    named = "case two, prepare, entry .*crc32c"
+    with pytest.raises(FormatError, match=named), dask.config.set(scheduler="synchronous"):
         image.sum().compute()
     file.parents[5].parent.rename(tmp_path / "elsewhere")
-    with pytest.raises(FormatError, match="case two, prepare: entry .* is not in"):
+    with pytest.raises(FormatError, match="case two, prepare, entry .* is not in store"):
         _ = open_cohort(index)["two"].image
 
 

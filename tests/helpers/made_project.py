@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from helpers import made_data
+from softlabels.cohort.index import Index
 from softlabels.config import load_config
 from softlabels.inputs.sheet import Case, read_sheet
 from softlabels.pipeline.index import build_index
@@ -37,5 +38,5 @@ class Project:
         nodes = self.plan.nodes.values()
         return {(case.id, node.stage): self.run(case, node) for case in self.cases for node in nodes}
 
-    def index(self, **options: Any) -> dict[str, Any]:
+    def index(self, **options: Any) -> Index:
         return build_index(self.config, self.plan, self.cases, self.results, **options)

@@ -58,7 +58,7 @@ def test_glioma_four_modalities_and_overlapping_regions(shared_data, tmp_path):
         mask = np.isin(labels, values)
         assert (sing[region][mask] >= 0).all() and (sing[region][~mask] <= 0).all()
     assert not np.array_equal(targets["geols"].read("target"), targets["vector"].read("target"))
-    assert index["targets"]["sing"]["is_overlapping"] and not index["targets"]["geols"]["is_overlapping"]
+    assert index.targets["sing"].is_overlapping and not index.targets["geols"].is_overlapping
 
 
 def test_ct_with_41_organs_one_of_a_single_voxel(shared_data, tmp_path):

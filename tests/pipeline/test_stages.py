@@ -120,8 +120,8 @@ def test_index_waits_for_all_cases_or_names_those_left_out(project):
     with pytest.raises(InputError, match="1 of 2 cases have no result yet: case1"):
         project.index()
     index = project.index(allow_missing=True)
-    assert [case["id"] for case in index["cases"]] == ["case0"] and index["missing"] == ["case1"]
-    assert (project.results / index["store"]).resolve() == project.store.path
+    assert [case.id for case in index.cases] == ["case0"] and index.missing == ("case1",)
+    assert index.store_path(project.results / "index.json").resolve() == project.store.path
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"receipt": 99}', '{"receipt": 1, "case": "a"}'])
@@ -157,14 +157,14 @@ def test_every_method_goes_from_files_to_an_index_entry(tmp_path, monkeypatch):
     project = Project(tmp_path, monkeypatch, n_cases=1, targets=ALL_METHODS)
     project.run_all()
     index = project.index()
-    assert set(index["targets"]) == set(ALL_METHODS)
-    for name, address in index["cases"][0]["targets"].items():
-        described = index["targets"][name]
-        entry = project.store.find(address["key"], address["manifest"])
+    assert set(index.targets) == set(ALL_METHODS)
+    for name, address in index.cases[0].targets.items():
+        described = index.targets[name]
+        entry = project.store.find(address.key, address.manifest)
         target = entry.read("target")
-        assert target.shape == (len(described["classes"]), *made_data.SHAPE) and np.isfinite(target).all(), name
-        assert len(described["pad_value"]) == len(described["classes"]), name
-    assert set(ALL_METHODS) - set(index["cases"][0]["targets"]) == {"hard", "smooth"}
+        assert target.shape == (len(described.classes), *made_data.SHAPE) and np.isfinite(target).all(), name
+        assert len(described.pad_value) == len(described.classes), name
+    assert set(ALL_METHODS) - set(index.cases[0].targets) == {"hard", "smooth"}
 
 
 def test_method_that_needs_raters_says_so(tmp_path, monkeypatch):
@@ -198,10 +198,10 @@ def test_flags_of_every_stage_reach_the_index_while_their_receipts_are_there(pro
     project.run_all()
     path = next(project.results.glob("case0/distance-*.json"))
     replace(Receipt.read(path), flags=["map T1:gm: not certified exact"]).write(path)
-    first, second = project.index()["cases"]
-    assert "map T1:gm: not certified exact" in first["flags"] and second["flags"] == []
+    first, second = project.index().cases
+    assert "map T1:gm: not certified exact" in first.flags and second.flags == ()
     path.unlink()
-    assert project.index()["cases"][0]["flags"] == []
+    assert project.index().cases[0].flags == ()
 
 
 def test_a_project_that_was_moved_with_its_store_is_read_where_it_lies_now(project, tmp_path, monkeypatch):
@@ -213,8 +213,10 @@ def test_a_project_that_was_moved_with_its_store_is_read_where_it_lies_now(proje
     moved = tmp_path.with_name(f"{tmp_path.name}_moved")
     tmp_path.rename(moved)
     monkeypatch.chdir(moved)
-    prepare, targets = case_entries(project.config, project.plan, "case0")
-    assert all(entry.path.is_relative_to(moved) for entry in [prepare, *(one.entry for one in targets.values())])
+    found = case_entries(project.config, project.plan, "case0")
+    prepare = found.case.entry
+    entries = [prepare, *(one.target.entry for one in found.targets.values())]
+    assert all(entry.path.is_relative_to(moved) for entry in entries)
     links = list(moved.glob("results/case0/*.zarr"))
     assert len(links) == len(project.plan.nodes) and all((link / "zarr.json").is_file() for link in links)
     rows = explain_case("case0", project.plan, Path("results"), store := Store("store"))

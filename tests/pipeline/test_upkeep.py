@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from softlabels._shared.plain_json import sealed_json
+from softlabels.cohort.index import EntryAddress, Index, IndexedCase
 from softlabels.errors import StoreError
 from softlabels.pipeline.receipts import BatchReceipt, Receipt, receipt_path
 from softlabels.pipeline.upkeep import (
@@ -42,10 +42,9 @@ def leave(results: Path, case: str, stage: str, key: str, **upstream: str) -> Pa
 
 
 def leave_index(results: Path, **targets: str) -> Path:
-    addresses = {name: {"key": key, "manifest": "0" * 64} for name, key in targets.items()}
-    case = {"id": "a", "split": None, "flags": [], "prepare": {"key": E, "manifest": "0" * 64}, "targets": addresses}
-    content = {"format": "softlabels-index", "version": 1, "store": "store", "channels": ["T1"], "ignore_label": None}
-    (results / "index.json").write_bytes(sealed_json({**content, "targets": {}, "missing": [], "cases": [case]}))
+    prepare, *addresses = (EntryAddress(key, "0" * 64) for key in (E, *targets.values()))
+    case = IndexedCase("a", None, (), prepare, dict(zip(targets, addresses, strict=True)))
+    Index("store", ("T1",), None, {}, (), (case,)).write(results / "index.json")
     return results / "index.json"
 
 

@@ -14,7 +14,7 @@ from helpers import ROOT
 from helpers.made_cohort import IGNORE, SHAPES, TARGETS, make_cohort, volumes
 from torch.utils.data import DataLoader
 
-from softlabels.blend import blend, class_masks
+from softlabels.blend import blend
 from softlabels.errors import FormatError, InputError
 from softlabels.training.dataset import RandomFlip, SoftLabelDataset, stitch_cases
 
@@ -32,9 +32,10 @@ def index(tmp_path_factory):
 def expected_soft_label(case_id, target):
     """Return the soft label of a whole case, from what was stored as uint8."""
     _, labels, probabilities, signed = volumes(case_id, SHAPES[case_id])
-    _, _, classes, rule, _ = TARGETS[target]
+    described = TARGETS[target]
     stored = {"geols": probabilities, "svls": probabilities, "sing": signed}.get(target)
-    return blend(class_masks(labels, classes), stored, is_overlapping=len(classes) == 2, **rule)
+    masks = np.stack([np.isin(labels, c.values) for c in described.classes])
+    return blend(masks, stored, is_overlapping=described.is_overlapping, **described.blend.to_json())
 
 
 def around(volume, fill, margin=30):
@@ -69,7 +70,7 @@ def test_a_patch_is_the_slice_of_the_padded_volume(index, target, mode):
             "image": around(image, -5.0),
             "labels": around(labels, 0),
             "valid": around(labels != IGNORE, False),
-            "soft_label": around(expected_soft_label(case_id, target), TARGETS[target][4]),
+            "soft_label": around(expected_soft_label(case_id, target), TARGETS[target].pad_value),
         }
     for sample in dataset:
         for name, volume in expected[sample["case_id"]].items():
@@ -171,7 +172,7 @@ def test_closing_cases_changes_no_sample(index, monkeypatch):
 
 
 def test_without_foreground_sampling_the_labels_are_not_scanned(index, monkeypatch):
-    monkeypatch.setattr("softlabels.cohort.case.ForegroundTable.build", None)
+    monkeypatch.setattr("softlabels.training.dataset.ForegroundTable.build", None)
     dataset = SoftLabelDataset(index, target="geols", patch_size=(1, 1, 1), foreground_fraction=0.0)
     assert len(list(dataset)) == len(SHAPES)
 

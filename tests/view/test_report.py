@@ -1,35 +1,28 @@
 """Laws of the report: nothing is left out, nothing is believed, nothing else is needed."""
 
-import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from helpers.made_cohort import SHAPES, make_cohort
+from helpers.made_cohort import SHAPES, TARGETS, make_cohort
 
-from softlabels._shared.plain_json import sealed_json
 from softlabels.cohort.arrays import open_cohort
+from softlabels.cohort.index import Index
+from softlabels.pipeline.receipts import Receipt
 from softlabels.training.dataset import SoftLabelDataset
-from softlabels.view.plots import value_histogram
+from softlabels.view.histograms import value_histogram
 from softlabels.view.report import cohort_figures, quality_series, report_page, write_report
+from softlabels.view.summary import CaptionedFigure, summarise
 
-TARGETS = {"geols": {"node": "target-2"}, "onehot": {"node": None}}
+SHOWN = {"geols": replace(TARGETS["geols"], node="target-2"), "onehot": TARGETS["onehot"]}
 MAPS = [{"map": "T1:a", "certified": True}, {"map": "T1:b", "certified": False}]
 
 
 def receipt(case, node, **changes):
-    stage = node.partition("-")[0]
-    plain = {
-        "case": case,
-        "node": node,
-        "stage": stage,
-        "outcome": "computed",
-        "seconds": 1.5,
-        "quality": {},
-        "flags": [],
-    }
-    return plain | changes
+    fixed = {"stage": node.partition("-")[0], "key": "0" * 64, "manifest": "0" * 64, "store": "/store"}
+    return Receipt(case=case, node=node, **fixed | {"outcome": "computed", "seconds": 1.5} | changes)
 
 
 @pytest.fixture
@@ -73,7 +66,7 @@ class Outline(HTMLParser):
 
 
 def page_of(receipts, **changes):
-    return report_page(receipts, TARGETS, **{"title": "t", "links": {}, "figures": {}} | changes)
+    return report_page(summarise(receipts, SHOWN, **{"title": "t"} | changes))
 
 
 def test_every_case_and_node_has_its_cell_in_the_order_of_the_stages(receipts):
@@ -105,15 +98,15 @@ def test_the_summary_counts_what_the_receipts_say(receipts):
 
 def test_text_of_a_user_is_never_markup(receipts):
     evil = '<script>alert("x")</script>'
-    receipts[0] |= {"flags": [evil]}
-    page = page_of(receipts, title=evil, figures={evil: "data:,"})
+    receipts[0] = replace(receipts[0], flags=[evil])
+    page = page_of(receipts, title=evil, figures=[CaptionedFigure(evil, "data:,")])
     assert page.count("<script>") == 1
     assert page.count("&lt;script&gt;alert(") == 5  # title and heading, flag, caption and its alternative text
 
 
 def test_the_file_needs_nothing_beside_it_but_the_pictures(receipts, tmp_path):
     picture = tmp_path / "results" / "a" / "mon tage.png"
-    path = write_report(tmp_path / "results" / "report" / "index.html", receipts, TARGETS, pictures={"a": picture})
+    path = write_report(tmp_path / "results" / "report" / "index.html", receipts, SHOWN, pictures={"a": picture})
     addresses = Outline(path.read_text()).addresses
     assert "../a/mon%20tage.png" in addresses
     assert all(address.startswith("data:image/png;base64,") for address in addresses if "../" not in address)
@@ -122,39 +115,42 @@ def test_the_file_needs_nothing_beside_it_but_the_pictures(receipts, tmp_path):
 
 
 def test_equal_receipts_in_any_order_give_an_equal_file(receipts, tmp_path):
-    first = write_report(tmp_path / "a.html", receipts, TARGETS).read_bytes()
-    assert write_report(tmp_path / "b.html", reversed(receipts), TARGETS).read_bytes() == first
+    first = write_report(tmp_path / "a.html", receipts, SHOWN).read_bytes()
+    assert write_report(tmp_path / "b.html", reversed(receipts), SHOWN).read_bytes() == first
 
 
 def test_figures_that_a_method_does_not_have_are_left_out(receipts):
-    series = quality_series(receipts, TARGETS)
+    series = quality_series(receipts, SHOWN)
     assert series["disagreement"] == {"geols": [0.125]}
     assert series["saturated"] == series["sum_deviation_max"] == {}
 
 
 def test_without_receipts_there_is_still_a_page():
     assert "0 cases, 0 results" in page_of([])
-    assert cohort_figures([], TARGETS) == {}
+    assert cohort_figures([], SHOWN) == []
 
 
 @pytest.mark.parametrize("target", ["geols", "sing"])
 def test_the_histogram_is_that_of_the_voxels_the_loader_gives(tmp_path, target):
     index = make_cohort(tmp_path, {"small": SHAPES["small"], "large": SHAPES["large"]})
     low = -1.0 if target == "sing" else 0.0
-    edges, counts = value_histogram(open_cohort(index), target, ["small", "large"], (low, 1.0), n_bins=7)
+    histogram = value_histogram(open_cohort(index), target, ["small", "large"], (low, 1.0), n_bins=7)
     whole = [sample["soft_label"].numpy() for sample in SoftLabelDataset(index, target=target, mode="whole")]
-    for class_id, found in enumerate(counts.values()):
+    assert tuple(histogram.counts) == TARGETS[target].class_names
+    for class_id, found in enumerate(histogram.counts.values()):
         values = np.concatenate([volume[class_id].ravel() for volume in whole])
-        np.testing.assert_array_equal(found, np.histogram(values, edges)[0])
+        np.testing.assert_array_equal(found, np.histogram(values, histogram.edges)[0])
         assert found.sum() == values.size
 
 
 def test_the_voxels_of_every_stored_target_are_drawn(tmp_path):
-    index = make_cohort(tmp_path, {"small": SHAPES["small"], "empty": SHAPES["empty"]})
-    content = json.loads(index.read_text())
-    for name in content["targets"]:
-        content["targets"][name]["node"] = None if name in ("onehot", "smooth") else f"target-{name}"
-    index.write_bytes(sealed_json({k: v for k, v in content.items() if k != "seal"}))
-    figures = cohort_figures([], {}, open_cohort(index))
-    assert [re.match(r"\w+", caption)[0] for caption in figures] == ["geols", "sing", "svls"]
-    assert all("2 of 2 cases" in caption for caption in figures)
+    path = make_cohort(tmp_path, {"small": SHAPES["small"], "empty": SHAPES["empty"]})
+    index = Index.read(path)
+    targets = {
+        name: replace(target, node=f"target-{name}" if target.blend.needs_stored else None)
+        for name, target in index.targets.items()
+    }
+    replace(index, targets=targets).write(path)
+    captions = [figure.caption for figure in cohort_figures([], {}, open_cohort(path))]
+    assert [re.match(r"\w+", caption)[0] for caption in captions] == ["geols", "sing", "svls"]
+    assert all("2 of 2 cases" in caption for caption in captions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from softlabels._shared.rate import Rate
 from softlabels._shared.registry import Distribution
+from softlabels.classes import LabelClass, class_masks
 from softlabels.errors import InputError
 from softlabels.pipeline.receipts import FileRecord, StoredResult, find_result, receipt_path
 from softlabels.store.key import entry_key
@@ -209,10 +210,10 @@ class Upstream:
         """Return whether the entry that plays a role has a layer."""
         return layer in self.results[role].entry.layers
 
-    def masks(self, classes: list[dict[str, Any]]) -> NDArray[np.bool_]:
+    def masks(self, classes: Sequence[LabelClass]) -> NDArray[np.bool_]:
         """Return the (C, D, H, W) masks of the classes in the prepared labels."""
         labels = self.read("prepare", "labels")
-        return np.stack([np.isin(labels, c["values"]) for c in classes])
+        return class_masks(labels, classes)
 
     def domain(self) -> NDArray[np.bool_] | None:
         """Return the (D, H, W) domain of the prepared case, or None if it has none."""

@@ -50,17 +50,16 @@ class Seeds(UpstreamStage):
         from softlabels.store import Exact, Layer
 
         params = dict(job.node.params)
-        classes, background = params.pop("classes"), params.pop("background", None)
-        names = tuple(c["name"] for c in classes)
+        labels, background = LabelSet.from_json(params.pop("classes")), params.pop("background", None)
         seeds, reports = make_seeds(
-            sources.masks(classes),
+            sources.masks(labels.classes),
             sources.grid.spacing,
             STRATEGIES.from_json(params),
-            class_names=names,
+            class_names=labels.names,
             case_id=job.case.id,
             background=background,
             threads=job.threads or 1,
         )
         flags = [f"class {r['class']}: {r['used']}, where {r['strategy']} left none" for r in reports if r["fallback"]]
-        layer = Layer("seeds", seeds, channels=names, encoding=Exact())
+        layer = Layer("seeds", seeds, channels=labels.names, encoding=Exact())
         return Result([layer], sources.grid, {"classes": reports, "flags": flags})

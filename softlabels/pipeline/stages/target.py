@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from softlabels._shared.rate import Rate
 from softlabels._shared.registry import Distribution
-from softlabels.classes import LabelSet
+from softlabels.classes import LabelClass, LabelSet, class_masks
 from softlabels.errors import InputError
 from softlabels.methods import METHODS, Method, TargetInputs
 from softlabels.pipeline.node import Node
@@ -58,20 +58,20 @@ class Target(UpstreamStage):
         from softlabels.store import Layer
 
         params = dict(job.node.params)
-        classes = params.pop("classes")
+        labels = LabelSet.from_json(params.pop("classes"))
         method = METHODS[params["method"]].from_node_parameters(params)
-        inputs = _method_inputs(job, sources, classes, method.needs)
+        inputs = _method_inputs(job, sources, labels, method.needs)
         target = method.compute(inputs)
         encoding = _encoding(method.value_range, method.precision)
         layer = Layer("target", target.values, channels=inputs.class_names, encoding=encoding)
-        of_classes = [value for c in classes for value in c["values"]]
-        are_exclusive = len(set(of_classes)) == len(of_classes)
-        quality = quality_figures(target.values, inputs.masks, kind=method.kind, are_exclusive=are_exclusive)
+        quality = quality_figures(
+            target.values, inputs.masks, kind=method.kind, are_exclusive=not labels.is_overlapping
+        )
         quality |= {"flags": target.flags, "notes": target.notes}
         return Result([layer], sources.grid, quality)
 
 
-def _method_inputs(job: Job, sources: Upstream, classes: list[dict[str, Any]], needs: frozenset[str]) -> TargetInputs:
+def _method_inputs(job: Job, sources: Upstream, labels: LabelSet, needs: frozenset[str]) -> TargetInputs:
     """Return what the method needs of this case, and nothing else."""
     found: dict[str, Any] = {}
     if "image" in needs:
@@ -80,23 +80,23 @@ def _method_inputs(job: Job, sources: Upstream, classes: list[dict[str, Any]], n
         found["seeds"] = sources.read("seeds", "seeds")
     if "distance" in needs:
         distance = sources.read("distance", "distance")
-        found["distance"] = distance.reshape(-1, len(classes), *distance.shape[1:])
+        found["distance"] = distance.reshape(-1, len(labels.classes), *distance.shape[1:])
     if "raters" in needs:
-        found["raters"] = _rater_masks(job, sources, classes)
+        found["raters"] = _rater_masks(job, sources, labels.classes)
     if "source_labels" in needs:
-        found |= _source(job, sources, classes)
+        found |= _source(job, sources, labels.classes)
     return TargetInputs(
-        masks=sources.masks(classes),
+        masks=sources.masks(labels.classes),
         spacing=sources.grid.spacing,
-        class_names=tuple(c["name"] for c in classes),
-        background=next((i for i, c in enumerate(classes) if c["values"] == [0]), None),
+        class_names=labels.names,
+        background=labels.background,
         domain=sources.domain(),
         threads=job.threads or 1,
         **found,
     )
 
 
-def _rater_masks(job: Job, sources: Upstream, classes: list[dict[str, Any]]) -> NDArray[np.bool_]:
+def _rater_masks(job: Job, sources: Upstream, classes: Sequence[LabelClass]) -> NDArray[np.bool_]:
     """Return the (R, C, D, H, W) masks of all raters."""
     if not sources.has("prepare", "raters"):
         raise InputError(
@@ -104,10 +104,10 @@ def _rater_masks(job: Job, sources: Upstream, classes: list[dict[str, Any]]) -> 
             "Add columns 'label:<rater>' to the case sheet"
         )
     raters = sources.read("prepare", "raters")
-    return np.stack([[np.isin(labels, c["values"]) for c in classes] for labels in raters])
+    return np.stack([class_masks(labels, classes) for labels in raters])
 
 
-def _source(job: Job, sources: Upstream, classes: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
+def _source(job: Job, sources: Upstream, classes: Sequence[LabelClass]) -> dict[str, NDArray[Any]]:
     """Return the masks on the label file's own grid, and the way there from the target grid.
 
     Raises
@@ -126,7 +126,7 @@ def _source(job: Job, sources: Upstream, classes: list[dict[str, Any]]) -> dict[
             "it prepares the case anew with this one"
         )
     mapping = np.linalg.inv(source.grid.affine_ras) @ sources.grid.affine_ras
-    masks = np.stack([np.isin(source.values, c["values"]) for c in classes])
+    masks = class_masks(source.values, classes)
     return {"source_masks": masks, "source_from_target": mapping}
 
 

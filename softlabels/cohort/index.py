@@ -1,0 +1,313 @@
+"""index.json, the one file that a trainer opens: the targets of a cohort, and where the entries of each case are.
+
+docs/design.md shows an example. The file carries a seal, the SHA-256 of its content, so that no change goes unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softlabels._shared.files import read_small_file, write_atomically
+from softlabels._shared.plain_json import parsed_json, sealed_json, unsealed_json
+from softlabels.blend import Blend
+from softlabels.classes import LabelClass, class_masks
+from softlabels.errors import FormatError, InputError
+from softlabels.store.format import INDEX_BYTES
+
+INDEX_FORMAT, INDEX_VERSION = "softlabels-index", 1
+
+#: What the values of a map are: probabilities in [0, 1], signed in [-1, 1], or distances in mm.
+Kind = Literal["probability", "signed", "distance"]
+
+
+@dataclass(frozen=True)
+class EntryAddress:
+    """Where an entry of the store is, and how to know that it is the right one.
+
+    Parameters
+    ----------
+    key, manifest : str
+        The entry's key and the digest of its manifest, 64 hex digits each.
+    """
+
+    key: str
+    manifest: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the address as plain JSON values."""
+        return {"key": self.key, "manifest": self.manifest}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> EntryAddress:
+        """Return the address that `to_json` described."""
+        return cls(str(content["key"]), str(content["manifest"]))
+
+
+@dataclass(frozen=True)
+class TargetDescription:
+    """What is known of a target without its voxels: enough to make soft labels of hard labels and a stored map.
+
+    Parameters
+    ----------
+    node : str or None
+        The node of the plan that computes the stored map; None if the target is derived from the labels alone.
+    method, variant : str
+        Which soft label it is, as in config.yaml.
+    kind : {"probability", "signed", "distance"}
+        What its values are.
+    classes : tuple of C LabelClass
+        Its channels, in order.
+    is_overlapping : bool
+        Whether a voxel may belong to several classes.
+    blend : Blend
+        How hard labels and stored map become the soft label.
+    pad_value : tuple of C floats
+        The value of each channel outside the volume.
+    augmentation : mapping of str to bool
+        Whether flip, rot90, rescale and elastic, done to image and soft label alike, leave the target valid.
+    """
+
+    node: str | None
+    method: str
+    variant: str
+    kind: Kind
+    classes: tuple[LabelClass, ...]
+    is_overlapping: bool
+    blend: Blend
+    pad_value: tuple[float, ...]
+    augmentation: Mapping[str, bool]
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the channels, in order."""
+        return tuple(c.name for c in self.classes)
+
+    def with_blend(self, **overrides: float | None) -> TargetDescription:
+        """Return the description with alpha, delta or epsilon replaced where they are not None; see `Blend`."""
+        return replace(self, blend=self.blend.replaced(**overrides))
+
+    def soft_label(self, labels: NDArray[np.integer], stored: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return the soft label of some voxels: the definition that training, pictures and exports share.
+
+        Parameters
+        ----------
+        labels : (...) ndarray of integers
+            The hard labels. Not modified.
+        stored : (C, ...) ndarray of float32, optional
+            The stored map of the same voxels; required where `blend.needs_stored`, and refused elsewhere.
+
+        Returns
+        -------
+        (C, ...) ndarray of float32
+            Newly allocated.
+
+        Raises
+        ------
+        InputError
+            If the stored map is missing, superfluous, or of another shape.
+        """
+        masks = class_masks(labels, self.classes)
+        return self.blend.soft_label(masks, stored, is_overlapping=self.is_overlapping)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the description as plain JSON values."""
+        return {
+            "node": self.node,
+            "method": self.method,
+            "variant": self.variant,
+            "kind": self.kind,
+            "classes": [c.to_json() for c in self.classes],
+            "is_overlapping": self.is_overlapping,
+            "blend": self.blend.to_json(),
+            "pad_value": list(self.pad_value),
+            "augmentation": dict(self.augmentation),
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> TargetDescription:
+        """Return the description that `to_json` described."""
+        return cls(
+            node=content["node"],
+            method=content["method"],
+            variant=content["variant"],
+            kind=content["kind"],
+            classes=tuple(map(LabelClass.from_json, content["classes"])),
+            is_overlapping=content["is_overlapping"],
+            blend=Blend.from_json(content["blend"]),
+            pad_value=tuple(map(float, content["pad_value"])),
+            augmentation=dict(content["augmentation"]),
+        )
+
+
+@dataclass(frozen=True)
+class IndexedCase:
+    """One case of an index.
+
+    Parameters
+    ----------
+    id : str
+    split : str or None
+        From the case sheet.
+    flags : tuple of str
+        What a person should know about the case.
+    prepare : EntryAddress
+        The entry of image and labels.
+    targets : mapping of str to EntryAddress
+        The entry of each target that has a stored map.
+    """
+
+    id: str
+    split: str | None
+    flags: tuple[str, ...]
+    prepare: EntryAddress
+    targets: Mapping[str, EntryAddress]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the case as plain JSON values."""
+        return {
+            "id": self.id,
+            "split": self.split,
+            "flags": list(self.flags),
+            "prepare": self.prepare.to_json(),
+            "targets": {name: address.to_json() for name, address in self.targets.items()},
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> IndexedCase:
+        """Return the case that `to_json` described."""
+        return cls(
+            id=content["id"],
+            split=content["split"],
+            flags=tuple(content["flags"]),
+            prepare=EntryAddress.from_json(content["prepare"]),
+            targets={name: EntryAddress.from_json(address) for name, address in content["targets"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class Index:
+    """The content of index.json.
+
+    Parameters
+    ----------
+    store : str
+        Path of the store, relative to the folder of the index.
+    channels : tuple of str
+        The image's channels, in order.
+    ignore_label : int or None
+        The label of voxels that no loss may look at. A label file has one, whatever classes a target makes of the rest.
+    targets : mapping of str to TargetDescription
+    missing : tuple of str
+        Ids of cases that were left out because they have no result.
+    cases : tuple of IndexedCase
+        In the order of the case sheet.
+    """
+
+    store: str
+    channels: tuple[str, ...]
+    ignore_label: int | None
+    targets: Mapping[str, TargetDescription]
+    missing: tuple[str, ...]
+    cases: tuple[IndexedCase, ...]
+
+    def target(self, name: str) -> TargetDescription:
+        """Return the description of a target; InputError with the names that exist if there is none of that name."""
+        if name not in self.targets:
+            raise InputError(f"target: got {name!r}, expected one of {', '.join(map(repr, self.targets))} of the index")
+        return self.targets[name]
+
+    def case(self, case_id: str) -> IndexedCase:
+        """Return a case; InputError if there is none of that id."""
+        if case_id not in self._by_id:
+            known = f"{len(self.cases)} cases such as {self.cases[0].id}" if self.cases else "no cases"
+            raise InputError(f"case {case_id!r}: not in the index, which has {known}")
+        return self._by_id[case_id]
+
+    @cached_property
+    def _by_id(self) -> dict[str, IndexedCase]:
+        return {case.id: case for case in self.cases}
+
+    def keys(self) -> set[str]:
+        """Return the keys of all entries that the index names."""
+        return {address.key for case in self.cases for address in (case.prepare, *case.targets.values())}
+
+    def store_path(self, index_path: str | Path) -> Path:
+        """Return where the store was when the index at this path was written."""
+        return Path(index_path).parent / self.store
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the index as plain JSON values, without its seal."""
+        return {
+            "format": INDEX_FORMAT,
+            "version": INDEX_VERSION,
+            "store": self.store,
+            "channels": list(self.channels),
+            "ignore_label": self.ignore_label,
+            "targets": {name: target.to_json() for name, target in self.targets.items()},
+            "missing": list(self.missing),
+            "cases": [case.to_json() for case in self.cases],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Index:
+        """Return the index that `to_json` described."""
+        return cls(
+            store=content["store"],
+            channels=tuple(content["channels"]),
+            ignore_label=content["ignore_label"],
+            targets={name: TargetDescription.from_json(target) for name, target in content["targets"].items()},
+            missing=tuple(content["missing"]),
+            cases=tuple(map(IndexedCase.from_json, content["cases"])),
+        )
+
+    def write(self, path: Path) -> None:
+        """Write index.json in one step: a reader sees the whole file or none."""
+        write_atomically(path, sealed_json(self.to_json()))
+
+    @classmethod
+    def read(cls, path: str | Path) -> Index:
+        """Return the index in a file.
+
+        Raises
+        ------
+        FormatError
+            If the file is missing, no index, of another version, or changed since it was written; says what to do.
+        """
+        path = Path(path)
+        try:
+            raw = read_small_file(path, INDEX_BYTES)
+            content = parsed_json(raw)
+        except FileNotFoundError:
+            raise FormatError(f"index {path}: no such file. Run snakemake, which writes it last") from None
+        except OSError as error:
+            raise FormatError(
+                f"index {path}: cannot be read ({error.strerror}). Give the path of an index.json"
+            ) from error
+        except ValueError as error:
+            raise FormatError(f"index {path}: not JSON ({error}). Delete it and run snakemake again") from None
+        found = (content.get("format"), content.get("version")) if isinstance(content, dict) else None
+        if found != (INDEX_FORMAT, INDEX_VERSION):
+            raise FormatError(
+                f"index {path}: got {found}, expected {(INDEX_FORMAT, INDEX_VERSION)}. "
+                "Write it again with this version of softlabels"
+            )
+        try:
+            content = unsealed_json(raw)
+        except ValueError:
+            raise FormatError(
+                f"index {path}: changed since it was written (its seal does not fit). Delete it and run snakemake "
+                "again; what a run can vary, such as alpha or the store's place, is an argument of the data set"
+            ) from None
+        try:
+            return cls.from_json(content)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise FormatError(
+                f"index {path}: incomplete ({type(error).__name__}: {error}). Delete it and run snakemake again"
+            ) from None

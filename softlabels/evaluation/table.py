@@ -1,0 +1,34 @@
+"""A ranking as a table of tab-separated values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple
+from pathlib import Path
+
+from softlabels._shared.files import write_atomically
+from softlabels.evaluation.rank import Candidate
+
+COLUMNS = ("candidate", "voxels", "n_voxels", "brier", "mae", "cross_entropy_bits", "calibration", "sum_deviation")
+
+
+def ranking_table(ranked: Sequence[Candidate]) -> str:
+    """Return a header and two rows per candidate, in the order given: over all voxels and over the ambiguous ones.
+
+    Returns
+    -------
+    str
+        Lines of tab-separated values, each with a line end.
+    """
+    rows: list[Sequence[str]] = [COLUMNS]
+    for candidate in ranked:
+        for voxels, scores in (("all", candidate.everywhere), ("ambiguous", candidate.ambiguous)):
+            n_voxels, *figures = astuple(scores)
+            deviation = f"{candidate.sum_deviation:.3g}"
+            rows.append([candidate.name, voxels, str(n_voxels), *(f"{f:.6g}" for f in figures), deviation])
+    return "".join("\t".join(row) + "\n" for row in rows)
+
+
+def write_table(ranked: Sequence[Candidate], path: str | Path) -> None:
+    """Write `ranking_table` to a file."""
+    write_atomically(path, ranking_table(ranked))

@@ -1,0 +1,217 @@
+"""One slice of a case: what it reads of the store, and the panels that are made of it.
+
+Only the slices that are shown are read, and the labels once to choose them, so large volumes need little memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softlabels.blend import entropy_bits
+from softlabels.classes import LabelClass, class_masks, foreground
+from softlabels.cohort.case import CaseTarget, PreparedCase, Window, naming
+from softlabels.cohort.index import TargetDescription
+from softlabels.methods import METHODS
+from softlabels.store.read import Entry
+from softlabels.view.colours import class_colours
+from softlabels.view.panels import LegendEntry, Panel
+from softlabels.view.planes import Plane, chosen_slices, content_box
+
+#: With fewer seeds than this in a slice, all seeds of the volume are projected onto it.
+FEW_SEEDS = 20
+#: How a map of each kind of method is drawn, and what its numbers are.
+_KINDS = {
+    "probability": ("probability", "soft label"),
+    "signed": ("signed", "signed soft label"),
+    "distance": ("level", "signed distance"),
+}
+_SYMBOLS = {"alpha": "α", "delta": "δ", "epsilon": "ε"}
+
+
+@dataclass(frozen=True)
+class CaseSlice:
+    """One slice of a case, cut to what the page is about.
+
+    Parameters
+    ----------
+    case : PreparedCase
+    plane : Plane
+    index : int
+        Which slice of the plane, from 0.
+    box : tuple of 2 slices
+        Rows and columns of the page that are shown.
+    classes : tuple of LabelClass
+        Every class that is drawn somewhere on the page; its position decides its colour.
+    """
+
+    case: PreparedCase
+    plane: Plane
+    index: int
+    box: tuple[slice, slice]
+    classes: tuple[LabelClass, ...]
+
+    @property
+    def window(self) -> Window:
+        """What the slice is of the volume, before it is cut."""
+        return self.plane.window(self.index, self.case.shape)
+
+    def cut(self, part: NDArray[Any]) -> NDArray[Any]:
+        """Return what the window of the slice holds, (..., d, h, w), as the page shows it: (..., rows, columns)."""
+        return self.plane.page(part)[(..., *self.box)]
+
+    def read(self, role: str, entry: Entry) -> NDArray[Any]:
+        """Return this slice of the layer of an entry that has the name of its stage."""
+        with naming(self.case.id, role, entry.key):
+            return self.cut(entry.read(role, self.window))
+
+    def image(self, channel: int = 0) -> NDArray[np.float32]:
+        """Return the (h, w) slice of one channel; NaN outside the domain, if the case has one."""
+        image = self.cut(self.case.image(self.window))[channel]
+        domain = self.case.domain(self.window)
+        return image if domain is None else np.where(self.cut(domain), image, np.float32(np.nan))
+
+    def masks(self, classes: Sequence[LabelClass]) -> NDArray[np.bool_]:
+        """Return the (C, h, w) masks of classes."""
+        return self.cut(self.case.masks(classes, self.window))
+
+    def image_panel(self, channel: int) -> Panel:
+        """Return one channel of the image."""
+        name = self.case.channels[channel]
+        return Panel(f"image, {name}", "image", self.image(channel), "intensity, as prepared")
+
+    def labels_panel(self, classes: Sequence[LabelClass]) -> Panel:
+        """Return the foreground classes on the first channel."""
+        shown = foreground(classes) or classes
+        return Panel("labels", "labels", self.masks(shown), "class", under=self.image(), legend=self._legend(shown))
+
+    def seeds_panel(self, entry: Entry, classes: Sequence[LabelClass]) -> Panel:
+        """Return the seeds of all classes: those in the slice, or all of the volume projected where these are few."""
+        seeds, title = self.read("seeds", entry), "seeds in this slice"
+        strategy = entry.attributes.get("params", {}).get("strategy")
+        if seeds.sum() < FEW_SEEDS:
+            with naming(self.case.id, "seeds", entry.key):
+                projected = entry.read("seeds").any(axis=1 + self.plane.axis, keepdims=True)
+            seeds, title = self.cut(projected), "seeds of all slices"
+        return Panel(
+            f"{title} ({strategy})" if strategy else title,
+            "seeds",
+            seeds,
+            "class",
+            under=self.image(),
+            outline=self.masks(classes),
+            legend=self._legend(classes),
+        )
+
+    def distance_panel(self, entry: Entry, channel: int, classes: Sequence[LabelClass]) -> Panel:
+        """Return the distance from the seeds of one class; its mask is outlined."""
+        name = distance_channels(entry)[channel]
+        metric = entry.attributes.get("params", {}).get("metric")
+        return Panel(
+            f"distance to seeds of {spoken(name.of_class)} ({name.of_image})",
+            "distance",
+            self.read("distance", entry)[channel],
+            f"geodesic distance ({metric})" if metric else "geodesic distance",
+            outline=self.masks([c for c in classes if c.name == name.of_class]),
+            focus=self.masks(foreground(classes)).any(axis=0),
+        )
+
+    def soft_label(self, target: CaseTarget) -> NDArray[np.float32]:
+        """Return the (C, h, w) soft label of the slice."""
+        return self.cut(target.soft_label(self.window))
+
+    def soft_label_panel(
+        self, soft_label: NDArray[np.float32], target: TargetDescription, channel: int, title: str
+    ) -> Panel:
+        """Return the soft label of one class; its mask is outlined."""
+        one = target.classes[channel]
+        style, bar = _KINDS[target.kind]
+        if style == "level":
+            bar += " (share of the largest)" if target.variant == "normalised" else " (mm)"
+        return Panel(f"{title}: {spoken(one.name)}", style, soft_label[channel], bar, outline=self.masks([one]))
+
+    def _legend(self, shown: Sequence[LabelClass]) -> tuple[LegendEntry, ...]:
+        """Return name and colour of each class; a class keeps its colour whichever others are shown."""
+        colours = class_colours(self.classes)
+        return tuple(LegendEntry(spoken(c.name), colours[c.values]) for c in shown)
+
+
+def case_slices(
+    case: PreparedCase,
+    classes: Sequence[LabelClass],
+    plane: str | None,
+    n_slices: int,
+    others: Sequence[Sequence[LabelClass]] = (),
+) -> list[CaseSlice]:
+    """Return the slices to show, all cut to the box around the foreground of every one of them.
+
+    Parameters
+    ----------
+    case : PreparedCase
+    classes : sequence of LabelClass
+        Their foreground decides which slices are shown.
+    plane : {"axial", "coronal", "sagittal"}, optional
+        By default the plane of the finest pixels.
+    n_slices : int
+        The largest number of slices.
+    others : sequence of sequences of LabelClass
+        Further classes that the page will show.
+    """
+    drawn = tuple(dict.fromkeys(one for group in (classes, *others) for one in group))
+    shown_plane = Plane.of(case.grid, plane)
+    inside = class_masks(case.labels(), foreground(classes) or classes).any(axis=0)
+    box = content_box(shown_plane.page(inside.any(axis=shown_plane.axis, keepdims=True)), shown_plane.spacing)
+    chosen = chosen_slices(shown_plane.sums(inside), n_slices)
+    return [CaseSlice(case, shown_plane, index, box, drawn) for index in chosen]
+
+
+class DistanceChannel(NamedTuple):
+    """What one channel of a distance entry is the distance of."""
+
+    #: The channel of the image, or "all" for the vector image.
+    of_image: str
+    of_class: str
+
+
+def distance_channels(entry: Entry) -> list[DistanceChannel]:
+    """Return the channels of a distance entry, in order."""
+    names = (name.rpartition(":") for name in entry.channels("distance") or ())
+    return [DistanceChannel(of_image, of_class) for of_image, _, of_class in names]
+
+
+def entropy_panel(soft_label: NDArray[np.float32], target: TargetDescription, title: str) -> Panel | None:
+    """Return the entropy over all classes; None for distances, which have none."""
+    if target.kind == "distance":
+        return None
+    entropy = entropy_bits(soft_label, is_signed=target.kind == "signed", is_overlapping=target.is_overlapping)
+    return Panel(f"{title}: entropy", "entropy", entropy, "entropy over all classes (bits)")
+
+
+def target_title(target: TargetDescription) -> str:
+    """Return method, variant and load-time parameter of a target in a few words."""
+    method = METHODS[target.method].title if target.method in METHODS else spoken(target.method)
+    variant = "" if target.variant == "standard" else f" {target.variant}"
+    parameter = target.blend.parameter
+    share = "" if parameter is None else f", {_SYMBOLS[parameter]} = {target.blend.value:g}"
+    return f"{method}{variant}{share}"
+
+
+def footer(slices: Sequence[CaseSlice]) -> str:
+    """Return which slices a page shows, how large a voxel is, and which side is which."""
+    plane = slices[0].plane
+    n_slices = slices[0].case.shape[plane.axis]
+    word = "slice" if len(slices) == 1 else "slices"
+    numbers = ", ".join(str(one.index + 1) for one in slices)
+    down, along = plane.spacing
+    which = "" if n_slices == 1 else f"{plane.name} {word} {numbers} of {n_slices}, "
+    side = "; patient's right is on the left" if plane.letters[0] == "R" else ""
+    return f"{which}{along:.3g} x {down:.3g} mm per voxel{side}"
+
+
+def spoken(name: str) -> str:
+    """Return a config name with spaces."""
+    return name.replace("_", " ")
