@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
+from numpy.typing import NDArray
+
+Box = tuple[slice, slice, slice]
 
 
-def bounding_box(mask: np.ndarray, margin=(0, 0, 0)) -> tuple[slice, slice, slice] | None:
+def bounding_box(mask: NDArray[np.bool_], margin: Sequence[int] = (0, 0, 0)) -> Box | None:
     """Return the smallest box that holds a mask, widened by a margin and cut at the volume's border.
 
     Parameters
@@ -26,17 +31,24 @@ def bounding_box(mask: np.ndarray, margin=(0, 0, 0)) -> tuple[slice, slice, slic
     (slice(0, 1, None), slice(1, 4, None), slice(0, 9, None))
     """
     rows = mask.any(axis=2)
-    found = [rows.any(axis=1), rows.any(axis=0), mask.any(axis=(0, 1)) if rows.any() else rows]
     if not rows.any():
         return None
-    box = []
-    for line, extra, size in zip(found, margin, mask.shape, strict=True):
-        inside = np.flatnonzero(line)
-        box.append(slice(max(0, int(inside[0]) - extra), min(size, int(inside[-1]) + 1 + extra)))
-    return tuple(box)
+    lines = (rows.any(axis=1), rows.any(axis=0), mask.any(axis=(0, 1)))
+    z, y, x = (_widened(line, extra) for line, extra in zip(lines, margin, strict=True))
+    return z, y, x
 
 
-def smooth_near_boundary(mask: np.ndarray, smooth, margin) -> np.ndarray:
+def _widened(line: NDArray[np.bool_], extra: int) -> slice:
+    """Return the slice from the first to the last True, `extra` wider on either side, inside the line."""
+    inside = np.flatnonzero(line)
+    return slice(max(0, int(inside[0]) - extra), min(len(line), int(inside[-1]) + 1 + extra))
+
+
+def smooth_near_boundary(
+    mask: NDArray[np.bool_],
+    smooth: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    margin: Sequence[int],
+) -> NDArray[np.float32]:
     """Return a normalised smoothing of a mask, evaluated only where it can differ from the mask.
 
     Parameters
@@ -57,20 +69,12 @@ def smooth_near_boundary(mask: np.ndarray, smooth, margin) -> np.ndarray:
     A mask or its complement, whichever has the smaller box, is smoothed; the smoothing of the complement is 1 minus
     that of the mask.
     """
-    inner, outer = bounding_box(mask, margin), None
-    is_inverted = inner is not None and _size(inner) == mask.size
-    if is_inverted:
-        outer = bounding_box(~mask, margin)
-        if outer is None:
-            return np.ones(mask.shape, np.float32)
-    box = outer if is_inverted else inner
-    soft = np.full(mask.shape, np.float32(is_inverted))
+    box, outside = bounding_box(mask, margin), np.float32(0)
+    if box is not None and mask[box].size == mask.size:
+        # The box of the mask is the whole volume: everything further from the complement than it reaches is 1.
+        box, outside = bounding_box(~mask, margin), np.float32(1)
+    soft = np.full(mask.shape, outside)
     if box is not None:
         # Box edges inside the volume are constant, so that border values are the right continuation there, too.
         soft[box] = smooth(mask[box].astype(np.float32))
     return soft
-
-
-def _size(box) -> int:
-    """Return the number of voxels of a box."""
-    return int(np.prod([part.stop - part.start for part in box]))

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from softlabels._shared.box import bounding_box
 from softlabels._shared.cpus import usable_cpus
 from softlabels.geodesic._cpu_kernels import kernel_cost
 from softlabels.geodesic._cpu_layout import layout_of, pack, unpack
@@ -35,16 +36,11 @@ def solve(problem, n_threads=None, initial=None):
 def _solve_in_box(problem, n_threads, initial):
     """Solve the bounding box of the domain."""
     distance = np.full(problem.seeds.shape, np.inf, np.float32)
-    if not problem.domain.any():
+    box = bounding_box(problem.domain)
+    if box is None:
         return distance, 0, 0
-    box = []
-    for axis in range(3):
-        inside = np.flatnonzero(problem.domain.any(axis=tuple({0, 1, 2} - {axis})))
-        box.append(slice(inside[0], inside[-1] + 1))
     cropped = (slice(None), *box)
-    part = replace(
-        problem, image=problem.image[cropped], seeds=problem.seeds[cropped], domain=problem.domain[tuple(box)]
-    )
+    part = replace(problem, image=problem.image[cropped], seeds=problem.seeds[cropped], domain=problem.domain[box])
     distance[cropped], n_rounds, n_visits = _solve(part, n_threads, None if initial is None else initial[cropped])
     return distance, n_rounds, n_visits
 

@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationInfo, field_validator
 
+from softlabels._shared.boundary import inner_boundary
 from softlabels._shared.box import bounding_box
 from softlabels._shared.rate import Rate
 from softlabels._shared.section import faults_error
@@ -120,8 +121,6 @@ def level_set(mask: NDArray[np.bool_], spacing: Sequence[float], *, variant: str
     [1.0, 0.5, 0.5, 0.0, 0.5, 0.5]
     [1.0, 0.5, 0.0, -1.0, 0.0, 0.5]
     """
-    from scipy import ndimage
-
     if variant not in ("mm", "official", "normalised"):
         raise InputError(f"level_set: got variant {variant!r}, expected 'mm', 'official' or 'normalised'")
     spacing = checked_spacing(spacing)
@@ -137,7 +136,7 @@ def level_set(mask: NDArray[np.bool_], spacing: Sequence[float], *, variant: str
     elif is_normalised:
         phi /= phi.max()
         depth /= depth.max()
-        depth[inside & ~ndimage.binary_erosion(inside, border_value=1)] = 0
+        depth[inner_boundary(inside)] = 0
     np.copyto(phi[box], 0 - depth, where=inside)
     return phi
 

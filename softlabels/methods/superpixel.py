@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from softlabels._shared.boundary import inner_boundary
 from softlabels._shared.box import bounding_box
 from softlabels.classes import LabelSet
 from softlabels.errors import InputError
@@ -134,24 +135,6 @@ def soften(
     signed = np.where(mask[is_divided], depth, -depth)
     soft[is_divided] = 0.5 * (signed / (1 + depth) + 1)
     return soft
-
-
-def inner_boundary(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the voxels of a mask that share a face with the rest; the volume's border is no boundary.
-
-    Examples
-    --------
-    >>> inner_boundary(np.array([[[1, 1, 1, 0, 1, 1]]], bool)).astype(int).ravel().tolist()
-    [0, 0, 1, 0, 1, 0]
-    """
-    from scipy import ndimage
-
-    edge = np.zeros(mask.shape, bool)
-    box = bounding_box(mask, (1, 1, 1))
-    if box is not None:
-        inside = mask[box]
-        edge[box] = inside & ~ndimage.binary_erosion(inside, border_value=1)
-    return edge
 
 
 def slic(image: NDArray[np.float32], step: tuple[int, int, int], compactness: float) -> NDArray[np.int64]:

@@ -6,12 +6,14 @@ after resampling, taken inside the domain if there is one, in float64; each stor
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from softlabels._shared.box import bounding_box
 from softlabels.errors import InputError
 from softlabels.grid import Grid, checked_spacing
 from softlabels.preprocess.resample import resample, resampled_grid
@@ -172,15 +174,11 @@ def _crop_box(image, everyone, grid: Grid, crop: str, margin_mm: float, flags: l
     keep = (everyone != 0).any(axis=0)
     if crop == "nonzero":
         keep |= (image != 0).any(axis=0)
-    if not keep.any():
+    box = bounding_box(keep, [math.ceil(round(margin_mm / side, 6)) for side in grid.spacing])
+    if box is None:
         flags.append("crop_skipped")
         return tuple(slice(0, n) for n in grid.shape)
-    box = []
-    for axis, (n, side) in enumerate(zip(grid.shape, grid.spacing, strict=True)):
-        used = np.flatnonzero(keep.any(axis=tuple(a for a in range(3) if a != axis)))
-        margin = int(np.ceil(round(margin_mm / side, 6)))
-        box.append(slice(max(int(used[0]) - margin, 0), min(int(used[-1]) + 1 + margin, n)))
-    return tuple(box)
+    return box
 
 
 def _nonzero_domain(image, everyone, flags: list[str], notes: list[str]) -> np.ndarray:

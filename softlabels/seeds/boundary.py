@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from softlabels._shared.boundary import inner_boundary
 from softlabels.errors import InputError
 from softlabels.seeds.base import SeedStrategy
 
@@ -49,13 +50,11 @@ def boundary_seeds(mask: NDArray[np.bool_], side: str) -> NDArray[np.bool_]:
     >>> {side: boundary_seeds(row, side).astype(int).ravel().tolist() for side in ("inner", "outer")}
     {'inner': [0, 0, 1, 0, 1, 0, 1], 'outer': [0, 1, 0, 0, 0, 1, 0]}
     """
-    from scipy import ndimage
-
     if side not in ("inner", "outer", "both"):
         raise InputError(f"boundary seeds: side got {side!r}, expected 'inner', 'outer' or 'both'")
     seeds = np.zeros(mask.shape, bool)
     if side != "outer":
-        seeds |= mask & ~ndimage.binary_erosion(mask, border_value=1)
+        seeds |= inner_boundary(mask)
     if side != "inner":
-        seeds |= ndimage.binary_dilation(mask) & ~mask
+        seeds |= inner_boundary(~mask)
     return seeds

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from softlabels._shared.boundary import inner_boundary
 from softlabels._shared.box import bounding_box
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
 from softlabels.seeds.base import SeedStrategy
-from softlabels.seeds.boundary import boundary_seeds
 
 Spacing = tuple[float, float, float]
 
@@ -203,7 +203,7 @@ def centre_voxel(mask: NDArray[np.bool_], spacing: Spacing) -> NDArray[np.bool_]
 
 def _inner_boundary(units: NDArray[np.integer], spacing: Spacing) -> NDArray[np.bool_]:
     """Return the inner boundary of all units."""
-    return boundary_seeds(units > 0, "inner")
+    return inner_boundary(units > 0)
 
 
 def _centre(units: NDArray[np.integer], spacing: Spacing) -> NDArray[np.bool_]:

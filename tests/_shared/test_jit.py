@@ -1,6 +1,7 @@
 """The cache of compiled kernels on a home that many jobs share: they begin together, are killed, run out of space."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -198,3 +199,9 @@ def test_kept_code_that_this_numba_cannot_unpack_is_compiled_anew(folder):
     assert run_with(folder, code) == (["10", "10.0"], [])
     said, warned = run_with(folder, UNPACKED_OTHERWISE + code)
     assert said == ["10", "10.0"] and len(warned) == 1
+
+
+def test_numba_s_insides_are_known_to_one_folder():
+    inside = re.compile(r"(from|import) numba\.(?!extending\b)")
+    known = [path for path in (ROOT / "softlabels").rglob("*.py") if inside.search(path.read_text(encoding="utf-8"))]
+    assert [str(path.relative_to(ROOT)) for path in known] == ["softlabels/_shared/jit/_numba_cache.py"]
