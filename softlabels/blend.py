@@ -251,14 +251,14 @@ def entropy_bits(
     >>> entropy_bits(np.array([[0.0, -1.0]]), is_signed=True).tolist()
     [1.0, 0.0]
     """
-    share = np.asarray(soft_label, np.float32)
-    share = np.clip((1 + share) / 2 if is_signed else share, 0, 1)
+    given = np.asarray(soft_label, np.float32)
+    share: NDArray[np.float32] = np.clip((1 + given) / 2 if is_signed else given, 0, 1)
     if is_signed or is_overlapping:
-        return (_surprise(share) + _surprise(1 - share)).sum(axis=0)
+        return np.asarray((_surprise(share) + _surprise(1 - share)).sum(axis=0))
     total = share.sum(axis=0)
-    return _surprise(share / np.where(total > 0, total, 1)).sum(axis=0)
+    return np.asarray(_surprise(share / np.where(total > 0, total, 1)).sum(axis=0))
 
 
-def _surprise(share: NDArray[np.float32]) -> NDArray[np.float32]:
+def _surprise(share: NDArray[Any]) -> NDArray[Any]:
     """Return -p log2 p, 0 at p = 0."""
     return -share * np.log2(np.where(share > 0, share, 1))

@@ -104,7 +104,8 @@ class LabelSet:
         is_overlapping = _share_values(classes)
         if not is_overlapping:
             classes.insert(0, LabelClass(BACKGROUND, (0,)))
-        return cls(tuple(classes), is_overlapping, grammar.get(IGNORE))
+        ignore = grammar.get(IGNORE)
+        return cls(tuple(classes), is_overlapping, ignore if isinstance(ignore, int) else None)
 
 
 def foreground(classes: Sequence[LabelClass]) -> tuple[LabelClass, ...]:

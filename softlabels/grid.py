@@ -5,11 +5,15 @@ SimpleITK speaks (x, y, z) and LPS, NIfTI speaks (x, y, z) and RAS; everything e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from softlabels.errors import InputError
+
+#: A box of a volume: three (start, stop) pairs over (z, y, x).
+Window = Sequence[tuple[int, int]]
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 #: Reverses (x, y, z) voxel indices to (z, y, x) in a homogeneous 4x4 matrix.

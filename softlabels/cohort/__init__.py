@@ -1,9 +1,18 @@
-"""Reading a computed cohort back: its index, its cases, and all of it as xarray."""
+"""Reading a computed cohort back: its index, its cases with their targets, and all of it as dask arrays."""
 
-from importlib import import_module
+from softlabels.cohort.arrays import Cohort, CohortCase, open_cohort
+from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase
+from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
 
-
-def __getattr__(name):
-    if name != "open_cohort":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module("softlabels.cohort.arrays").open_cohort
+__all__ = [
+    "CaseTarget",
+    "Cohort",
+    "CohortCase",
+    "EntryAddress",
+    "Index",
+    "IndexedCase",
+    "IndexedCohort",
+    "PreparedCase",
+    "TargetDescription",
+    "open_cohort",
+]

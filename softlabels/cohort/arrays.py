@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels.classes import class_masks
-from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase, Window
+from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase
 from softlabels.cohort.index import IndexedCase, TargetDescription
-from softlabels.grid import Grid
+from softlabels.grid import Grid, Window
 from softlabels.store.read import Entry
 
 if TYPE_CHECKING:

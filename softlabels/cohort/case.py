@@ -19,11 +19,8 @@ from numpy.typing import NDArray
 from softlabels.classes import LabelClass, class_masks
 from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
 from softlabels.errors import FormatError, InputError, StoreError
-from softlabels.grid import Grid
+from softlabels.grid import Grid, Window
 from softlabels.store.read import Entry, open_entry
-
-#: Three (start, stop) pairs over (z, y, x).
-Window = Sequence[tuple[int, int]]
 
 
 @dataclass(frozen=True)

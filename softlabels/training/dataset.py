@@ -46,7 +46,7 @@ Sample = dict[str, Any]
 MAX_OPEN = 1000
 
 
-class SoftLabelDataset(Dataset):
+class SoftLabelDataset(Dataset[Sample]):
     """Patches (or whole volumes) of a cohort with the soft labels of one target.
 
     A sample is a dict; M channels, C classes, (d, h, w) the patch:
@@ -210,7 +210,7 @@ class SoftLabelDataset(Dataset):
             self._asked.note(epoch, number, is_pair=isinstance(index, tuple))
         rng = sample_rng(self.seed, epoch, number)
         target, origin = self._place(number % len(self), rng)
-        sample = self._sample(target, origin, self.patch_size or target.case.shape)
+        sample = self._sample(target, origin, self._size(target))
         return sample if self.transform is None else self.transform(sample, rng)
 
     def _epoch_and_number(self, index: SupportsIndex | tuple[SupportsIndex, SupportsIndex]) -> tuple[int, int]:
@@ -239,9 +239,10 @@ class SoftLabelDataset(Dataset):
 
     def _grid(self, overlap: int | Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the case position and the origin of every patch of the grid."""
-        overlap = np.broadcast_to(overlap, 2 if self.is_2d and np.ndim(overlap) else 3)[-3:]
-        overlap = (0, *overlap[-2:]) if self.is_2d else tuple(overlap)
-        origins = [grid_origins(self._case(i).case.shape, self.patch_size, overlap) for i in range(len(self._cases))]
+        sizes = np.broadcast_to(overlap, 2 if self.is_2d and np.ndim(overlap) else 3).tolist()
+        shared = (0, *sizes[-2:]) if self.is_2d else tuple(sizes)
+        cases = map(self._case, range(len(self._cases)))
+        origins = [grid_origins(one.case.shape, self._size(one), shared) for one in cases]
         return np.repeat(np.arange(len(origins)), [len(found) for found in origins]), np.concatenate(origins)
 
     def _place(self, number: int, rng: np.random.Generator) -> tuple[CaseTarget, tuple[int, int, int]]:
@@ -255,7 +256,11 @@ class SoftLabelDataset(Dataset):
         target, centre = self._case(position), None
         if rng.random() < self.foreground_fraction:
             centre = self._foreground_table(position).draw(rng, target.case.labels)
-        return target, random_origin(target.case.shape, self.patch_size, rng, centre)
+        return target, random_origin(target.case.shape, self._size(target), rng, centre)
+
+    def _size(self, target: CaseTarget) -> tuple[int, int, int]:
+        """Return the size of a sample: that of a patch, or of the whole case."""
+        return self.patch_size or target.case.shape
 
     def _foreground_table(self, position: int) -> ForegroundTable:
         """Return how many voxels of each foreground class each chunk of a case's labels holds; counted once."""
@@ -362,8 +367,9 @@ def _checked_patch(mode: str, patch_size: Sequence[int] | None) -> tuple[bool, t
                 f"patch_size: got {patch_size}, expected None in mode 'whole'; use mode 'random' or 'grid'"
             )
         return False, None
-    is_2d = patch_size is not None and np.size(patch_size) == 2
-    return is_2d, checked_sizes("patch_size", (1, *patch_size) if is_2d else patch_size)
+    if patch_size is not None and np.size(patch_size) == 2:
+        return True, checked_sizes("patch_size", (1, *patch_size))
+    return False, checked_sizes("patch_size", patch_size)
 
 
 def _checked_transform(transform: Any, target: str, allowed: Mapping[str, bool]) -> Any:

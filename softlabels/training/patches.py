@@ -6,12 +6,16 @@ one patch, with the volume in its middle.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from softlabels.classes import value_mask
 from softlabels.errors import InputError
+from softlabels.grid import Window
 
 #: Default size of the blocks that a `ForegroundTable` counts, in voxels.
 BLOCK = (64, 64, 64)
@@ -48,7 +52,9 @@ def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=[int(seed), int(epoch)], counter=[0, 0, int(index), 0]))
 
 
-def grid_origins(shape, patch_size, overlap=(0, 0, 0)) -> np.ndarray:
+def grid_origins(
+    shape: Sequence[int], patch_size: Sequence[int], overlap: Sequence[int] = (0, 0, 0)
+) -> NDArray[np.int64]:
     """Return the origins of patches that cover every voxel of a volume.
 
     Patches advance by `patch_size - overlap`. The last one of an axis is shifted back to end flush with the volume, so
@@ -82,17 +88,22 @@ def grid_origins(shape, patch_size, overlap=(0, 0, 0)) -> np.ndarray:
     >>> grid_origins((1, 1, 2), (1, 1, 6))[:, 2].tolist()
     [-2]
     """
-    shape, patch_size = checked_sizes("shape", shape), checked_sizes("patch_size", patch_size)
+    lengths, patches = checked_sizes("shape", shape), checked_sizes("patch_size", patch_size)
     axes = []
-    for length, patch, shared in zip(shape, patch_size, overlap, strict=True):
+    for length, patch, shared in zip(lengths, patches, overlap, strict=True):
         if not 0 <= shared < patch:
-            raise InputError(f"overlap: got {tuple(overlap)}, expected 0..patch-1 per axis for patch {patch_size}")
+            raise InputError(f"overlap: got {tuple(overlap)}, expected 0..patch-1 per axis for patch {patches}")
         last = length - patch
         axes.append([*range(0, last, patch - shared), last] if last >= 0 else [-((patch - length) // 2)])
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3).astype(np.int64)
 
 
-def random_origin(shape, patch_size, rng, centre=None) -> tuple[int, int, int]:
+def random_origin(
+    shape: Sequence[int],
+    patch_size: Sequence[int],
+    rng: np.random.Generator,
+    centre: Sequence[int] | None = None,
+) -> tuple[int, int, int]:
     """Return the origin of a random patch, or of the patch around a given voxel.
 
     Parameters
@@ -111,7 +122,7 @@ def random_origin(shape, patch_size, rng, centre=None) -> tuple[int, int, int]:
 
     Examples
     --------
-    >>> random_origin((9, 9, 9), (4, 4, 4), None, centre=(0, 4, 8))
+    >>> random_origin((9, 9, 9), (4, 4, 4), np.random.default_rng(0), centre=(0, 4, 8))
     (0, 2, 5)
     """
     origin = []
@@ -123,10 +134,13 @@ def random_origin(shape, patch_size, rng, centre=None) -> tuple[int, int, int]:
             origin.append(int(rng.integers(last + 1)))
         else:
             origin.append(min(max(int(centre[axis]) - patch // 2, 0), last))
-    return tuple(origin)
+    z, y, x = origin
+    return z, y, x
 
 
-def patch_windows(origin, patch_size, shape):
+def patch_windows(
+    origin: Sequence[int], patch_size: Sequence[int], shape: Sequence[int]
+) -> tuple[Window, tuple[slice, ...]]:
     """Return which part of the volume a patch shows, and where that part lies in the patch.
 
     Parameters
@@ -153,7 +167,9 @@ def patch_windows(origin, patch_size, shape):
     return window, place
 
 
-def padded(part, place, patch_size, fill) -> np.ndarray:
+def padded(
+    part: NDArray[Any], place: Sequence[slice], patch_size: Sequence[int], fill: float | Sequence[float]
+) -> NDArray[Any]:
     """Return `part` at `place` of a patch whose other voxels hold `fill`; `part` itself if it is the whole patch.
 
     Parameters
@@ -179,7 +195,8 @@ def padded(part, place, patch_size, fill) -> np.ndarray:
         return part
     patch = np.empty((*part.shape[:-3], *patch_size), part.dtype)
     patch[...] = np.reshape(fill, (-1, 1, 1, 1)) if np.ndim(fill) else fill
-    patch[(..., *place)] = part
+    region: tuple[Any, ...] = (..., *place)
+    patch[region] = part
     return patch
 
 
@@ -202,10 +219,16 @@ class ForegroundTable:
     shape: tuple[int, int, int]
     block: tuple[int, int, int]
     class_values: tuple[tuple[int, ...], ...]
-    counts: np.ndarray
+    counts: NDArray[np.int64]
 
     @classmethod
-    def build(cls, shape, class_values, read, block=BLOCK) -> ForegroundTable:
+    def build(
+        cls,
+        shape: Sequence[int],
+        class_values: Sequence[Sequence[int]],
+        read: Callable[[Window], NDArray[np.integer]],
+        block: Sequence[int] = BLOCK,
+    ) -> ForegroundTable:
         """Return the table of a volume, reading it once in slabs as thick as a block.
 
         Parameters
@@ -235,9 +258,11 @@ class ForegroundTable:
                 for axis in (0, 1):
                     per_row = np.add.reduceat(per_row, np.arange(0, shape[1 + axis], block[1 + axis]), axis=axis)
                 counts[class_id, slab] = per_row
-        return cls(tuple(shape), tuple(block), values, counts)
+        return cls((shape[0], shape[1], shape[2]), (block[0], block[1], block[2]), values, counts)
 
-    def draw(self, rng, read):
+    def draw(
+        self, rng: np.random.Generator, read: Callable[[Window], NDArray[np.integer]]
+    ) -> tuple[int, int, int] | None:
         """Return a random foreground voxel, or None if the volume holds none.
 
         First a class, uniformly among those present, then one of its voxels, uniformly. Reads one block.
@@ -265,10 +290,16 @@ class ForegroundTable:
         corner = [b * int(i) for b, i in zip(self.block, np.unravel_index(found, self.counts.shape[1:]), strict=True)]
         labels = read(tuple((c, min(c + b, n)) for c, b, n in zip(corner, self.block, self.shape, strict=True)))
         voxel = np.argwhere(value_mask(labels, self.class_values[class_id]))[rank]
-        return tuple(c + int(v) for c, v in zip(corner, voxel, strict=True))
+        z, y, x = (c + int(v) for c, v in zip(corner, voxel, strict=True))
+        return z, y, x
 
 
-def stitch(patches, origins, shape, weight=None) -> np.ndarray:
+def stitch(
+    patches: Iterable[ArrayLike],
+    origins: Iterable[Sequence[int]],
+    shape: Sequence[int],
+    weight: ArrayLike | None = None,
+) -> NDArray[np.float32]:
     """Return one volume from patches: the weighted mean wherever they overlap.
 
     Parameters
@@ -298,9 +329,10 @@ def stitch(patches, origins, shape, weight=None) -> np.ndarray:
     >>> stitch([ones, 3 * ones], [(0, 0, 0), (0, 0, 1)], (1, 1, 3)).ravel().tolist()
     [1.0, 2.0, 3.0]
     """
-    total, weights = None, np.zeros(shape)
-    for patch, origin in zip(patches, origins, strict=True):
-        patch = np.asarray(patch)
+    total: NDArray[np.float64] | None = None
+    weights = np.zeros(tuple(shape))
+    for given, origin in zip(patches, origins, strict=True):
+        patch = np.asarray(given)
         window, place = patch_windows(origin, patch.shape[-3:], shape)
         region = tuple(slice(*pair) for pair in window)
         share = (np.ones(patch.shape[-3:]) if weight is None else np.asarray(weight, float))[place]
@@ -313,9 +345,10 @@ def stitch(patches, origins, shape, weight=None) -> np.ndarray:
     return (total / weights).astype(np.float32)
 
 
-def checked_sizes(name, sizes) -> tuple[int, int, int]:
+def checked_sizes(name: str, sizes: Sequence[int] | None) -> tuple[int, int, int]:
     """Return three sizes >= 1 as ints, or raise InputError."""
-    values = np.ravel(sizes)
+    values: NDArray[Any] = np.ravel(np.asarray(sizes))
     if values.size != 3 or values.dtype.kind not in "iu" or values.min() < 1:
         raise InputError(f"{name}: got {sizes!r}, expected 3 sizes >= 1 ordered (z, y, x)")
-    return tuple(values.tolist())
+    depth, height, width = values.tolist()
+    return depth, height, width

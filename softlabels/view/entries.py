@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from softlabels.classes import LabelSet
 from softlabels.cohort.case import CaseTarget, PreparedCase
 from softlabels.cohort.index import TargetDescription
 from softlabels.config import Config
@@ -112,7 +113,7 @@ def node_entry(config: Config, plan: Plan, case_id: str, node_id: str) -> NodeEn
 
 def _prepared_case(config: Config, plan: Plan, case_id: str) -> PreparedCase:
     """Return what is prepared of a case."""
-    return PreparedCase(case_id, _entry(config, case_id, plan.prepare), config.labels.get("ignore"))
+    return PreparedCase(case_id, _entry(config, case_id, plan.prepare), LabelSet.parse(config.labels).ignore)
 
 
 def _entry(config: Config, case_id: str, node_id: str) -> Entry:

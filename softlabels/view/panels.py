@@ -17,6 +17,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import BoundaryNorm, ListedColormap, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
@@ -39,7 +40,7 @@ _PANEL_INCHES = 2.7
 #: Lowest and highest height of a panel over its width; below, the labels of colour bars would leave a picture no room.
 _HEIGHTS = (0.5, 2.0)
 _DIM = 0.5
-_TEXT = {"fontsize": 8, "color": "white", "ha": "center", "va": "center"}
+_TEXT: dict[str, Any] = {"fontsize": 8, "color": "white", "ha": "center", "va": "center"}
 
 
 class LegendEntry(NamedTuple):
@@ -126,8 +127,8 @@ def draw_page(
     shape = next(panel for row in rows for panel in row if panel).values.shape[-2:]
     height = _PANEL_INCHES * np.clip(shape[0] * spacing[0] / (shape[1] * spacing[1]), *_HEIGHTS)
     size = (n_columns * (_PANEL_INCHES + 0.75) + 0.2, len(rows) * (height + 0.3) + 0.6)
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06, wspace=0.02, hspace=0.02)
+    layout = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06, wspace=0.02, hspace=0.02)
+    figure = Figure(figsize=size, layout=layout, facecolor="white")
     figure.suptitle(title, fontsize=12, fontweight="bold", x=0.012, ha="left")
     figure.supxlabel(footer, fontsize=8, color="#555555", x=0.012, ha="left")
     axes = figure.subplots(len(rows), n_columns, squeeze=False)

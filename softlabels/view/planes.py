@@ -122,7 +122,7 @@ class Plane:
 
     def sums(self, volume: NDArray[Any]) -> NDArray[np.float64]:
         """Return the sum of a (D, H, W) volume in each slice."""
-        return np.sum(volume, axis=tuple(a for a in range(3) if a != self.axis), dtype=np.float64)
+        return np.asarray(np.sum(volume, axis=tuple(a for a in range(3) if a != self.axis), dtype=np.float64))
 
 
 def chosen_slices(scores: ArrayLike, n_slices: int) -> list[int]:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from softlabels.blend import entropy_bits
 from softlabels.classes import LabelClass, class_masks, foreground
-from softlabels.cohort.case import CaseTarget, PreparedCase, Window, naming
+from softlabels.cohort.case import CaseTarget, PreparedCase, naming
 from softlabels.cohort.index import TargetDescription
+from softlabels.grid import Window
 from softlabels.methods import METHODS
 from softlabels.store.read import Entry
 from softlabels.view.colours import class_colours
@@ -71,7 +72,7 @@ class CaseSlice:
 
     def image(self, channel: int = 0) -> NDArray[np.float32]:
         """Return the (h, w) slice of one channel; NaN outside the domain, if the case has one."""
-        image = self.cut(self.case.image(self.window))[channel]
+        image: NDArray[np.float32] = self.cut(self.case.image(self.window))[channel]
         domain = self.case.domain(self.window)
         return image if domain is None else np.where(self.cut(domain), image, np.float32(np.nan))
 
@@ -95,7 +96,8 @@ class CaseSlice:
         strategy = entry.attributes.get("params", {}).get("strategy")
         if seeds.sum() < FEW_SEEDS:
             with naming(self.case.id, "seeds", entry.key):
-                projected = entry.read("seeds").any(axis=1 + self.plane.axis, keepdims=True)
+                every = entry.read("seeds")
+            projected: NDArray[np.bool_] = np.any(every, axis=1 + self.plane.axis, keepdims=True)
             seeds, title = self.cut(projected), "seeds of all slices"
         return Panel(
             f"{title} ({strategy})" if strategy else title,
@@ -117,7 +119,7 @@ class CaseSlice:
             self.read("distance", entry)[channel],
             f"geodesic distance ({metric})" if metric else "geodesic distance",
             outline=self.masks([c for c in classes if c.name == name.of_class]),
-            focus=self.masks(foreground(classes)).any(axis=0),
+            focus=np.any(self.masks(foreground(classes)), axis=0),
         )
 
     def soft_label(self, target: CaseTarget) -> NDArray[np.float32]:
@@ -163,8 +165,9 @@ def case_slices(
     """
     drawn = tuple(dict.fromkeys(one for group in (classes, *others) for one in group))
     shown_plane = Plane.of(case.grid, plane)
-    inside = class_masks(case.labels(), foreground(classes) or classes).any(axis=0)
-    box = content_box(shown_plane.page(inside.any(axis=shown_plane.axis, keepdims=True)), shown_plane.spacing)
+    inside: NDArray[np.bool_] = np.any(class_masks(case.labels(), foreground(classes) or classes), axis=0)
+    projected = shown_plane.page(np.any(inside, axis=shown_plane.axis, keepdims=True))
+    box = content_box(projected, shown_plane.spacing)
     chosen = chosen_slices(shown_plane.sums(inside), n_slices)
     return [CaseSlice(case, shown_plane, index, box, drawn) for index in chosen]
 

@@ -7,6 +7,7 @@ import pytest
 from helpers import made_data
 from helpers.made_project import Project
 
+from softlabels.cohort.case import IndexedCohort
 from softlabels.errors import FormatError, InputError, SoftLabelsError
 from softlabels.pipeline.receipts import Receipt
 from softlabels.pipeline.upkeep import forget_receipts
@@ -122,6 +123,22 @@ def test_index_waits_for_all_cases_or_names_those_left_out(project):
     index = project.index(allow_missing=True)
     assert [case.id for case in index.cases] == ["case0"] and index.missing == ("case1",)
     assert index.store_path(project.results / "index.json").resolve() == project.store.path
+
+
+@pytest.mark.parametrize("linked", ["results", "store"])
+def test_the_store_is_found_from_an_index_where_a_folder_is_a_link(project, tmp_path, linked):
+    scratch = tmp_path / "scratch" / "deep" / linked
+    scratch.mkdir(parents=True)
+    (tmp_path / linked).rmdir() if (tmp_path / linked).exists() else None
+    (tmp_path / linked).symlink_to(scratch)
+    project.run_all()
+    path = project.results / "index.json"
+    project.index().write(path)
+    cohort = IndexedCohort.open(path)
+    for case in cohort.index.cases:
+        assert cohort.target(case, "geols").soft_label().shape == (3, *made_data.SHAPE)
+    if linked == "store":
+        assert cohort.index.store == "../store"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"receipt": 99}', '{"receipt": 1, "case": "a"}'])

@@ -19,11 +19,13 @@ from helpers.made_cohort import (
     seeds_and_distance,
     volumes,
 )
+from helpers.made_project import Project
 from matplotlib.image import imread
 
 from softlabels.errors import InputError, StoreError
 from softlabels.grid import Grid
 from softlabels.store import Exact, Layer, Store
+from softlabels.view import case_page
 from softlabels.view.case_page import case_picture
 from softlabels.view.entries import CaseEntries, NodeEntry, TargetEntries
 from softlabels.view.export import export_layer, export_target, write_nifti
@@ -328,6 +330,26 @@ def test_wrong_requests_are_refused(case):
         Panel("t", "rainbow", np.zeros((2, 2)), "bar")
     with pytest.raises(InputError, match="panel 't': got no image, expected one beneath seeds"):
         Panel("t", "seeds", np.zeros((1, 2, 2), bool), "bar")
+
+
+def test_a_picture_that_fails_does_not_stop_the_others(tmp_path, monkeypatch, caplog):
+    project = Project(tmp_path, monkeypatch, n_cases=4, targets={"svls": {"method": "svls"}})
+    receipts = project.run_all()
+    project.store.discard(receipts["case1", "target"].key)
+    drawn = case_page.case_picture
+
+    def fails_for_case2(entries, **options):
+        if entries.case.id == "case2":
+            raise ZeroDivisionError("a bug")
+        return drawn(entries, **options)
+
+    monkeypatch.setattr(case_page, "case_picture", fails_for_case2)
+    ids = [case.id for case in project.cases]
+    failed = case_page.write_pictures(project.config, project.plan, ids, project.results)
+    assert set(failed) == {"case1", "case2"}
+    assert "entry" in failed["case1"] and failed["case2"] == "ZeroDivisionError: a bug"
+    assert "Traceback" in caplog.text and "case2" in caplog.text and "case1" not in caplog.text
+    assert {path.parent.name for path in project.results.glob("*/montage.png")} == {"case0", "case3"}
 
 
 def test_pictures_leave_pyplot_alone():
