@@ -126,6 +126,19 @@ def link_atomically(link: str | os.PathLike[str], target: str | os.PathLike[str]
             raise
 
 
+def relative_path(target: str | os.PathLike[str], folder: str | os.PathLike[str]) -> str:
+    """Return a path that leads from a folder to a target: still true where both are moved together.
+
+    The folder's links are followed first, as the system does before it goes up from a folder.
+
+    Examples
+    --------
+    >>> relative_path("/project/store", "/project/results/case")
+    '../../store'
+    """
+    return os.path.relpath(Path(target).absolute(), Path(folder).resolve())
+
+
 def read_small_file(path: str | os.PathLike[str], limit: int = SMALL_FILE_BYTES) -> bytes:
     """Return the bytes of a regular file.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from softlabels._shared.files import relative_path
 from softlabels.blend import Blend
 from softlabels.classes import LabelSet
 from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
@@ -47,23 +47,13 @@ def build_index(config: Config, plan: Plan, cases: list[Case], folder: Path, *, 
             "Run snakemake, or 'softlabels index --allow-missing' to train on the others"
         )
     return Index(
-        store=_relative(Path(config.store), folder),
+        store=relative_path(config.store, folder),
         channels=tuple(config.channels),
         ignore_label=LabelSet.parse(config.labels).ignore,
         targets={name: describe_target(config, plan, name) for name in config.targets},
         missing=tuple(missing),
         cases=tuple(complete),
     )
-
-
-def _relative(store: Path, folder: Path) -> str:
-    """Return the path of the store seen from a folder.
-
-    Links on the way are followed, because the system follows them before it goes up. The store's own name is kept: a
-    project whose store is a link finds it wherever both are moved.
-    """
-    absolute = store.absolute()
-    return os.path.relpath(absolute.parent.resolve() / absolute.name, folder.resolve())
 
 
 def describe_target(config: Config, plan: Plan, name: str) -> TargetDescription:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softlabels._shared.files import is_damage, link_atomically, read_small_file, write_atomically
+from softlabels._shared.files import is_damage, link_atomically, read_small_file, relative_path, write_atomically
 from softlabels._shared.plain_json import sealed_json, unsealed_json
 from softlabels.errors import FormatError, InputError, StoreError
 from softlabels.inputs.stream import FileState
@@ -228,5 +227,5 @@ def link_entry(receipt_path: Path, target: Path) -> None:
     link = receipt_path.with_suffix(".zarr")
     project = receipt_path.absolute().parents[2]
     if target.absolute().is_relative_to(project):
-        target = Path(os.path.relpath(target.absolute(), link.absolute().parent))
+        target = Path(relative_path(target, link.parent))
     link_atomically(link, target)

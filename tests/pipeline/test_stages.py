@@ -137,6 +137,8 @@ def test_the_store_is_found_from_an_index_where_a_folder_is_a_link(project, tmp_
     cohort = IndexedCohort.open(path)
     for case in cohort.index.cases:
         assert cohort.target(case, "geols").soft_label().shape == (3, *made_data.SHAPE)
+        links = list((project.results / case.id).glob("*.zarr"))
+        assert len(links) == len(project.plan.nodes) and all((link / "zarr.json").is_file() for link in links)
     if linked == "store":
         assert cohort.index.store == "../store"
 
