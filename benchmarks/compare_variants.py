@@ -34,7 +34,7 @@ def read(path) -> np.ndarray:
 
 
 def glioma(data: Path):
-    """Return the four raw modalities and the labels (BraTS' 4 made 3) of the whole volume."""
+    """Return the four raw channels and the labels (BraTS' 4 made 3) of the whole volume."""
     folder = data / "glioma_du7294"
     images = np.stack([read(folder / f"{name}.nii.gz").astype(np.float32) for name in ("fla", "t1c", "t1", "t2")])
     labels = read(folder / "label_hnfnetv1-20.nii.gz")
@@ -56,7 +56,7 @@ def seeds_of(masks, names, strategy, background=None) -> np.ndarray:
 
 
 def distances(images, seeds, **cost) -> np.ndarray:
-    """Return the exact distance of each modality."""
+    """Return the exact distance of each channel."""
     return np.stack([geodesic_distance(image, seeds, SPACING, **cost) for image in images])
 
 
@@ -106,7 +106,7 @@ def compare_geols(images, labels) -> None:
 
 
 def crop_effect(images, masks, box) -> None:
-    """Print how the maps of one modality near the tumour change when they are computed on the whole volume."""
+    """Print how the maps of one channel near the tumour change when they are computed on the whole volume."""
     for variant, cost in (("paper", {"metric": "pythagorean"}), ("official", {"metric": "harmonic", "lamb": 1.0})):
         whole_seeds = seeds_of(masks, CLASSES, SkeletonSeeds())
         whole = make("geols", variant, masks, distances(images, whole_seeds, **cost), CLASSES)[box]
@@ -149,7 +149,7 @@ def compare_sing(images, labels) -> None:
     far = found["official"][:, 0, 0, 0]
     row("SiNG official", "S far away (paper: -1)", ", ".join(f"{v:.3f}" for v in far))
     zeros = [int((near == 0)[:, mask].sum()) for mask in hard]
-    row("SiNG official", "voxels x modalities inside with intensity 0", ", ".join(map(str, zeros)))
+    row("SiNG official", "voxels x channels inside with intensity 0", ", ".join(map(str, zeros)))
     outside = ~hard
     row(
         "SiNG",

@@ -54,7 +54,7 @@ def cell(folder: Path):
 
 
 def glioma(folder: Path):
-    """Return four modalities around the tumour, one algorithm's label and the mean of the four others."""
+    """Return four channels around the tumour, one algorithm's label and the mean of the four others."""
     names = ("isen-20", "hnfnetv1-20", "sanet0-20", "scan-20", "yixinmpl-20")
     votes = np.stack([read(folder / f"label_{name}.nii.gz") for name in names])
     inside = np.argwhere((votes > 0).any(axis=0))

@@ -1,7 +1,7 @@
 """What unmix and geodesic_band cost, and what unmix gains: `python benchmarks/unmix.py [--data FOLDER] [--write]`.
 
 CPU seconds of one thread, the least of three calls; for ICBM152, which comes with the nilearn wheel, also the scores
-against its tissue shares. The glioma (155 x 240 x 240, four modalities, four classes) runs where it is at hand.
+against its tissue shares. The glioma (155 x 240 x 240, four channels, four classes) runs where it is at hand.
 """
 
 from __future__ import annotations

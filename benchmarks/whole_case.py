@@ -1,11 +1,11 @@
 """A whole case from files to stored GeoLS target, workflow included, beside the steps of the authors' script.
 
-Usage: python benchmarks/whole_case.py [FOLDER] [--write], by default the real glioma (155 x 240 x 240, 4 modalities);
+Usage: python benchmarks/whole_case.py [FOLDER] [--write], by default the real glioma (155 x 240 x 240, 4 channels);
 --write puts the table into benchmarks/RESULTS.md.
 
 The peer restates what GeoLS' published script does for one BraTS case (docs/methods.md): read, skeleton of three
-classes, GeodisTK's raster scan with 4 iterations for each modality and class, exp(-D / mean D), min-max, background,
-mean over modalities, one float32 NIfTI; GeodisTK has one thread. It lives in an environment of its own: what starting
+classes, GeodisTK's raster scan with 4 iterations for each channel and class, exp(-D / mean D), min-max, background,
+mean over channels, one float32 NIfTI; GeodisTK has one thread. It lives in an environment of its own: what starting
 it and handing over arrays takes is not counted. Ours is `snakemake --cores` on an empty store, all stages in one job.
 """
 
@@ -29,7 +29,7 @@ from results import write_section
 from skimage.morphology import skeletonize
 
 ROOT = Path(__file__).resolve().parents[1]
-MODALITIES = ("fla", "t1", "t1c", "t2")
+CHANNELS = ("fla", "t1", "t1c", "t2")
 SECTION = "A whole case"
 #: What is run: the work of the script itself, and the paper's variant on raw and on normalised intensities.
 RUNS = {
@@ -46,14 +46,14 @@ CLASSES = {"necrosis": 1, "edema": 2, "enhancing": 4}
 def authors_steps(folder: Path, label: str, out: Path) -> float:
     """Do for one case what the authors' script does, on the real GeodisTK; return its seconds."""
     started, transfer = time.perf_counter(), 0.0
-    image = [sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{m}.nii.gz"))).astype(np.float32) for m in MODALITIES]
+    image = [sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"{m}.nii.gz"))).astype(np.float32) for m in CHANNELS]
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / label)))
     seeds = np.stack([skeletonize(labels == value) for value in CLASSES.values()])
     total = 0
-    for number, modality in enumerate(image):
+    for number, channel in enumerate(image):
         asked, answer = out / f"asked{number}.npz", out / f"answer{number}.npz"
         handed_over = time.perf_counter()
-        np.savez(asked, image=modality[None], seeds=seeds, spacing=(1.0, 1.0, 1.0), lamb=1.0, iterations=4)
+        np.savez(asked, image=channel[None], seeds=seeds, spacing=(1.0, 1.0, 1.0), lamb=1.0, iterations=4)
         worker = ROOT / "softlabels" / "geodesic" / "_geodistk_worker.py"
         subprocess.run([ROOT / ".venv-geodistk" / "bin" / "python", worker, asked, answer], check=True)
         with np.load(answer) as answered:
@@ -70,11 +70,11 @@ def authors_steps(folder: Path, label: str, out: Path) -> float:
 
 def write_project(folder: Path, label: str, project: Path, variant: str, prepare: dict) -> None:
     """Write case sheet and configuration of the same case for the pipeline."""
-    columns = "\t".join(f"image:{m}" for m in MODALITIES)
-    files = "\t".join(str((folder / f"{m}.nii.gz").resolve()) for m in MODALITIES)
+    columns = "\t".join(f"image:{m}" for m in CHANNELS)
+    files = "\t".join(str((folder / f"{m}.nii.gz").resolve()) for m in CHANNELS)
     (project / "cases.tsv").write_text(f"case\t{columns}\tlabel\nglioma\t{files}\t{(folder / label).resolve()}\n")
     config = {
-        "channels": list(MODALITIES),
+        "channels": list(CHANNELS),
         "labels": {"background": 0} | CLASSES,
         "prepare": prepare,
         "targets": {"geols": {"method": "geols", "variant": variant}},
@@ -125,7 +125,7 @@ def main() -> None:
             print(f"{name}: authors {peer:.1f} s, ours {ours:.1f} s, {peer / ours:.1f}x, {stages}", flush=True)
     lines = [
         f"{platform.machine()}, {arguments.cores} cores (GeodisTK has one thread), load {os.getloadavg()[0]:.1f}; "
-        f"medians of {arguments.repeats}; four modalities of 155 x 240 x 240, three classes and the background.\n",
+        f"medians of {arguments.repeats}; four channels of 155 x 240 x 240, three classes and the background.\n",
         "| ours | authors' steps s | whole workflow s | ratio | of it prepare, seeds, distance, target s |",
         "|---|---:|---:|---:|---|",
     ]

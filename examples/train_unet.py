@@ -23,9 +23,9 @@ from softlabels.losses import focal_l1, soft_cross_entropy
 class UNet(nn.Module):
     """A U-Net of three levels: (B, M, d, h, w) to (B, C, d, h, w); sizes must be multiples of 4."""
 
-    def __init__(self, n_modalities: int, n_classes: int, width: int = 8):
+    def __init__(self, n_channels: int, n_classes: int, width: int = 8):
         super().__init__()
-        self.down = nn.ModuleList([_block(n_modalities, width), _block(width, 2 * width), _block(2 * width, 4 * width)])
+        self.down = nn.ModuleList([_block(n_channels, width), _block(width, 2 * width), _block(2 * width, 4 * width)])
         self.up = nn.ModuleList([_block(6 * width, 2 * width), _block(3 * width, width)])
         self.head = nn.Conv3d(width, n_classes, kernel_size=1)
 

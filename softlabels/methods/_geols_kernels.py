@@ -16,7 +16,7 @@ _ZERO, _ONE, _INF = np.float32(0), np.float32(1), np.float32(np.inf)
 
 @compiled
 def add_distribution(distance, largest, factor, hard, total, lo, hi):
-    """Add the distribution over classes of one modality to voxels lo..hi-1 of `total`; see `geols.paper_map`.
+    """Add the distribution over classes of one channel to voxels lo..hi-1 of `total`; see `geols.paper_map`.
 
     `distance`, `hard` and `total` are (C, n) and contiguous, so that the loops over voxels become vector instructions;
     `largest` is the largest finite distance M of each class, `factor` is 1 - exp(-M), or 1 where M is 0.

@@ -14,13 +14,13 @@ sums to one    yes                                          no: up to K with K f
                                                             Eq. 6 up to 1 + alpha (K - 1). A hidden weight of the
                                                             voxel in the loss; divide by the sum to be rid of it
 absent class   0 everywhere, flagged                        0 everywhere, flagged
-modalities     mean of the maps                             mean of the maps, background included
+channels       mean of the maps                             mean of the maps, background included
 ============== ============================================ ======================================================
 
 Padding is 1 for the background and 0 elsewhere. Flips, quarter turns and rescaling of image and map alike keep it
 valid; elastic deformation does not, because distances follow the intensities of the undeformed image.
 
-The paper is silent on several modalities and on the background; the first follows the authors' code, the second is the
+The paper is silent on several channels and on the background; the first follows the authors' code, the second is the
 reading of Eq. 5 in which c runs over all classes.
 """
 
@@ -101,7 +101,7 @@ def paper_map(distance: NDArray[np.float32], masks: NDArray[np.bool_], *, thread
     Parameters
     ----------
     distance : (M, C, D, H, W) float32 array
-        Geodesic distance (Eqs. 3-4) for each modality to the seeds of each class, >= 0; inf where none is reached. A
+        Geodesic distance (Eqs. 3-4) for each channel to the seeds of each class, >= 0; inf where none is reached. A
         class that is inf everywhere has weight 0. Not modified.
     masks : (C, D, H, W) bool array
         The hard label, taken where no class can be reached.
@@ -121,7 +121,7 @@ def paper_map(distance: NDArray[np.float32], masks: NDArray[np.bool_], *, thread
     all seeds (float32 exp(-D) is 0 from 104 on). Two cases have no value in the paper: where every class is at its
     own maximum the ratio is 0/0, and the softmax of -D is taken; a class with M_c = 0 keeps exp(-D_c) = 1.
 
-    Cost: 2 exponentials per modality, class and voxel; about 1 s for 4 modalities, 4 classes and 9 M voxels on a core.
+    Cost: 2 exponentials per channel, class and voxel; about 1 s for 4 channels, 4 classes and 9 M voxels on a core.
 
     Examples
     --------
@@ -141,10 +141,10 @@ def paper_map(distance: NDArray[np.float32], masks: NDArray[np.bool_], *, thread
     factors = np.where(largest > 0, -expm1_nonpositive(-largest), np.float32(1))
 
     def add_slab(start: int) -> None:
-        """Add up the modalities of one slab."""
+        """Add up the channels of one slab."""
         stop = min(start + _SLAB, hard.shape[1])
-        for modality, maxima, factor in zip(flat, largest, factors, strict=True):
-            add_distribution(modality, maxima, factor, hard, total, start, stop)
+        for channel, maxima, factor in zip(flat, largest, factors, strict=True):
+            add_distribution(channel, maxima, factor, hard, total, start, stop)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(add_slab, range(0, hard.shape[1], _SLAB)))
@@ -155,7 +155,7 @@ def paper_map(distance: NDArray[np.float32], masks: NDArray[np.bool_], *, thread
 def official_map(
     distance: NDArray[np.float32], *, background: int, threads: int = 1
 ) -> tuple[NDArray[np.float32], list[list[float | None]]]:
-    """Return g as the authors' script makes it, and the mean distance of each modality and class.
+    """Return g as the authors' script makes it, and the mean distance of each channel and class.
 
     Parameters
     ----------
@@ -190,12 +190,12 @@ def official_map(
     foreground = [c for c in range(n_classes) if c != background]
     total = np.zeros(distance.shape[1:], np.float32)
     means: list[list[float | None]] = []
-    for modality in distance:
+    for channel in distance:
         counted: list[NDArray[np.float32]] = []
         means_here: list[float | None] = [None] * n_classes
         blank = np.zeros(distance.shape[2:], np.float32)
         with ThreadPoolExecutor(threads) as pool:
-            maps = list(pool.map(lambda index, classes=modality: _scaled_exponential(classes[index]), foreground))
+            maps = list(pool.map(lambda index, classes=channel: _scaled_exponential(classes[index]), foreground))
         for index, (one, mean) in zip(foreground, maps, strict=True):
             means_here[index] = mean
             if one is not None:

@@ -2,7 +2,7 @@
 
 What is stored is the map before the margin, u in [-1, 1], positive inside. The loader adds the margin delta (0.5 in
 the paper), ``S = (1 - delta) u + delta s`` with s = +1 inside and -1 outside, so delta is a load-time parameter. In
-both variants S is affine in u with a sign that all modalities share, so the mean over modalities of the maps with
+both variants S is affine in u with a sign that all channels share, so the mean over channels of the maps with
 margin is the margin on the mean of the maps: exact for any delta, also for the authors' code, which averages last.
 A stored -1 outside gives S = -1 for any delta, so it can stand for "far away", too.
 
@@ -20,13 +20,13 @@ outside B      -1                                           -min(max_bg / fg_max
 absent class   -1 everywhere, flagged                       -1 everywhere, flagged
 whole volume   +1 everywhere, flagged                       0 everywhere, flagged: the margin alone
 no seed        an error                                     0 everywhere, flagged: the margin alone
-modalities     mean of u                                    mean of u
+channels       mean of u                                    mean of u
 ============== ============================================ ======================================================
 
 Range [-1, 1]; it is no distribution and regions may overlap. Padding is -1 (+1 for a background class). Flips, quarter
 turns and rescaling of image and map alike keep it valid; elastic deformation does not.
 
-The paper is silent on several modalities, here as in the authors' code. Its Eq. 2 at lambda 0 is the L1 length, while
+The paper is silent on several channels, here as in the authors' code. Its Eq. 2 at lambda 0 is the L1 length, while
 its text calls G^0 the spatial distance; the band here is Euclidean.
 """
 
@@ -121,7 +121,7 @@ def paper_map(distance: Floats, mask: Bools, seeds: Bools, spacing: Spacing) -> 
     Parameters
     ----------
     distance : (M, D, H, W) float32 array
-        G, the geodesic distance (Eqs. 1-2) of each modality to the seeds. Not modified.
+        G, the geodesic distance (Eqs. 1-2) of each channel to the seeds. Not modified.
     mask : (D, H, W) bool array
         M, not empty.
     seeds : (D, H, W) bool array
@@ -132,7 +132,7 @@ def paper_map(distance: Floats, mask: Bools, seeds: Bools, spacing: Spacing) -> 
     Returns
     -------
     u : (D, H, W) float32 array
-        ``s G / tau`` in the band B, -1 outside of it; the mean over modalities.
+        ``s G / tau`` in the band B, -1 outside of it; the mean over channels.
     beta : float
         Half width of the band in mm.
     tau : list of M floats
@@ -152,8 +152,8 @@ def paper_map(distance: Floats, mask: Bools, seeds: Bools, spacing: Spacing) -> 
     """
     box, band, beta = _band(mask, seeds, spacing, euclidean_distance)
     u, taus = np.zeros(band.shape, np.float32), []
-    for modality in distance:
-        depth = modality[box]
+    for channel in distance:
+        depth = channel[box]
         is_reached = band & np.isfinite(depth)
         tau = np.float32(np.max(depth, where=is_reached, initial=0.0))
         taus.append(float(tau))
@@ -186,7 +186,7 @@ def official_map(
     beta : float
         Half width of the band, chamfer distance in mm.
     largest : list of M floats
-        Largest G of each modality over voxels of the mask whose intensity is not 0.
+        Largest G of each channel over voxels of the mask whose intensity is not 0.
 
     Examples
     --------
@@ -200,8 +200,8 @@ def official_map(
     box, band, beta = _band(mask, seeds, spacing, _chamfer_distance)
     zeros = image == 0 if len(image) == len(distance) else (image == 0).all(axis=0, keepdims=True)
     total, largest, outside = np.zeros(mask.shape, np.float32), [], ~mask
-    for modality, is_zero in zip(distance, zeros, strict=True):
-        depth = modality[box]
+    for channel, is_zero in zip(distance, zeros, strict=True):
+        depth = channel[box]
         max_bg = np.float32(np.max(depth, where=band & outside[box] & np.isfinite(depth), initial=0.0))
         signed = _placed(np.where(band, depth, max_bg), box, mask.shape, max_bg)
         np.negative(signed, out=signed, where=outside)

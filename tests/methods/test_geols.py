@@ -25,8 +25,8 @@ def row(*classes):
 def paper_in_float64(distance, masks):
     """Return Eqs. 5-6 word for word in float64."""
     maps = []
-    for modality in distance.astype(np.float64):
-        g = E(-modality)
+    for channel in distance.astype(np.float64):
+        g = E(-channel)
         low, high = g.min(axis=(1, 2, 3), keepdims=True), g.max(axis=(1, 2, 3), keepdims=True)
         g = (g - low) / (high - low)
         maps.append(g / g.sum(axis=0))
@@ -36,11 +36,11 @@ def paper_in_float64(distance, masks):
 def official_in_float64(distance, background=0):
     """Return the authors' steps word for word in float64: exponent of the mean, min-max, background, mean."""
     maps = []
-    for modality in distance.astype(np.float64):
-        g = np.zeros(modality.shape)
+    for channel in distance.astype(np.float64):
+        g = np.zeros(channel.shape)
         for c in range(len(g)):
-            if c != background and np.isfinite(modality[c]).any():
-                g[c] = E(-modality[c] / modality[c].mean())
+            if c != background and np.isfinite(channel[c]).any():
+                g[c] = E(-channel[c] / channel[c].mean())
                 g[c] -= g[c].min()
                 g[c] /= g[c].max()
         filled = [g[c] for c in range(len(g)) if c != background and g[c].sum() != 0]
@@ -49,13 +49,13 @@ def official_in_float64(distance, background=0):
     return np.mean(maps, axis=0)
 
 
-def a_case(shape=(4, 7, 6), spacing=(2.5, 2.0, 2.0), seed=0, n_classes=4, n_modalities=2, scale=1.0, **cost):
+def a_case(shape=(4, 7, 6), spacing=(2.5, 2.0, 2.0), seed=0, n_classes=4, n_channels=2, scale=1.0, **cost):
     """Return distances, masks and the image of a random case."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, n_classes, shape)
     labels.ravel()[:n_classes] = range(n_classes)
     masks = np.stack([labels == c for c in range(n_classes)])
-    image = (rng.random((n_modalities, *shape)) * scale).astype(np.float32)
+    image = (rng.random((n_channels, *shape)) * scale).astype(np.float32)
     seeds = masks & (rng.random(masks.shape) < 0.2)
     for mask, own in zip(masks, seeds, strict=True):
         own[tuple(np.argwhere(mask)[0])] = True
@@ -98,7 +98,7 @@ def test_both_agree_with_the_formulas_in_double_precision(seed, scale):
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10**6), scale=st.sampled_from([100.0, 5000.0]), n_classes=st.integers(2, 4))
 def test_raw_intensities_that_underflow_the_exponential_keep_the_ratio(seed, scale, n_classes):
-    distance, masks, _ = a_case(seed=seed, scale=scale, n_classes=n_classes, n_modalities=1)
+    distance, masks, _ = a_case(seed=seed, scale=scale, n_classes=n_classes, n_channels=1)
     wide = distance[0].astype(np.float64)
     largest = wide.max(axis=(1, 2, 3), keepdims=True)
     with np.errstate(divide="ignore"):
@@ -222,7 +222,7 @@ def test_a_distance_of_zero_everywhere_is_a_flagged_blank_not_nan():
 
 
 def test_the_official_sum_is_the_hidden_weight_of_its_formula():
-    distance, masks, _ = a_case(n_classes=4, n_modalities=1)
+    distance, masks, _ = a_case(n_classes=4, n_channels=1)
     found, _ = official_map(distance, background=0)
     n_foreground = 3
     expected = 1 + (n_foreground - 1) / n_foreground * found[1:].sum(axis=0)
@@ -272,8 +272,8 @@ def test_the_official_product_cost_scales_out_and_the_paper_cost_does_not():
     assert np.abs(paper[0] - paper[1]).max() > 0.3
 
 
-def test_several_modalities_are_the_mean_of_their_maps_not_the_map_of_their_mean():
-    distance, masks, _ = a_case(n_modalities=3, scale=10.0)
+def test_several_channels_are_the_mean_of_their_maps_not_the_map_of_their_mean():
+    distance, masks, _ = a_case(n_channels=3, scale=10.0)
     for make in (lambda d: paper_map(d, masks), lambda d: official_map(d, background=0)[0]):
         alone = np.mean([make(distance[m : m + 1]) for m in range(3)], axis=0)
         np.testing.assert_allclose(make(distance), alone, atol=1e-6)
@@ -298,7 +298,7 @@ def test_our_exponentials_are_right_to_the_last_bits():
 
 
 @pytest.mark.parametrize("n", [1, 3, 7, 49])
-def test_means_over_any_number_of_modalities_and_classes_end_at_1_and_0_exactly(n):
+def test_means_over_any_number_of_channels_and_classes_end_at_1_and_0_exactly(n):
     distance = np.zeros((n, 2, 1, 1, 2), np.float32)
     distance[:, 0, ..., 1] = distance[:, 1, ..., 0] = 9
     masks = np.array([[[[1, 0]]], [[[0, 1]]]], bool)

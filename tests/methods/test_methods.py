@@ -42,7 +42,7 @@ PROBABILITIES = [method for method in STORED if method.kind == "probability"]
 EQUIVARIANT = [method for method in STORED if method.name not in ("superpixel", "partial_volume")]
 
 
-def a_case(shape=(5, 9, 8), spacing=(3.0, 1.0, 0.7), seed=0, n_classes=3, n_modalities=2, **changes):
+def a_case(shape=(5, 9, 8), spacing=(3.0, 1.0, 0.7), seed=0, n_classes=3, n_channels=2, **changes):
     """Return the inputs of a case with everything that any method may need; blobs on a noisy image."""
     rng = np.random.default_rng(seed)
     smooth = rng.normal(size=shape)
@@ -50,7 +50,7 @@ def a_case(shape=(5, 9, 8), spacing=(3.0, 1.0, 0.7), seed=0, n_classes=3, n_moda
         smooth = smooth + np.roll(smooth, 1, axis)
     labels = np.digitize(smooth, np.quantile(smooth, np.linspace(0, 1, n_classes + 1)[1:-1]))
     masks = np.stack([labels == c for c in range(n_classes)])
-    image = (rng.random((n_modalities, *shape)) * 3).astype(np.float32)
+    image = (rng.random((n_channels, *shape)) * 3).astype(np.float32)
     seeds = masks & (rng.random(masks.shape) < 0.3)
     for mask, own in zip(masks, seeds, strict=True):
         own[tuple(np.argwhere(mask)[0])] = True

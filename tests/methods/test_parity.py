@@ -47,7 +47,7 @@ np.save("found.npy", np.stack(found))
 
 @pytest.fixture(scope="module")
 def glioma(shared_data):
-    """Return 16 slices of a real tumour: 4 raw modalities and the labels 0, 1, 2, 3 (BraTS' 4 made 3)."""
+    """Return 16 slices of a real tumour: 4 raw channels and the labels 0, 1, 2, 3 (BraTS' 4 made 3)."""
     folder = shared_data / "glioma_du7294"
 
     def read(name):
@@ -65,7 +65,7 @@ def glioma(shared_data):
 
 
 @needs_geodistk
-def test_geols_official_is_the_authors_script_on_geodistk_per_modality_and_averaged(glioma, tmp_path):
+def test_geols_official_is_the_authors_script_on_geodistk_per_channel_and_averaged(glioma, tmp_path):
     images, labels = glioma
     masks = np.stack([labels == c for c in range(4)])
     skeletons = np.stack([np.zeros_like(masks[0]), *(skeletonize(mask) for mask in masks[1:])])
@@ -88,7 +88,7 @@ def test_geols_official_is_the_authors_script_on_geodistk_per_modality_and_avera
     distance = np.stack([solve(image, seeds, (1, 1, 1), **options)[0] for image in images])
 
     def official(part):
-        """Return our map of some modalities."""
+        """Return our map of some channels."""
         return (
             METHODS["geols"](variant="official").compute(TargetInputs(masks, (1, 1, 1), names, 0, distance=part)).values
         )
@@ -109,7 +109,7 @@ def one_torch_thread():
 
 
 def authors_sing(image, masks, lamb=0.5):
-    """Return the two published scripts for one modality: maps, then clamp, division and margin, in their dtypes."""
+    """Return the two published scripts for one channel: maps, then clamp, division and margin, in their dtypes."""
     import torch
     from FastGeodis import generalised_geodesic3d
 
@@ -143,7 +143,7 @@ def authors_sing(image, masks, lamb=0.5):
 
 
 @needs_fastgeodis
-def test_sing_official_is_the_authors_code_on_fastgeodis_per_modality_and_averaged(glioma, one_torch_thread):
+def test_sing_official_is_the_authors_code_on_fastgeodis_per_channel_and_averaged(glioma, one_torch_thread):
     images, labels = glioma
     # Their order of regions: tumour core, whole tumour, enhancing tumour.
     masks = np.stack([np.isin(labels, values) for values in ([1, 3], [1, 2, 3], [3])])
@@ -158,7 +158,7 @@ def test_sing_official_is_the_authors_code_on_fastgeodis_per_modality_and_averag
     theirs = np.stack([authors_sing(image, masks) for image in images])
 
     def official(part):
-        """Return our map of some modalities after the margin that the loader adds."""
+        """Return our map of some channels after the margin that the loader adds."""
         inputs = TargetInputs(masks, (1, 1, 1), names, None, images[part], None, seeds, distance[part])
         stored = METHODS["sing"](variant="official").compute(inputs).values
         return blend(masks, stored, rule="signed_margin", delta=0.5, is_overlapping=True)

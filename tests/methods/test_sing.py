@@ -24,19 +24,19 @@ def margin(u, mask, delta):
     return blend(mask[None], u[None], rule="signed_margin", delta=delta)[0]
 
 
-def ball_case(shape=(7, 20, 18), spacing=(2.0, 1.0, 1.0), n_modalities=2, seed=0):
+def ball_case(shape=(7, 20, 18), spacing=(2.0, 1.0, 1.0), n_channels=2, seed=0):
     """Return mask, boundary seeds, image and distances of an ellipsoid in a noisy image."""
     rng = np.random.default_rng(seed)
     grid = np.meshgrid(*(np.arange(n) - n // 2 for n in shape), indexing="ij")
     mask = sum((g * s / r) ** 2 for g, s, r in zip(grid, spacing, (4, 5, 4), strict=True)) <= 1
     seeds = boundary_seeds(mask, "inner")
-    image = (rng.random((n_modalities, *shape)) * 4 + 1).astype(np.float32)
+    image = (rng.random((n_channels, *shape)) * 4 + 1).astype(np.float32)
     distance = np.stack([geodesic_distance(one, seeds, spacing) for one in image])
     return mask, seeds, image, distance, spacing
 
 
 def paper_in_float64(distance, mask, seeds, spacing, delta):
-    """Return Eqs. 3-5 word for word in float64, the mean over modalities."""
+    """Return Eqs. 3-5 word for word in float64, the mean over channels."""
     depth = ndimage.distance_transform_edt(~seeds, sampling=spacing)
     band = depth <= depth[mask].max()
     sign = np.where(mask, 1.0, -1.0)
@@ -68,7 +68,7 @@ def test_paper_agrees_with_the_formulas_in_double_precision_for_any_delta(seed, 
 
 
 def authors_map(distance, chamfer, mask, image, delta):
-    """Return the authors' two scripts, step by step in float64, the mean over modalities of the maps with margin."""
+    """Return the authors' two scripts, step by step in float64, the mean over channels of the maps with margin."""
     maps = []
     for g, one in zip(distance.astype(np.float64), image, strict=True):
         signed, roi = g.copy(), chamfer <= chamfer[mask].max()
@@ -90,7 +90,7 @@ def authors_map(distance, chamfer, mask, image, delta):
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10**6), delta=st.sampled_from([0.0, 0.3, 0.5, 0.9]))
 def test_official_with_the_margin_at_load_is_the_authors_margin_before_the_mean_for_any_delta(seed, delta):
-    mask, seeds, image, distance, spacing = ball_case(seed=seed, n_modalities=3)
+    mask, seeds, image, distance, spacing = ball_case(seed=seed, n_channels=3)
     image[:, :, :3] = 0
     image[1, 3, 9:11] = 0
     chamfer = geodesic_distance(np.zeros(mask.shape), seeds, spacing, lamb=0.0)
@@ -193,8 +193,8 @@ def test_a_band_as_large_as_the_volume_equals_one_found_in_a_box():
     assert (wide_u[:, :9] <= u.min()).all()
 
 
-def test_several_modalities_are_the_mean_of_maps_normalised_each_by_itself():
-    mask, seeds, image, distance, spacing = ball_case(n_modalities=2)
+def test_several_channels_are_the_mean_of_maps_normalised_each_by_itself():
+    mask, seeds, image, distance, spacing = ball_case(n_channels=2)
     distance[1] *= 50
     for make in (
         lambda m: paper_map(distance[m], mask, seeds, spacing)[0],

@@ -36,7 +36,7 @@ def certificates(plan, receipts):
     return [m["certified"] for n, r in receipts.items() if plan.nodes[n].stage == "distance" for m in r.quality["maps"]]
 
 
-def test_glioma_four_modalities_and_overlapping_regions(shared_data, tmp_path):
+def test_glioma_four_channels_and_overlapping_regions(shared_data, tmp_path):
     folder = shared_data / "glioma_du7294"
     images = tuple(str(folder / f"{m}.nii.gz") for m in ("fla", "t1", "t1c", "t2"))
     case = Case("du7294", images, str(folder / "label_sanet0-20.nii.gz"))
