@@ -21,7 +21,7 @@ from softlabels.grid import Grid
 from softlabels.methods import METHODS, TargetInputs
 from softlabels.methods.quality import quality_figures
 from softlabels.seeds import BoundarySeeds, CannySeeds, SkeletonSeeds, make_seeds
-from softlabels.store import Integer, Layer, Rounded, Store
+from softlabels.store import BitRound, Layer, ScaleOffset, Store
 
 SPACING = (1.0, 1.0, 1.0)
 CLASSES = ("background", "core", "oedema", "enhancing")
@@ -222,7 +222,7 @@ def time_and_store(images, labels) -> None:
             result = method.compute(inputs)
             seconds = time.process_time() - started
             bounds = method.value_range
-            encoding = Integer("uint8", *bounds) if bounds else Rounded(15)
+            encoding = ScaleOffset("uint8", *bounds) if bounds else BitRound(15)
             with tempfile.TemporaryDirectory() as folder:
                 layer = Layer("target", result.values, channels=CLASSES, encoding=encoding)
                 Store(Path(folder)).publish(

@@ -7,14 +7,14 @@ from importlib import import_module
 
 _HOMES = {
     "Store": "softlabels.store.store",
-    "Channels": "softlabels.store.publish",
+    "ChannelStack": "softlabels.store.publish",
     "Layer": "softlabels.store.publish",
     "Entry": "softlabels.store.read",
     "Problem": "softlabels.store.verify",
     "entry_key": "softlabels.store.key",
-    "Integer": "softlabels.store.encoding",
-    "Rounded": "softlabels.store.encoding",
-    "Exact": "softlabels.store.encoding",
+    "ScaleOffset": "softlabels.store.encoding",
+    "BitRound": "softlabels.store.encoding",
+    "Lossless": "softlabels.store.encoding",
 }
 __all__ = sorted(_HOMES)
 

@@ -1,24 +1,31 @@
-"""Floating-point maps as few bits, with a bound that is checked on every value written.
+"""How the values of a layer are stored: as few bits as they need, with a bound that is checked on every value written.
 
-Three encodings. `Integer` maps an interval to all values of an unsigned integer: soft labels in [0, 1] need 8 bits.
-`Rounded` keeps the leading mantissa bits of float32, for distances, where infinity means unreachable. `Exact` changes
-nothing.
+`ScaleOffset` maps an interval to all values of an unsigned integer: soft labels in [0, 1] need 8 bits. `BitRound` keeps
+the leading mantissa bits of float32, for distances, where infinity means unreachable. `Lossless` changes nothing. The
+names are those of numcodecs and Zarr.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
+import numcodecs
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from softlabels.errors import InputError
 
 _LEVELS = {"uint8": 2**8 - 1, "uint16": 2**16 - 1}
-_EXACT_DTYPES = ("bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
+_LOSSLESS_DTYPES = (
+    "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"
+)  # fmt: skip
+_MANTISSA_BITS, _INFINITY = 23, 0x7F800000
 
 
 @dataclass(frozen=True)
-class Integer:
+class ScaleOffset:
     """Values of [lo, hi] as the nearest of 256 or 65536 evenly spaced levels; `lo` and `hi` themselves are exact.
 
     Parameters
@@ -30,7 +37,7 @@ class Integer:
 
     Examples
     --------
-    >>> code = Integer("uint8", 0.0, 1.0)
+    >>> code = ScaleOffset("uint8", 0.0, 1.0)
     >>> stored, error = code.encode(np.array([0.0, 0.5, 1.0], np.float32))
     >>> stored
     array([  0, 128, 255], dtype=uint8)
@@ -43,31 +50,20 @@ class Integer:
     dtype: str
     lo: float
     hi: float
-    _table: np.ndarray = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.dtype not in _LEVELS:
-            raise InputError(f"integer encoding: got dtype {self.dtype!r}, expected 'uint8' or 'uint16'")
-        lo, hi = float(self.lo), float(self.hi)
-        if not (np.isfinite([lo, hi]).all() and lo < hi):
-            raise InputError(f"integer encoding: got [{lo}, {hi}], expected finite bounds with lo < hi")
-        levels = _LEVELS[self.dtype]
-        # Weights of both ends, so that the first and the last level are lo and hi to the last bit.
-        step = np.arange(levels + 1) / levels
-        table = ((1.0 - step) * lo + step * hi).astype(np.float32)
-        # A level that misses zero by rounding alone would give it a sign.
-        table[np.abs(table) < 2.0**-40 * (hi - lo)] = 0.0
-        object.__setattr__(self, "lo", lo)
-        object.__setattr__(self, "hi", hi)
-        object.__setattr__(self, "_table", table)
+            raise InputError(f"scale-offset encoding: got dtype {self.dtype!r}, expected 'uint8' or 'uint16'")
+        if not (np.isfinite([self.lo, self.hi]).all() and self.lo < self.hi):
+            raise InputError(f"scale-offset encoding: got [{self.lo}, {self.hi}], expected finite bounds with lo < hi")
 
     @classmethod
-    def signed(cls, dtype: str) -> Integer:
+    def signed(cls, dtype: str) -> ScaleOffset:
         """Return the encoding of [-1, 1] in which -1, 0 and 1 are exact, so that no value changes its sign.
 
         Examples
         --------
-        >>> code = Integer.signed("uint8")
+        >>> code = ScaleOffset.signed("uint8")
         >>> stored, _ = code.encode(np.array([-1.0, -0.001, 0.0, 1.0], np.float32))
         >>> code.decode(stored).tolist()
         [-1.0, 0.0, 0.0, 1.0]
@@ -86,15 +82,19 @@ class Integer:
         """The largest absolute error that a value may suffer: half a level and the rounding of float32."""
         return 0.5 * self.scale + 2.0**-23 * max(abs(self.lo), abs(self.hi))
 
-    def stored_dtype(self, dtype) -> np.dtype:
+    def for_values(self, dtype: DTypeLike) -> ScaleOffset:
+        """Return the encoding of values of `dtype`: itself."""
+        return self
+
+    def stored_dtype(self, dtype: DTypeLike) -> np.dtype[Any]:
         """Return the dtype on disk of values of `dtype`."""
         return np.dtype(self.dtype)
 
-    def values_dtype(self, dtype) -> np.dtype:
+    def values_dtype(self, dtype: DTypeLike) -> np.dtype[Any]:
         """Return the dtype that `decode` gives."""
         return np.dtype(np.float32)
 
-    def encode(self, values: np.ndarray) -> tuple[np.ndarray, float]:
+    def encode(self, values: NDArray[Any]) -> tuple[NDArray[Any], float]:
         """Return the stored integers and the largest absolute error; raise InputError outside [lo, hi] or at NaN."""
         values = np.asarray(values)
         if not values.size:
@@ -112,19 +112,34 @@ class Integer:
         error = np.subtract(self.decode(stored), exact, out=level)
         return stored, float(max(error.max(), -error.min()))
 
-    def decode(self, stored: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    def decode(self, stored: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return float32 values, written to `out` if given."""
         # Each stored value is an index of the table: "wrap" only switches off numpy's slow bounds check.
-        return np.take(self._table, stored, out=out, mode="wrap")
+        return np.take(_values_of_levels(self.dtype, self.lo, self.hi), stored, out=out, mode="wrap")
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """Return the encoding as plain JSON values."""
-        return {"kind": "integer", "dtype": self.dtype, "lo": self.lo, "hi": self.hi}
+        return {"kind": "integer", "dtype": self.dtype, "lo": float(self.lo), "hi": float(self.hi)}
+
+
+@lru_cache(maxsize=64)
+def _values_of_levels(dtype: str, lo: float, hi: float) -> NDArray[np.float32]:
+    """Return the float32 value of each level of a `ScaleOffset`."""
+    levels = _LEVELS[dtype]
+    # Weights of both ends, so that the first and the last level are lo and hi to the last bit.
+    step = np.arange(levels + 1) / levels
+    table = ((1.0 - step) * lo + step * hi).astype(np.float32)
+    # A level that misses zero by rounding alone would give it a sign.
+    table[np.abs(table) < 2.0**-40 * (hi - lo)] = 0.0
+    table.flags.writeable = False
+    return table
 
 
 @dataclass(frozen=True)
-class Rounded:
+class BitRound:
     """float32 with `keep_bits` of its 23 mantissa bits, rounded to nearest, ties to even; infinities stay.
+
+    The rounding is that of numcodecs' codec of this name.
 
     Parameters
     ----------
@@ -133,7 +148,7 @@ class Rounded:
 
     Examples
     --------
-    >>> stored, error = Rounded(keep_bits=2).encode(np.array([1.0, 1.2, 7.9, np.inf], np.float32))
+    >>> stored, error = BitRound(keep_bits=2).encode(np.array([1.0, 1.2, 7.9, np.inf], np.float32))
     >>> stored
     array([1.  , 1.25, 8.  ,  inf], dtype=float32)
     >>> round(error, 4)  # 1.2 moved by 0.05, and 7.9 = 4 * 1.975 by 0.025 of 4
@@ -142,52 +157,67 @@ class Rounded:
 
     keep_bits: int
 
-    def __post_init__(self):
-        if type(self.keep_bits) is not int or not 1 <= self.keep_bits <= 23:
-            raise InputError(f"rounded encoding: got keep_bits {self.keep_bits!r}, expected an integer in 1..23")
+    def __post_init__(self) -> None:
+        if type(self.keep_bits) is not int or not 1 <= self.keep_bits <= _MANTISSA_BITS:
+            raise InputError(f"bit-round encoding: got keep_bits {self.keep_bits!r}, expected an integer in 1..23")
 
     @property
     def bound(self) -> float:
         """The largest relative error that a normal float32 may suffer; 0 if nothing is rounded."""
-        return 0.0 if self.keep_bits == 23 else 2.0 ** -(self.keep_bits + 1)
+        return 0.0 if self.keep_bits == _MANTISSA_BITS else 2.0 ** -(self.keep_bits + 1)
 
-    def stored_dtype(self, dtype) -> np.dtype:
+    def for_values(self, dtype: DTypeLike) -> BitRound:
+        """Return the encoding of values of `dtype`: itself."""
+        return self
+
+    def stored_dtype(self, dtype: DTypeLike) -> np.dtype[Any]:
         """Return the dtype on disk of values of `dtype`."""
         if np.dtype(dtype) != np.float32:
             raise InputError(f"values for rounded storage: got {np.dtype(dtype)}, expected float32")
         return np.dtype(np.float32)
 
-    def values_dtype(self, dtype) -> np.dtype:
+    def values_dtype(self, dtype: DTypeLike) -> np.dtype[Any]:
         """Return the dtype that `decode` gives."""
         return np.dtype(np.float32)
 
-    def encode(self, values: np.ndarray) -> tuple[np.ndarray, float]:
+    def encode(self, values: NDArray[Any]) -> tuple[NDArray[Any], float]:
         """Return the rounded values and a tight bound of their relative error; raise InputError at NaN or overflow."""
-        bits = np.array(values, dtype=self.stored_dtype(values.dtype), order="C").view(np.uint32)
-        drop = 23 - self.keep_bits
-        before = bits.copy()
-        if drop:
-            # Half of the dropped range, less one unless the last kept bit is odd: to nearest, ties to even.
-            bits += ((bits >> drop) & 1) + np.uint32(2 ** (drop - 1) - 1)
-            bits &= np.uint32(2**32 - 2**drop)
-        return bits.view(np.float32), _checked_step(before, bits) * 2.0**-23
+        before = np.array(values, dtype=self.stored_dtype(values.dtype), order="C")
+        stored = numcodecs.BitRound(self.keep_bits).encode(before).view(np.float32)
+        return stored, _checked_step(before.view(np.uint32), stored.view(np.uint32)) * 2.0**-_MANTISSA_BITS
 
-    def decode(self, stored: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    def decode(self, stored: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the values as they are stored, written to `out` if given."""
         return _copied(stored, out)
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """Return the encoding as plain JSON values."""
         return {"kind": "rounded", "keep_bits": self.keep_bits}
 
 
+def _checked_step(before: NDArray[np.uint32], after: NDArray[np.uint32]) -> int:
+    """Return how many units in the last place rounding moved a bit pattern at most; InputError at NaN or overflow."""
+    magnitude = np.uint32(0x7FFFFFFF)
+    if (before & magnitude).max(initial=0) > _INFINITY:
+        raise InputError("values for rounded storage: got NaN, expected numbers or infinities")
+    moved = (after - before).view(np.int32)
+    if ((after & magnitude == _INFINITY) & (moved != 0)).any():
+        raise InputError("values for rounded storage: got values that round to infinity, expected below 3e38")
+    return int(max(moved.max(initial=0), -moved.min(initial=0)))
+
+
 @dataclass(frozen=True)
-class Exact:
+class Lossless:
     """Every value as it is; booleans become the integers 0 and 1, because few viewers know booleans.
+
+    Parameters
+    ----------
+    is_bool : bool
+        Whether the values are booleans; `for_values` finds out.
 
     Examples
     --------
-    >>> stored, error = Exact().encode(np.array([True, False]))
+    >>> stored, error = Lossless().encode(np.array([True, False]))
     >>> stored, error
     (array([1, 0], dtype=uint8), 0.0)
     """
@@ -199,55 +229,49 @@ class Exact:
         """The error that a value may suffer: none."""
         return 0.0
 
-    def stored_dtype(self, dtype) -> np.dtype:
+    def for_values(self, dtype: DTypeLike) -> Lossless:
+        """Return the encoding of values of `dtype`, which gives booleans back as booleans."""
+        return replace(self, is_bool=np.dtype(dtype) == np.bool_)
+
+    def stored_dtype(self, dtype: DTypeLike) -> np.dtype[Any]:
         """Return the dtype on disk of values of `dtype`, or raise InputError for one that readers lack."""
         name = np.dtype(dtype).name
-        if name not in _EXACT_DTYPES:
-            raise InputError(f"values for exact storage: got {name}, expected one of {', '.join(_EXACT_DTYPES)}")
+        if name not in _LOSSLESS_DTYPES:
+            raise InputError(f"values for lossless storage: got {name}, expected one of {', '.join(_LOSSLESS_DTYPES)}")
         return np.dtype("uint8" if name == "bool" else name)
 
-    def values_dtype(self, dtype) -> np.dtype:
+    def values_dtype(self, dtype: DTypeLike) -> np.dtype[Any]:
         """Return the dtype that `decode` gives: the one that came."""
         return np.dtype(dtype).newbyteorder("=")
 
-    def encode(self, values: np.ndarray) -> tuple[np.ndarray, float]:
+    def encode(self, values: NDArray[Any]) -> tuple[NDArray[Any], float]:
         """Return the values, booleans as 0 and 1, and the error 0."""
         values = np.asarray(values)
         return values.astype(self.stored_dtype(values.dtype), copy=False), 0.0
 
-    def decode(self, stored: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    def decode(self, stored: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the values as they came, written to `out` if given."""
         return _copied(stored.view(np.bool_) if self.is_bool else stored, out)
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """Return the encoding as plain JSON values."""
         return {"kind": "exact", "is_bool": self.is_bool}
 
 
-Encoding = Integer | Rounded | Exact
+Encoding = ScaleOffset | BitRound | Lossless
+#: What entries on disk call them, since before they had the names of numcodecs.
+_KINDS: dict[str, type[Encoding]] = {"integer": ScaleOffset, "rounded": BitRound, "exact": Lossless}
 
 
-def encoding_from_json(data: dict) -> Encoding:
+def encoding_from_json(data: dict[str, Any]) -> Encoding:
     """Return the encoding that `to_json` wrote."""
-    kinds = {"integer": Integer, "rounded": Rounded, "exact": Exact}
     fields = dict(data)
-    return kinds[fields.pop("kind")](**fields)
+    return _KINDS[fields.pop("kind")](**fields)
 
 
-def _copied(values, out):
+def _copied(values: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
     """Return a copy, in `out` if given."""
     if out is None:
         return values.copy()
     out[...] = values
     return out
-
-
-def _checked_step(before, after):
-    """Return how many units in the last place rounding moved a bit pattern at most; InputError at NaN or overflow."""
-    infinity = 0x7F800000
-    if (before & 0x7FFFFFFF).max(initial=0) > infinity:
-        raise InputError("values for rounded storage: got NaN, expected numbers or infinities")
-    moved = (after - before).view(np.int32)
-    if ((after & 0x7FFFFFFF == infinity) & (moved != 0)).any():
-        raise InputError("values for rounded storage: got values that round to infinity, expected below 3e38")
-    return int(max(moved.max(initial=0), -moved.min(initial=0)))

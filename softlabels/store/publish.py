@@ -9,7 +9,7 @@ import secrets
 import socket
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from softlabels._shared.files import explained
 from softlabels._shared.plain_json import readable_json, require_plain_json, sealed_json
 from softlabels.errors import InputError, StoreError
 from softlabels.store import ngff
-from softlabels.store.encoding import Encoding, Exact, Integer
+from softlabels.store.encoding import Encoding, Lossless, ScaleOffset, encoding_from_json
 from softlabels.store.format import (
     FORMAT_VERSION,
     MANIFEST,
@@ -38,12 +38,12 @@ from softlabels.store.read import Entry, open_entry
 from softlabels.store.shard import new_file, write_shard
 
 
-class Channels:
+class ChannelStack:
     """Arrays (C_i, D, H, W) that are written as one (C, D, H, W) without being copied together first.
 
     Examples
     --------
-    >>> both = Channels([np.zeros((2, 1, 1, 3)), np.ones((1, 1, 1, 3))])
+    >>> both = ChannelStack([np.zeros((2, 1, 1, 3)), np.ones((1, 1, 1, 3))])
     >>> both.shape, both[1:3, 0:1, 0:1, 1:3].tolist()
     ((3, 1, 1, 3), [[[[0.0, 0.0]]], [[[1.0, 1.0]]]])
     """
@@ -65,20 +65,20 @@ class Layer:
     ----------
     name : str
         A word: letters, digits and underscores.
-    values : np.ndarray or Channels
+    values : np.ndarray or ChannelStack
         (C, D, H, W) or (D, H, W). Never modified.
     channels : sequence of str, optional
         C names; None for (D, H, W).
-    encoding : Integer, Rounded or Exact
+    encoding : ScaleOffset, BitRound or Lossless
         How the values are stored.
     role : {"image", "labels"}
         "labels" for integer masks: viewers draw them over the image.
     """
 
     name: str
-    values: np.ndarray | Channels
+    values: np.ndarray | ChannelStack
     channels: Sequence[str] | None = None
-    encoding: Encoding = Exact()
+    encoding: Encoding = Lossless()
     role: str = "image"
 
     def __post_init__(self):
@@ -95,8 +95,6 @@ class Layer:
         dtype = self.encoding.stored_dtype(self.values.dtype)
         if self.role == "labels" and dtype.kind not in "ui":
             raise InputError(f"{where}: got {dtype}, expected integers for role 'labels'")
-        if isinstance(self.encoding, Exact):
-            object.__setattr__(self, "encoding", replace(self.encoding, is_bool=self.values.dtype == np.bool_))
 
 
 def publish_entry(store, key, layers, *, grid, attributes, quality, provenance, n_threads) -> tuple[Entry, str]:
@@ -161,20 +159,21 @@ def _write_zarr(tmp, layers, grid, attributes, n_threads):
         description = {"name": layer.name, "path": folder, "role": layer.role, "shape": list(layer.values.shape)}
         shard = shard_path(description)
         (tmp / shard).parent.mkdir(parents=True)
-        written = write_shard(tmp / shard, layer.values, layer.encoding, n_threads)
-        if not written["error"] <= layer.encoding.bound:
+        encoding = layer.encoding.for_values(layer.values.dtype)
+        written = write_shard(tmp / shard, layer.values, encoding, n_threads)
+        if not written["error"] <= encoding.bound:
             raise StoreError(
-                f"layer {layer.name!r}: got an error of {written['error']:.3g} from {layer.encoding}, "
-                f"expected at most {layer.encoding.bound:.3g}; nothing was published, please report this"
+                f"layer {layer.name!r}: got an error of {written['error']:.3g} from {encoding}, "
+                f"expected at most {encoding.bound:.3g}; nothing was published, please report this"
             )
         low, high = written["range"]
         description |= {
             "dtype": written["dtype"],
-            "values_dtype": layer.encoding.values_dtype(layer.values.dtype).name,
+            "values_dtype": encoding.values_dtype(layer.values.dtype).name,
             "chunks": list(written["chunks"]),
             "channels": None if layer.channels is None else [str(c) for c in layer.channels],
-            "encoding": layer.encoding.to_json(),
-            "error": {"bound": layer.encoding.bound, "largest": written["error"]},
+            "encoding": encoding.to_json(),
+            "error": {"bound": encoding.bound, "largest": written["error"]},
             "stored_range": [low, high] if low <= high else None,
         }
         described.append(description)
@@ -192,11 +191,10 @@ def _write_zarr(tmp, layers, grid, attributes, n_threads):
 
 def _cf_attributes(description):
     """Return the attributes of an array: CF names that xarray decodes, and the bound of the error."""
-    encoding = description["encoding"]
-    found = {"softlabels": {"encoding": encoding, "error": description["error"], "channels": description["channels"]}}
-    if encoding["kind"] == "integer":
-        code = Integer(encoding["dtype"], encoding["lo"], encoding["hi"])
-        found |= {"scale_factor": code.scale, "add_offset": code.lo}
+    found = {"softlabels": {name: description[name] for name in ("encoding", "error", "channels")}}
+    encoding = encoding_from_json(description["encoding"])
+    if isinstance(encoding, ScaleOffset):
+        found |= {"scale_factor": encoding.scale, "add_offset": encoding.lo}
     return found
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numcodecs import blosc
 
 from softlabels.errors import FormatError
-from softlabels.store.encoding import Encoding, Rounded
+from softlabels.store.encoding import BitRound, Encoding
 from softlabels.store.format import REMEDY, chunk_shape, codec, grid_of_chunks
 
 _INDEX_DTYPE = np.dtype("<u8")
@@ -34,7 +34,7 @@ def write_shard(path: Path, values: np.ndarray, encoding: Encoding, n_threads: i
     """
     dtype = encoding.stored_dtype(values.dtype)
     chunks = chunk_shape(values.shape, dtype.itemsize)
-    compression = codec(dtype.name, isinstance(encoding, Rounded))
+    compression = codec(dtype.name, isinstance(encoding, BitRound))
     shuffle = {"shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}[compression["shuffle"]]
     compressor = blosc.Blosc(compression["cname"], compression["clevel"], shuffle)
 

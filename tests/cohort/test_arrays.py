@@ -15,7 +15,7 @@ from softlabels.cohort.arrays import open_cohort
 from softlabels.cohort.index import EntryAddress, IndexedCase
 from softlabels.errors import FormatError, InputError
 from softlabels.grid import Grid
-from softlabels.store import Integer, Layer, Store, entry_key
+from softlabels.store import Layer, ScaleOffset, Store, entry_key
 
 SHAPES = {"one": (9, 140, 131), "two": (1, 20, 33), "three": (130, 7, 8)}
 CLASSES = (LabelClass("background", (0,)), LabelClass("tissue", (1, 2)), LabelClass("lesion", (3,)))
@@ -48,7 +48,9 @@ def write_cohort(folder, shapes):
         prepared = address(
             store, "prepare", case_id, grid, Layer("image", image, "ab"), Layer("labels", labels, role="labels")
         )
-        geols = address(store, "target", case_id, grid, Layer("target", target, list("abc"), Integer("uint8", 0, 1)))
+        geols = address(
+            store, "target", case_id, grid, Layer("target", target, list("abc"), ScaleOffset("uint8", 0, 1))
+        )
         cases.append(IndexedCase(case_id, "train", (), prepared, {"geols": geols}))
     return write_index(folder, cases, TARGETS)
 

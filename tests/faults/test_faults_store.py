@@ -354,5 +354,5 @@ def test_a_group_shares_a_store_by_set_group_id_and_umask_002(shared, undisturbe
 
 def test_example_layers_cover_every_encoding_and_role():
     layers = example_layers(0)
-    assert {type(layer.encoding).__name__ for layer in layers} == {"Integer", "Rounded", "Exact"}
+    assert {type(layer.encoding).__name__ for layer in layers} == {"ScaleOffset", "BitRound", "Lossless"}
     assert {layer.role for layer in layers} == {"image", "labels"}

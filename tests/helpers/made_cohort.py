@@ -9,7 +9,7 @@ from softlabels.classes import LabelClass
 from softlabels.cohort.case import IndexedCohort
 from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
 from softlabels.grid import Grid
-from softlabels.store import Exact, Integer, Layer, Rounded, Store
+from softlabels.store import BitRound, Layer, Lossless, ScaleOffset, Store
 
 CLASSES = (LabelClass("background", (0,)), LabelClass("organ", (1,)), LabelClass("tumour", (2, 4)))
 REGIONS = (LabelClass("whole", (1, 2, 4)), LabelClass("core", (2, 4)))
@@ -75,11 +75,11 @@ def make_cohort(folder, shapes=SHAPES, spacing=(3.0, 1.0, 1.0)):
         image, labels, probabilities, signed = volumes(case_id, shape)
         grid = Grid(shape, spacing)
         prepared = [
-            Layer("image", image, ["T1", "T2"], Exact()),
-            Layer("labels", labels, encoding=Exact(), role="labels"),
+            Layer("image", image, ["T1", "T2"], Lossless()),
+            Layer("labels", labels, encoding=Lossless(), role="labels"),
         ]
-        geols = [Layer("target", probabilities, names[0], Integer("uint8", 0.0, 1.0))]
-        sing = [Layer("target", signed, names[1], Integer("uint8", -1.0, 1.0))]
+        geols = [Layer("target", probabilities, names[0], ScaleOffset("uint8", 0.0, 1.0))]
+        sing = [Layer("target", signed, names[1], ScaleOffset("uint8", -1.0, 1.0))]
         addresses = {
             "geols": publish(store, key_of(case_id, "geols"), geols, grid),
             "sing": publish(store, key_of(case_id, "sing"), sing, grid),
@@ -111,6 +111,6 @@ def seeds_and_distance(case_id, shape):
     seeds = np.stack([np.isin(labels, c.values) for c in CLASSES])
     distance = np.where(seeds, 0.0, np.random.default_rng(0).random(seeds.shape)).astype(np.float32)
     distance[..., -1, -1] = np.inf
-    return Layer("seeds", seeds, [c.name for c in CLASSES], Exact()), Layer(
-        "distance", distance, [f"T1:{c.name}" for c in CLASSES], Rounded(15)
+    return Layer("seeds", seeds, [c.name for c in CLASSES], Lossless()), Layer(
+        "distance", distance, [f"T1:{c.name}" for c in CLASSES], BitRound(15)
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from softlabels.errors import FormatError
 from softlabels.grid import Grid
-from softlabels.store import Integer, Layer, Rounded, Store, entry_key
+from softlabels.store import BitRound, Layer, ScaleOffset, Store, entry_key
 
 GRID = Grid((30, 100, 90), (3.0, 1.0, 1.0))
 
@@ -24,8 +24,8 @@ def example_layers(number, grid=GRID):
     """Return layers of every encoding and role; their values depend on the number."""
     values = np.random.default_rng(number).random((3, *grid.shape), np.float32)
     return [
-        Layer("target", values, list("abc"), Integer("uint8", 0, 1)),
-        Layer("distance", values[0] * 100, encoding=Rounded(12)),
+        Layer("target", values, list("abc"), ScaleOffset("uint8", 0, 1)),
+        Layer("distance", values[0] * 100, encoding=BitRound(12)),
         Layer("labels", (values[0] > 0.7).astype(np.uint8), role="labels"),
     ]
 

@@ -13,7 +13,7 @@ from ome_zarr_models.v05.image_label import ImageLabel
 from ome_zarr_models.v05.labels import Labels
 
 from softlabels.grid import Grid
-from softlabels.store import Integer, Layer, Rounded, Store, entry_key
+from softlabels.store import BitRound, Layer, ScaleOffset, Store, entry_key
 
 SHAPE = (20, 70, 67)
 OBLIQUE = Grid.from_sitk(SHAPE[::-1], (0.8, 1.0, 3.0), (5, 6, 7), (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
@@ -38,7 +38,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def entry(store):
-    target = Layer("target", TARGET, ["background", "grey", "white"], Integer("uint8", 0, 1))
+    target = Layer("target", TARGET, ["background", "grey", "white"], ScaleOffset("uint8", 0, 1))
     return published(store, ALIGNED, target, Layer("labels", LABELS, role="labels"))
 
 
@@ -72,7 +72,7 @@ def test_every_dtype_is_one_that_zarr_reads(store, dtype):
 
 
 def test_infinity_is_infinity_to_every_reader(store):
-    entry = published(store, ALIGNED, Layer("distance", DISTANCE, list("abc"), Rounded(14)))
+    entry = published(store, ALIGNED, Layer("distance", DISTANCE, list("abc"), BitRound(14)))
     stored = entry.stored("distance")[...]
     np.testing.assert_array_equal(np.isinf(stored), np.isinf(DISTANCE))
     np.testing.assert_array_equal(stored, entry.read("distance"))

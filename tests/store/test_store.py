@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from softlabels.errors import FormatError, InputError, StoreError
 from softlabels.grid import Grid
-from softlabels.store import Channels, Integer, Layer, Rounded, Store, entry_key
+from softlabels.store import BitRound, ChannelStack, Layer, ScaleOffset, Store, entry_key
 from softlabels.store.format import CHUNK_BYTES, CHUNK_SIDE, chunk_shape
 from softlabels.store.read import open_entry
 
@@ -34,8 +34,8 @@ def example_layers(grid=GRID, n_classes=3, seed=0):
     distance[1, :, :9] = np.inf
     labels = rng.integers(0, 4, grid.shape).astype(np.uint16)
     return [
-        Layer("target", target, [f"class {i}" for i in range(n_classes)], Integer("uint8", 0, 1)),
-        Layer("distance", distance, ["T1:a", "T1:b"], Rounded(12)),
+        Layer("target", target, [f"class {i}" for i in range(n_classes)], ScaleOffset("uint8", 0, 1)),
+        Layer("distance", distance, ["T1:a", "T1:b"], BitRound(12)),
         Layer("labels", labels, role="labels"),
         Layer("seeds", labels == 3),
     ]
@@ -71,7 +71,7 @@ def test_the_entry_tells_what_was_recorded(entry):
     assert entry.grid == GRID
     assert (entry.attributes, entry.quality, entry.provenance) == tuple(RECORDS.values())
     error = entry.error("target")
-    assert 0 < error["largest"] <= error["bound"] == Integer("uint8", 0, 1).bound
+    assert 0 < error["largest"] <= error["bound"] == ScaleOffset("uint8", 0, 1).bound
     files = [path for path in entry.path.rglob("*") if path.is_file()]
     assert entry.n_files == len(files) == 14
     assert entry.nbytes == sum(path.stat().st_size for path in files)
@@ -109,11 +109,11 @@ def test_threads_read_what_one_thread_reads(shared_entry):
 def test_arrays_are_written_as_the_one_that_they_make_up(store):
     whole = np.random.default_rng(0).random((7, *GRID.shape)).astype(np.float32)
     whole[4, 3] = np.inf
-    parts = Channels([whole[:1], whole[1:5], whole[5:]])
+    parts = ChannelStack([whole[:1], whole[1:5], whole[5:]])
     names = [f"map {i}" for i in range(7)]
     digests = set()
     for number, values in enumerate((whole, parts)):
-        layer = Layer("distance", values, names, Rounded(15))
+        layer = Layer("distance", values, names, BitRound(15))
         entry, _ = store.publish(key_of(n=number), [layer], grid=GRID, **RECORDS)
         digests |= {record["sha256"] for name, record in entry.files.items() if name.endswith("/c/0/0/0/0")}
     assert len(digests) == 1
@@ -236,7 +236,7 @@ def test_nothing_is_created_before_the_first_publishing(tmp_path):
 
 
 def test_a_failed_publishing_leaves_nothing(store):
-    bad = Layer("map", np.full(GRID.shape, 2.0, np.float32), encoding=Integer("uint8", 0, 1))
+    bad = Layer("map", np.full(GRID.shape, 2.0, np.float32), encoding=ScaleOffset("uint8", 0, 1))
     with pytest.raises(InputError, match=r"range of \[2.0, 2.0\]"):
         store.publish(key_of(), [*example_layers(), bad], grid=GRID, **RECORDS)
     assert store.find(key_of()) is None
@@ -244,7 +244,7 @@ def test_a_failed_publishing_leaves_nothing(store):
 
 
 def test_an_error_above_its_bound_publishes_nothing(store, monkeypatch):
-    monkeypatch.setattr(Rounded, "bound", 1e-9)
+    monkeypatch.setattr(BitRound, "bound", 1e-9)
     with pytest.raises(StoreError, match=r"layer 'distance': got an error of .* expected at most 1e-09"):
         store.publish(key_of(), example_layers(), grid=GRID, **RECORDS)
     assert list(store.keys()) == []
@@ -281,7 +281,7 @@ def test_layers_that_do_not_fit_are_refused(store):
         (lambda: Layer("map", flat, ["a"]), "got 1 channel names"),
         (lambda: Layer("map", flat, role="labels"), "expected integers for role"),
         (lambda: Layer("map", flat, role="mask"), "expected 'image' or 'labels'"),
-        (lambda: Layer("map", flat.astype(np.float64), encoding=Rounded(3)), "expected float32"),
+        (lambda: Layer("map", flat.astype(np.float64), encoding=BitRound(3)), "expected float32"),
     ]
     for make, message in cases:
         with pytest.raises(InputError, match=message):

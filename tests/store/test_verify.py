@@ -7,7 +7,7 @@ import pytest
 
 from softlabels.errors import FormatError
 from softlabels.grid import Grid
-from softlabels.store import Integer, Layer, Rounded, Store, entry_key
+from softlabels.store import BitRound, Layer, ScaleOffset, Store, entry_key
 
 GRID = Grid((12, 70, 67), (3.0, 1.0, 1.0))
 SHARD, LABEL_SHARD = "entry.zarr/target/c/0/0/0/0", "entry.zarr/labels/labels/0/c/0/0/0"
@@ -24,7 +24,7 @@ def published(store, number=0):
     values = np.random.default_rng(number).random((3, *GRID.shape)).astype(np.float32)
     labels = Layer("labels", (values[0] > 0.7).astype(np.uint8), role="labels")
     key = entry_key(stage="test", algorithm="1", params={"number": number}, inputs={})
-    layers = [Layer("target", values, list("abc"), Integer("uint16", 0, 1)), labels]
+    layers = [Layer("target", values, list("abc"), ScaleOffset("uint16", 0, 1)), labels]
     return store.publish(key, layers, grid=GRID, attributes={}, quality={"n": number}, provenance={"n": number})[0]
 
 
@@ -199,7 +199,7 @@ def test_discarding_and_publishing_again_heals(store, entry):
 def test_rounded_layers_are_covered_too(store):
     values = np.random.default_rng(0).exponential(9, GRID.shape).astype(np.float32)
     key = entry_key(stage="distance", algorithm="1", params={}, inputs={})
-    layer = Layer("distance", values, encoding=Rounded(15))
+    layer = Layer("distance", values, encoding=BitRound(15))
     entry, _ = store.publish(key, [layer], grid=GRID, attributes={}, quality={}, provenance={})
     flip_bit(entry.path / "entry.zarr/distance/c/0/0/0", 4321)
     with pytest.raises(FormatError, match="distance/c/0/0/0: chunk"):

@@ -24,7 +24,7 @@ from matplotlib.image import imread
 
 from softlabels.errors import InputError, StoreError
 from softlabels.grid import Grid
-from softlabels.store import Exact, Layer, Store
+from softlabels.store import Layer, Lossless, Store
 from softlabels.view import case_page
 from softlabels.view.case_page import case_picture
 from softlabels.view.entries import CaseEntries, NodeEntry, TargetEntries
@@ -241,7 +241,7 @@ def test_few_seeds_are_projected_from_all_slices(case, tmp_path):
     seeds = np.zeros((3, *SHAPES[CASE]), bool)
     seeds[1, 2, 30, 15] = seeds[2, -1, 35, 16] = True
     store = Store(tmp_path / "store")
-    publish(store, key_of("few"), [Layer("seeds", seeds, [c.name for c in CLASSES], Exact())], case.case.grid)
+    publish(store, key_of("few"), [Layer("seeds", seeds, [c.name for c in CLASSES], Lossless())], case.case.grid)
     figure = montage(node(case, "seeds", store.find(key_of("few"))), n_slices=1)
     (panel,) = [ax for ax in figure.axes if ax.get_title() == "seeds of all slices"]
     dots = [

@@ -45,7 +45,7 @@ class Distance(UpstreamStage):
 
     def compute(self, job: Job, sources: Upstream) -> Result:
         """Return one map per channel and class, with what the certificate found for each."""
-        from softlabels.store import Channels, Layer, Rounded
+        from softlabels.store import BitRound, ChannelStack, Layer
 
         image, seeds, domain = sources.read("prepare", "image"), sources.read("seeds", "seeds"), sources.domain()
         is_vector = job.node.params["modalities"] == "vector"
@@ -62,9 +62,9 @@ class Distance(UpstreamStage):
             log.info("%s: %d of %d distance maps done", job.case.id, len(maps), len(parts) * len(seeds))
         layer = Layer(
             "distance",
-            Channels(distances),
+            ChannelStack(distances),
             channels=tuple(m["map"] for m in maps),
-            encoding=Rounded(DISTANCE_BITS),
+            encoding=BitRound(DISTANCE_BITS),
         )
         flags = [f"map {m['map']}: not certified exact" for m in maps if not m["certified"]]
         return Result([layer], sources.grid, {"maps": maps, "certified": not flags, "flags": flags}, effort)

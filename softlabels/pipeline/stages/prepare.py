@@ -79,7 +79,7 @@ class Prepare(Stage[CaseFiles]):
     def compute(self, job: Job, sources: CaseFiles) -> Result:
         """Return image, labels and, where asked for, domain and raters on one grid."""
         from softlabels.preprocess.prepare import prepare
-        from softlabels.store import Exact, Layer
+        from softlabels.store import Layer, Lossless
 
         volumes = sources.volumes
         prepared = prepare(
@@ -91,14 +91,14 @@ class Prepare(Stage[CaseFiles]):
             **job.node.params,
         )
         layers = [
-            Layer("image", prepared.image, channels=tuple(job.node.checks["channels"]), encoding=Exact()),
-            Layer("labels", prepared.labels, role="labels", encoding=Exact()),
+            Layer("image", prepared.image, channels=tuple(job.node.checks["channels"]), encoding=Lossless()),
+            Layer("labels", prepared.labels, role="labels", encoding=Lossless()),
         ]
         if prepared.domain is not None:
-            layers.append(Layer("domain", prepared.domain, role="labels", encoding=Exact()))
+            layers.append(Layer("domain", prepared.domain, role="labels", encoding=Lossless()))
         if prepared.raters is not None:
             raters = tuple(f"rater{i}" for i in range(len(prepared.raters)))
-            layers.append(Layer("raters", prepared.raters, channels=raters, encoding=Exact()))
+            layers.append(Layer("raters", prepared.raters, channels=raters, encoding=Lossless()))
         return Result(layers, prepared.grid, {"flags": list(prepared.flags), "notes": list(prepared.notes)})
 
 

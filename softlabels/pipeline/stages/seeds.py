@@ -47,7 +47,7 @@ class Seeds(UpstreamStage):
 
     def compute(self, job: Job, sources: Upstream) -> Result:
         """Return the seeds with a report of the fallback used for each class."""
-        from softlabels.store import Exact, Layer
+        from softlabels.store import Layer, Lossless
 
         params = dict(job.node.params)
         labels, background = LabelSet.from_json(params.pop("classes")), params.pop("background", None)
@@ -61,5 +61,5 @@ class Seeds(UpstreamStage):
             threads=job.threads or 1,
         )
         flags = [f"class {r['class']}: {r['used']}, where {r['strategy']} left none" for r in reports if r["fallback"]]
-        layer = Layer("seeds", seeds, channels=labels.names, encoding=Exact())
+        layer = Layer("seeds", seeds, channels=labels.names, encoding=Lossless())
         return Result([layer], sources.grid, {"classes": reports, "flags": flags})

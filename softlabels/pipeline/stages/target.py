@@ -20,7 +20,7 @@ from softlabels.pipeline.stages.prepare import prepared_digests
 
 if TYPE_CHECKING:
     from softlabels.inputs.sheet import Case
-    from softlabels.store import Integer, Rounded
+    from softlabels.store import BitRound, ScaleOffset
 
 
 class Target(UpstreamStage):
@@ -130,10 +130,10 @@ def _source(job: Job, sources: Upstream, classes: Sequence[LabelClass]) -> dict[
     return {"source_masks": masks, "source_from_target": mapping}
 
 
-def _encoding(bounds: tuple[float, float] | None, precision: str) -> Integer | Rounded:
+def _encoding(bounds: tuple[float, float] | None, precision: str) -> ScaleOffset | BitRound:
     """Return how a target map is stored: integers between its bounds, else rounded floats."""
-    from softlabels.store import Integer, Rounded
+    from softlabels.store import BitRound, ScaleOffset
 
     if bounds is None:
-        return Rounded(DISTANCE_BITS)
-    return Integer.signed(precision) if bounds == (-1.0, 1.0) else Integer(precision, *bounds)
+        return BitRound(DISTANCE_BITS)
+    return ScaleOffset.signed(precision) if bounds == (-1.0, 1.0) else ScaleOffset(precision, *bounds)
