@@ -6,12 +6,13 @@ Every rule costs O(C N), so alpha, delta and epsilon can be swept without comput
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from softlabels.calibration import Calibration
 from softlabels.errors import InputError
 
 
@@ -58,20 +59,23 @@ class Blend:
         One of `RULES`.
     value : float, optional
         The value of the rule's parameter, in [0, 1]; None for a rule without a parameter.
+    calibration : Calibration, optional
+        Applied to what the rule gives; only where that is a probability.
 
     Raises
     ------
     InputError
-        If the rule is unknown, or the value is missing, superfluous or outside [0, 1].
+        If the rule is unknown, the value is missing, superfluous or outside [0, 1], or a signed map has a calibration.
 
     Examples
     --------
     >>> Blend.from_json({"rule": "mix_onehot", "alpha": 0.1}).replaced(alpha=0.3, delta=None)
-    Blend(rule='mix_onehot', value=0.3)
+    Blend(rule='mix_onehot', value=0.3, calibration=None)
     """
 
     rule: str
     value: float | None = None
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         if self.rule not in RULES:
@@ -82,6 +86,8 @@ class Blend:
             raise InputError(
                 f"blend rule {self.rule!r}: got {self.parameter}={self.value}, expected a number in [0, 1]"
             )
+        if self.calibration is not None and self.rule == "signed_margin":
+            raise InputError("blend rule 'signed_margin': a signed map is no probability; remove calibrate")
 
     @property
     def parameter(self) -> str | None:
@@ -94,8 +100,10 @@ class Blend:
         return RULES[self.rule].needs_stored
 
     def to_json(self) -> dict[str, Any]:
-        """Return the blend as in index.json: the rule and its parameter by name."""
-        return {"rule": self.rule} | ({} if self.parameter is None else {self.parameter: self.value})
+        """Return the blend as in index.json: the rule, its parameter by name, and the calibration."""
+        value = {} if self.parameter is None else {self.parameter: self.value}
+        calibrate = {} if self.calibration is None else {"calibrate": self.calibration.to_json()}
+        return {"rule": self.rule, **value, **calibrate}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Blend:
@@ -104,8 +112,10 @@ class Blend:
         rule = values.pop("rule", None)
         if rule not in RULES:
             raise InputError(f"blend rule: got {rule!r}, expected one of {', '.join(RULES)}")
+        calibrate = values.pop("calibrate", None)
         value = _only_value(rule, values)
-        return cls(rule, None if value is None else float(value))
+        calibration = None if calibrate is None else Calibration.from_json(calibrate)
+        return cls(rule, None if value is None else float(value), calibration)
 
     def replaced(self, **overrides: float | None) -> Blend:
         """Return the blend with another value of its parameter.
@@ -121,7 +131,7 @@ class Blend:
             If the rule has no such parameter, or the value lies outside [0, 1].
         """
         value = _only_value(self.rule, {name: value for name, value in overrides.items() if value is not None})
-        return self if value is None else Blend(self.rule, float(value))
+        return self if value is None else replace(self, value=float(value))
 
     def soft_label(
         self, masks: ArrayLike, stored: ArrayLike | None = None, *, is_overlapping: bool = False
@@ -153,6 +163,11 @@ class Blend:
         >>> Blend("label_smoothing", 0.5).soft_label(masks).tolist()
         [[0.75, 0.25], [0.25, 0.75]]
         """
+        soft = self._by_rule(masks, stored, is_overlapping)
+        return soft if self.calibration is None else self.calibration.applied(soft, is_overlapping=is_overlapping)
+
+    def _by_rule(self, masks: ArrayLike, stored: ArrayLike | None, is_overlapping: bool) -> NDArray[np.float32]:
+        """Return what the rule gives, newly allocated."""
         if not self.needs_stored:
             if stored is not None:
                 raise InputError(f"blend rule {self.rule!r}: stored map given, but not used")

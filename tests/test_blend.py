@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from softlabels.blend import RULES, Blend, blend, entropy_bits
+from softlabels.calibration import Calibration
 from softlabels.classes import LabelClass, class_masks
 from softlabels.errors import InputError
 
@@ -151,3 +152,17 @@ def test_entropy_of_exclusive_classes_ignores_a_common_factor(probabilities):
 
 def test_entropy_of_nothing_is_zero():
     assert entropy_bits(np.zeros((3, 2))).tolist() == [0.0, 0.0]
+
+
+def test_a_calibration_follows_the_rule_and_survives_json_and_other_parameters(masks, probabilities):
+    calibration = Calibration(0.8, (0.0, 0.5, -0.5), "rater 2")
+    calibrated = Blend("mix_onehot", 0.4, calibration)
+    plain = blend(masks, probabilities, rule="mix_onehot", alpha=0.4)
+    np.testing.assert_array_equal(calibrated.soft_label(masks, probabilities), calibration.applied(plain))
+    assert Blend.from_json(calibrated.to_json()) == calibrated
+    assert calibrated.replaced(alpha=0.1) == Blend("mix_onehot", 0.1, calibration)
+
+
+def test_a_signed_map_has_no_calibration():
+    with pytest.raises(InputError, match="remove calibrate"):
+        Blend("signed_margin", 0.5, Calibration(1.0, (0.0,), "a"))

@@ -14,11 +14,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from softlabels._shared.box import bounding_box
+from softlabels._shared.box import Box, bounding_box
 from softlabels.methods import _unmix_kernels as kernels
 from softlabels.methods._whitening import Whitening
 
-Box = tuple[slice, slice, slice]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]

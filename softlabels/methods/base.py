@@ -17,8 +17,9 @@ from pydantic import AfterValidator, Field
 
 from softlabels._shared.rate import Rate
 from softlabels._shared.registry import Component
-from softlabels._shared.section import faults_error
-from softlabels.blend import RULES
+from softlabels._shared.section import Section, faults_error
+from softlabels.blend import RULES, Blend
+from softlabels.calibration import Calibration
 from softlabels.classes import LabelSet, grammar_faults
 from softlabels.errors import CertificateError, InputError
 from softlabels.methods.advice import DISTRIBUTION_LOSSES, LossAdvice
@@ -64,6 +65,16 @@ class RunContext:
     device: str | None = "cpu"
     engine: str | None = "softlabels"
     domain: str | None = "none"
+
+
+class Calibrate(Section):
+    """Slope and class offsets after a probability, applied by the loader; see `softlabels.calibration`."""
+
+    slope: float = Field(1.0, gt=0, description="exponent of each probability: below 1 vaguer, above 1 sharper")
+    offsets: dict[Name, float] = Field(
+        default_factory=dict, description="class name to offset of its log probability; 0 for those left out"
+    )
+    fitted_for: str = Field(min_length=1, description="the annotator or protocol that the numbers were fitted for")
 
 
 class Method(Component):
@@ -118,6 +129,9 @@ class Method(Component):
     )
     precision: Literal["uint8", "uint16"] = Field(
         "uint8", description="of a stored map with bounds: error at most 1/510 or 1/131070 of its range"
+    )
+    calibrate: Calibrate | None = Field(
+        None, description="slope, offsets and fitted_for of a probability; applied by the loader, computes nothing"
     )
 
     # ------------------------------------------------------------------------------------- to be implemented
@@ -199,7 +213,7 @@ class Method(Component):
 
     def node_parameters(self) -> dict[str, Any]:
         """Return what the stored map depends on, as plain JSON values: part of its key."""
-        left_out = {"variant", "labels", "seeds", "distance", self.load_time()}
+        left_out = {"variant", "labels", "seeds", "distance", "calibrate", self.load_time()}
         own = {k: v for k, v in self.model_dump(mode="json").items() if k not in left_out}
         return {"method": self.name, "variant": self.variant_name, **own}
 
@@ -209,10 +223,14 @@ class Method(Component):
         others = {"method"} if "variant" in cls.model_fields else {"method", "variant"}
         return cls.model_validate({k: v for k, v in parameters.items() if k not in others})
 
-    def blend_parameters(self) -> dict[str, float]:
-        """Return the parameter that the loader applies, by name."""
+    def blend_of(self, labels: LabelSet) -> Blend:
+        """Return what the loader does with the stored map of these classes, the calibration included."""
         parameter = self.load_time()
-        return {parameter: getattr(self, parameter)} if parameter else {}
+        value = None if parameter is None else float(getattr(self, parameter))
+        if self.calibrate is None:
+            return Blend(self.blend, value)
+        offsets = tuple(self.calibrate.offsets.get(name, 0.0) for name in labels.names)
+        return Blend(self.blend, value, Calibration(self.calibrate.slope, offsets, self.calibrate.fitted_for))
 
     def check(self, labels: LabelSet, context: RunContext) -> list[str]:
         """Return every fault of the target against its classes and the rest of the configuration."""
@@ -224,7 +242,17 @@ class Method(Component):
             )
         elif self.needs_background and labels.background is None:
             faults.append(f"{self.name} needs a background class. Add 'background: 0' to the labels")
-        return faults + self.faults(labels, context)
+        return faults + self._calibrate_faults(labels) + self.faults(labels, context)
+
+    def _calibrate_faults(self, labels: LabelSet) -> list[str]:
+        """Return what is wrong with the calibration."""
+        if self.calibrate is None:
+            return []
+        if self.kind != "probability" or self.blend == "onehot":
+            return [f"calibrate: {self.name} gives nothing between 0 and 1 that is a probability. Remove calibrate"]
+        unknown = sorted(set(self.calibrate.offsets) - set(labels.names))
+        expected = ", ".join(labels.names)
+        return [f"calibrate.offsets: got {', '.join(unknown)}, expected some of {expected}"] if unknown else []
 
     def compute(self, inputs: TargetInputs) -> TargetMap:
         """Return the map of one case, checked.

@@ -41,7 +41,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from softlabels._shared.box import bounding_box
+from softlabels._shared.box import Box, bounding_box
 from softlabels._shared.rate import Rate
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
@@ -52,8 +52,6 @@ from softlabels.methods.unmix import normalised
 
 #: The depths of the cores, in sigmas.
 DEPTHS = (1.25, 2.0, 3.0, 4.0)
-
-Box = tuple[slice, slice, slice]
 
 
 class GeodesicBand(Method):

@@ -54,6 +54,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from softlabels._shared.box import Box
 from softlabels._shared.rate import Rate
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
@@ -259,7 +260,7 @@ def unmix(
     InputError
         If shapes, values or parameters are wrong.
     """
-    from softlabels.methods._unmix_blocks import Box, Case, boxes_of, gaussian_windows
+    from softlabels.methods._unmix_blocks import Case, boxes_of, gaussian_windows
     from softlabels.methods._whitening import whitening_of
 
     _check(image, masks, prior, domain)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from softlabels._shared.files import relative_path
-from softlabels.blend import Blend
 from softlabels.classes import LabelSet
 from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
 from softlabels.config import Config
@@ -67,7 +66,7 @@ def describe_target(config: Config, plan: Plan, name: str) -> TargetDescription:
         kind=target.kind,
         classes=label_set.classes,
         is_overlapping=label_set.is_overlapping,
-        blend=Blend.from_json({"rule": target.blend, **target.blend_parameters()}),
+        blend=target.blend_of(label_set),
         pad_value=target.pad_value(len(label_set.classes), label_set.background),
         augmentation=target.augmentation,
     )

@@ -195,12 +195,14 @@ def entropy_panel(soft_label: NDArray[np.float32], target: TargetDescription, ti
 
 
 def target_title(target: TargetDescription) -> str:
-    """Return method, variant and load-time parameter of a target in a few words."""
+    """Return method, variant, load-time parameter and calibration of a target in a few words."""
     method = METHODS[target.method].title if target.method in METHODS else spoken(target.method)
     variant = "" if target.variant == "standard" else f" {target.variant}"
     parameter = target.blend.parameter
     share = "" if parameter is None else f", {_SYMBOLS[parameter]} = {target.blend.value:g}"
-    return f"{method}{variant}{share}"
+    calibration = target.blend.calibration
+    calibrated = "" if calibration is None else f", calibrated for {calibration.fitted_for}"
+    return f"{method}{variant}{share}{calibrated}"
 
 
 def footer(slices: Sequence[CaseSlice]) -> str:

@@ -78,6 +78,12 @@ def test_all_faults_are_reported_at_once():
         ({"targets": {"s": {"method": "svls", "kernel_size": 4}}}, "expected an odd number"),
         ({"targets": {"l": {"method": "level_set", "truncate": True}}}, "only variant official"),
         ({"targets": {"bad name": {"method": "onehot"}}}, "bad name"),
+        (
+            {"targets": {"g": {"method": "gaussian", "calibrate": {"fitted_for": "a", "offsets": {"liver": 1.0}}}}},
+            "calibrate.offsets: got liver, expected some of background",
+        ),
+        ({"targets": {"g": {"method": "gaussian", "calibrate": {"slope": 0.5}}}}, "calibrate.fitted_for"),
+        ({"targets": {"l": {"method": "level_set", "calibrate": {"fitted_for": "a"}}}}, "Remove calibrate"),
         ({"targets": {"x": {"method": "svls", "sigma": float("nan")}}}, "targets.x.sigma"),
     ],
 )

@@ -74,3 +74,14 @@ def test_nodes_and_keys_of_version_1_stay_what_they_were():
     keys = {node: key[:16] for node, key in case_keys(plan, "case0", DIGESTS).items()}
     assert {name: (node, keys[node]) for name, node in plan.targets.items()} == OF_TARGETS
     assert {node: key for node, key in keys.items() if not node.startswith("target-")} == OF_UPSTREAM
+
+
+def test_what_the_loader_applies_is_in_no_node():
+    calibrate = {"slope": 0.8, "offsets": {"core": 0.5}, "fitted_for": "rater 2"}
+    targets = {
+        "plain": {"method": "geols"},
+        "softer": {"method": "geols", "alpha": 0.4},
+        "calibrated": {"method": "geols", "calibrate": calibrate},
+    }
+    plan = make_plan(parse_config(CONFIG | {"targets": targets}))
+    assert len(set(plan.targets.values())) == 1

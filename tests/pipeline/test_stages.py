@@ -7,7 +7,9 @@ import pytest
 from helpers import made_data
 from helpers.made_project import Project
 
+from softlabels.calibration import Calibration
 from softlabels.cohort.case import IndexedCohort
+from softlabels.cohort.index import Index
 from softlabels.errors import FormatError, InputError, SoftLabelsError
 from softlabels.pipeline.receipts import Receipt
 from softlabels.pipeline.upkeep import forget_receipts
@@ -184,6 +186,20 @@ def test_every_method_goes_from_files_to_an_index_entry(tmp_path, monkeypatch):
         assert target.shape == (len(described.classes), *made_data.SHAPE) and np.isfinite(target).all(), name
         assert len(described.pad_value) == len(described.classes), name
     assert set(ALL_METHODS) - set(index.cases[0].targets) == {"hard", "smooth"}
+
+
+def test_a_calibration_reaches_the_soft_label_without_computing_anything(tmp_path, monkeypatch):
+    calibrate = {"slope": 0.5, "offsets": {"edema": 1.0}, "fitted_for": "rater 2"}
+    targets = {"plain": {"method": "gaussian"}, "wide": {"method": "gaussian", "calibrate": calibrate}}
+    project = Project(tmp_path, monkeypatch, n_cases=1, targets=targets)
+    project.run_all()
+    described = Index.from_json(project.index().to_json()).targets
+    assert described["plain"].node == described["wide"].node
+    assert described["wide"].blend.calibration == Calibration(0.5, (0.0, 0.0, 1.0), "rater 2")
+    labels = np.array([[[0, 2]]], np.uint8)
+    stored = np.array([[[[0.5, 0.0]]], [[[0.0, 0.0]]], [[[0.5, 1.0]]]], np.float32)
+    soft = described["wide"].soft_label(labels, stored)
+    np.testing.assert_allclose(soft[2, 0, 0], [np.e / (1 + np.e), 1], rtol=1e-6)
 
 
 def test_method_that_needs_raters_says_so(tmp_path, monkeypatch):
