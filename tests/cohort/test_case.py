@@ -1,12 +1,14 @@
 """Laws of a case with its target: what it gives is what was stored, in a window as in the whole, and well named."""
 
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import ROOT
 from helpers.made_cohort import CLASSES, IGNORE, SHAPES, TARGETS, make_cohort, open_made, volumes
 
 from softlabels.blend import blend
@@ -127,6 +129,15 @@ def test_a_damaged_byte_is_named_when_it_is_read(tmp_path):
         shard.write_bytes(content)
         with pytest.raises(FormatError, match=f"case small, {role}, entry {entry.key[:12]}: .*crc32c"):
             read()
+
+
+def test_the_code_of_the_page_on_looking_runs(index, monkeypatch, capsys):
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "looking.md").read_text(), re.DOTALL)
+    monkeypatch.chdir(index.parents[1])
+    names = {}
+    exec(block, names)
+    assert names["soft_label"].shape == (3, *SHAPES["empty"]) and names["more"].shape == (3, 1, 6, 4)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("empty (3.0, 1.0, 1.0)")
 
 
 def test_a_case_needs_numpy_and_the_store_only():
