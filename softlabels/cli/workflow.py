@@ -14,6 +14,8 @@ import typer
 
 from softlabels.cli.app import DEFAULT_CONFIG, ConfigJson, ConfigPath, Project, app
 
+_ENDED = "ended by SIGTERM (time limit, scancel or a lost node); nothing was published. Run snakemake again"
+
 
 @app.command(hidden=True)
 def stage(
@@ -26,7 +28,7 @@ def stage(
     threads: Annotated[int | None, typer.Option()] = None,
 ) -> None:
     """Run one job: one node, or all in turn, for a case or a batch of cases. The rules call this."""
-    from softlabels.pipeline.batch import ENDED, run_batch
+    from softlabels.pipeline.batch import run_batch
     from softlabels.pipeline.job import run_job
     from softlabels.pipeline.node import nodes_from_json
     from softlabels.pipeline.stages import Job
@@ -34,7 +36,7 @@ def stage(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     # Ends like an exception does, so that what was being written is removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(f"softlabels: {ENDED}"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(f"softlabels: {_ENDED}"))
     if threads:
         # ITK would take every core of the machine, also those of other jobs.
         os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(threads))

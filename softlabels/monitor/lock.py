@@ -1,7 +1,7 @@
 """Knowing whether the Snakemake that locked a project is still alive, so that a crash needs no `--unlock`.
 
-Snakemake's lock is two files that outlive a killed process. The kernel's lock on a file does not: while a controller
-lives it holds one, so whoever gets it knows that Snakemake's files are left over.
+Snakemake's lock is two files that outlive a killed process. The kernel's lock on a file does not: every Snakemake of a
+project holds one while it runs, so whoever gets it exclusively knows that Snakemake's own files are left over.
 """
 
 from __future__ import annotations
@@ -9,23 +9,29 @@ from __future__ import annotations
 import fcntl
 import platform
 from pathlib import Path
+from typing import TextIO
 
-_held = []
+#: Of the project's folder: Snakemake's own folder, with its locks, and the file that the kernel locks.
+_LOCKS, _OWNER = Path(".snakemake", "locks"), Path(".snakemake", "softlabels.lock")
+
+#: Open files whose locks last until this process ends.
+_held: list[TextIO] = []
 
 
-def release_stale_lock(folder: Path) -> bool:
-    """Hold the project as its controller, and remove Snakemake's lock if its owner is dead; return whether it was.
+def release_stale_lock(project: Path) -> bool:
+    """Lock a project for this process, and remove Snakemake's lock if its owner is dead; return whether it was.
 
     Only a lock that was taken on this host is ever removed: not every shared file system carries kernel locks from
     one node to another.
 
     Parameters
     ----------
-    folder : Path
-        Snakemake's own folder, `.snakemake` in the working directory.
+    project : Path
+        The folder that Snakemake works in.
     """
-    folder.mkdir(exist_ok=True)
-    owner = open(folder / "softlabels.monitor.lock", "a+")  # noqa: SIM115 (held until this process ends)
+    path = project / _OWNER
+    path.parent.mkdir(exist_ok=True)
+    owner = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (held until this process ends)
     _held.append(owner)
     left_over = []
     try:
@@ -33,26 +39,26 @@ def release_stale_lock(folder: Path) -> bool:
     except BlockingIOError:
         pass
     except OSError:
-        # A file system without kernel locks: nobody can tell, so Snakemake's lock stays as it is.
+        # A file system without kernel locks: nobody can know, so Snakemake's lock stays as it is.
         return False
     else:
-        left_over = _remove_left_over(folder / "locks", owner)
-    # Shared from now on: Snakemake allows several controllers of one project that make different files.
+        left_over = _remove_left_over(project / _LOCKS, owner)
+    # Shared from now on: Snakemake allows several runs of one project that make different files.
     fcntl.flock(owner, fcntl.LOCK_SH)
     return bool(left_over)
 
 
-def is_controlled(folder: Path) -> bool | None:
-    """Return whether the Snakemake of this project lives; None if it never ran or nobody can tell.
+def is_running_here(project: Path) -> bool | None:
+    """Return whether a Snakemake of this project is alive; None if it never ran or nobody can know.
 
     Parameters
     ----------
-    folder : Path
-        Snakemake's own folder, `.snakemake` in the working directory.
+    project : Path
+        The folder that Snakemake works in.
     """
     try:
         # An exclusive lock on NFS needs a file that is open for writing.
-        with open(folder / "softlabels.monitor.lock", "r+") as owner:
+        with open(project / _OWNER, "r+", encoding="utf-8") as owner:
             if owner.read() != platform.node():
                 return None
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -63,7 +69,7 @@ def is_controlled(folder: Path) -> bool | None:
     return False
 
 
-def _remove_left_over(locks: Path, owner) -> list[Path]:
+def _remove_left_over(locks: Path, owner: TextIO) -> list[Path]:
     """Remove Snakemake's locks if the last owner was on this host; return them."""
     found, here = list(locks.glob("*.lock")), platform.node()
     owner.seek(0)

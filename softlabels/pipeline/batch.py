@@ -10,18 +10,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from softlabels.errors import DeviceError, FormatError, InputError, SoftLabelsError, StoreError
-from softlabels.pipeline.job import run_job
+from softlabels.errors import InputError, SoftLabelsError
+from softlabels.pipeline.failure import Failure
+from softlabels.pipeline.job import forget_failure, run_job
 from softlabels.pipeline.receipts import BatchReceipt
 from softlabels.pipeline.stages import Job
 
 log = logging.getLogger(__name__)
-
-#: The last line of a batch's log, unless the batch was killed.
-SUMMARY = "batch is through: %d cases done, %d failed, %d failed at an earlier stage"
-
-#: The last line of a job's log that was told to end.
-ENDED = "ended by SIGTERM (time limit, scancel or a lost node); nothing was published. Run snakemake again"
 
 
 def run_batch(jobs: Sequence[Job], receipt_path: Path) -> BatchReceipt:
@@ -38,11 +33,15 @@ def run_batch(jobs: Sequence[Job], receipt_path: Path) -> BatchReceipt:
     ------
     InputError
         If no case of the batch has a result: then Snakemake sees a failed job, as with a single case.
-    MemoryError, DeviceError, StoreError
-        At once, as these are no fault of the case: another attempt of the whole job, perhaps with more memory or on
-        another node, finds finished cases in the store.
+    Exception
+        At once if it is the fault of the machine (`softlabels.pipeline.failure.Cause`): another attempt of the whole
+        job, perhaps with more memory or on another node, finds finished cases in the store.
     """
-    cases, failed, waiting = list(dict.fromkeys(job.case.id for job in jobs)), {}, []
+    cases = list(dict.fromkeys(job.case.id for job in jobs))
+    failed: dict[str, str] = {}
+    waiting: list[str] = []
+    for job in jobs:
+        forget_failure(job)
     for job in jobs:
         if not all(path.exists() for path in job.upstream_receipts().values()):
             if job.case.id not in (*failed, *waiting):
@@ -53,28 +52,21 @@ def run_batch(jobs: Sequence[Job], receipt_path: Path) -> BatchReceipt:
             run_job(job)
         except Exception as error:
             # A receipt of an earlier run must not stand for a result that this run could not make. It goes only now:
-            # the job of a controller that was killed may be at work on the same cases, and needs what is upstream.
+            # a job of a Snakemake that was killed may be at work on the same cases, and needs what is upstream.
             job.receipt_path.unlink(missing_ok=True)
-            if not _is_of_the_case(error):
+            failure = Failure.of(job.case.id, job.node.id, error)
+            if failure.cause != "case":
                 raise
-            why = " ".join(f"{type(error).__name__}: {error}".split())
-            failed.setdefault(job.case.id, why)
+            failed.setdefault(job.case.id, failure.why)
             is_known = isinstance(error, SoftLabelsError)
-            log.error("%s %s failed: %s", job.case.id, job.node.id, why, exc_info=not is_known)
+            log.error("%s %s failed: %s", job.case.id, job.node.id, failure.why, exc_info=not is_known)
     n_done = len(cases) - len(failed) - len(waiting)
-    log.info(SUMMARY, n_done, len(failed), len(waiting))
+    log.info("all cases tried: %d done, %d failed, %d failed at an earlier stage", n_done, len(failed), len(waiting))
     receipt = BatchReceipt(list(dict.fromkeys(job.node.id for job in jobs)), cases, failed, waiting)
     if n_done == 0:
         raise InputError(f"all {len(cases)} cases failed, {len(waiting)} of them at an earlier stage. {_first(failed)}")
     receipt.write(receipt_path)
     return receipt
-
-
-def _is_of_the_case(error: Exception) -> bool:
-    """Return False for faults of the machine or the file system: the next case would meet them too."""
-    if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
-        return False
-    return isinstance(error, FormatError) or not isinstance(error, (DeviceError, StoreError))
 
 
 def _first(failed: dict[str, str]) -> str:

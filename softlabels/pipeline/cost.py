@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from softlabels._shared.rate import Rate
 from softlabels.errors import InputError
 from softlabels.inputs.sheet import Case
 from softlabels.pipeline.plan import Plan
 from softlabels.pipeline.stages import STAGES
-from softlabels.pipeline.units import ALL_STAGES, make_steps
+from softlabels.pipeline.units import make_steps
+
+if TYPE_CHECKING:
+    from softlabels.pipeline.receipts import Receipt
 
 
 @dataclass(frozen=True)
@@ -48,10 +51,37 @@ JOB_SECONDS, MOST_CASES_PER_JOB = 30, 64
 THREADS = 2
 #: Two Snakemakes and one Python with its compiled code, whatever the case.
 BASE_MEMORY_MB = 900
-#: Of them, the one Python: what Snakemake's benchmark files see of an empty job.
-PROCESS_MB = 150
 #: Of a case whose header cannot be read; its job will say what is wrong with it.
 UNKNOWN_VOXELS = 20_000_000
+
+
+@dataclass(frozen=True)
+class NodeForecast:
+    """What is left to do of one node, and what that takes.
+
+    Parameters
+    ----------
+    node, stage : str
+    n_done, n_stored, n_to_do : int
+        Cases with a receipt, further cases whose entry is in the store, and the rest.
+    cost : Cost
+        Of the rest, all cases together.
+    is_measured : bool
+        Whether the cost was measured in this project, not before the release.
+    """
+
+    node: str
+    stage: str
+    n_done: int
+    n_stored: int
+    n_to_do: int
+    cost: Cost
+    is_measured: bool
+
+    @property
+    def spread(self) -> float:
+        """The factor by which the time may be longer or shorter."""
+        return MEASURED_SPREAD if self.is_measured else SPREAD
 
 
 def estimate_job(plan: Plan, node_id: str, case: Case, rates: dict[str, Rate] | None = None) -> Cost:
@@ -82,9 +112,12 @@ def shipped_rate(plan: Plan, node_id: str) -> Rate:
 
 
 def measured_rates(
-    plan: Plan, case_of: dict[str, Case], receipts: dict, benchmarks: Path | None = None
+    plan: Plan,
+    case_of: Mapping[str, Case],
+    receipts: Mapping[tuple[str, str], Receipt],
+    peak_memory: Mapping[str, float] | None = None,
 ) -> dict[str, Rate]:
-    """Return rates by node id from what is done already: times of receipts, memory of Snakemake's benchmark files.
+    """Return rates by node id from the times in receipts, and from the memory that jobs were seen to take.
 
     Parameters
     ----------
@@ -94,43 +127,26 @@ def measured_rates(
         Case id to case.
     receipts : dict
         (case id, node id) to receipt; those that computed something tell a time.
-    benchmarks : Path, optional
-        The workflow's folder of logs, where Snakemake's benchmark files are.
+    peak_memory : mapping, optional
+        Node id to bytes per voxel and map (`softlabels.monitor.benchmarks`); the shipped ones by default.
     """
-    seconds, voxel_maps, n_jobs = defaultdict(float), defaultdict(float), Counter()
+    seconds: dict[str, float] = defaultdict(float)
+    voxel_maps: dict[str, float] = defaultdict(float)
+    n_jobs: Counter[str] = Counter()
     for (case_id, node_id), receipt in receipts.items():
         if receipt.outcome == "computed":
             n_jobs[node_id] += 1
             seconds[node_id] += receipt.seconds
             voxel_maps[node_id] += prepared_voxels(plan, case_of[case_id]) * n_maps(plan, node_id)
-    peak = peak_memory(plan, case_of, benchmarks) if benchmarks else {}
     rates = {}
     for node_id in seconds:
         shipped = shipped_rate(plan, node_id)
         rates[node_id] = Rate(
             us=1e6 * max(0.0, seconds[node_id] - START_SECONDS * n_jobs[node_id]) / voxel_maps[node_id],
-            memory_bytes=peak.get(node_id, shipped.memory_bytes),
+            memory_bytes=(peak_memory or {}).get(node_id, shipped.memory_bytes),
             disk_bytes=shipped.disk_bytes,
         )
     return rates
-
-
-def peak_memory(plan: Plan, case_of: dict[str, Case], logs: Path) -> dict[str, float]:
-    """Return bytes per voxel and map by node id, the most that Snakemake's benchmark files of single cases show."""
-    found = defaultdict(float)
-    for path in logs.glob("*/*.benchmark.tsv"):
-        node_id, case = path.name.removesuffix(".benchmark.tsv"), case_of.get(path.parent.name)
-        if case is None or node_id not in (*plan.nodes, ALL_STAGES):
-            continue
-        if node_id == ALL_STAGES:
-            # The peak of a job of all stages is that of the node which needs most.
-            node_id = max(plan.nodes, key=lambda node: shipped_rate(plan, node).memory_bytes * n_maps(plan, node))
-        header, row = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[:2])
-        peak_mb = dict(zip(header, row, strict=True))["max_rss"]
-        if peak_mb != "NA":
-            voxel_maps = prepared_voxels(plan, case) * n_maps(plan, node_id)
-            found[node_id] = max(found[node_id], (float(peak_mb) - PROCESS_MB) * 1e6 / voxel_maps)
-    return dict(found)
 
 
 def n_maps(plan: Plan, node_id: str) -> int:
@@ -146,7 +162,7 @@ def prepared_voxels(plan: Plan, case: Case) -> int:
 
 
 @cache
-def _prepared_voxels(path: str, own: tuple[float, ...] | None, spacing: tuple[float, ...] | None) -> int:
+def _prepared_voxels(path: str, own: tuple[float, float, float] | None, spacing: tuple[float, ...] | None) -> int:
     """Return the voxels of one image file on its own grid (of spacing `own`, if the file does not say), or another."""
     from softlabels.inputs.volume import read_header
 
@@ -160,21 +176,21 @@ def _prepared_voxels(path: str, own: tuple[float, ...] | None, spacing: tuple[fl
     return math.ceil(voxels * math.prod(header.spacing_xyz) / math.prod(spacing))
 
 
-def plan_rows(
+def forecast(
     plan: Plan,
     cases: list[Case],
     *,
     done: set[tuple[str, str]],
-    hits: set[tuple[str, str]],
+    stored: set[tuple[str, str]],
     rates: dict[str, Rate] | None = None,
-) -> list[dict]:
-    """Return one row per node: how much is done, in the store and to do, and what that takes.
+) -> list[NodeForecast]:
+    """Return the forecast of each node, in the order of the plan.
 
     Parameters
     ----------
     plan, cases
         What is asked for.
-    done, hits : set of (case id, node id)
+    done, stored : set of (case id, node id)
         What has a receipt, and what the store holds besides.
     rates : dict, optional
         As in `estimate_job`.
@@ -182,20 +198,17 @@ def plan_rows(
     rows = []
     for node_id, node in plan.nodes.items():
         open_cases = [case for case in cases if (case.id, node_id) not in done]
-        to_do = [case for case in open_cases if (case.id, node_id) not in hits]
-        cost = total(estimate_job(plan, node_id, case, rates) for case in to_do)
+        to_do = [case for case in open_cases if (case.id, node_id) not in stored]
         rows.append(
-            {
-                "node": node_id,
-                "stage": node.stage,
-                "done": len(cases) - len(open_cases),
-                "hits": len(open_cases) - len(to_do),
-                "to_do": len(to_do),
-                "seconds": cost.seconds,
-                "spread": MEASURED_SPREAD if rates and node_id in rates else SPREAD,
-                "memory_mb": cost.memory_mb,
-                "disk_mb": cost.disk_mb,
-            }
+            NodeForecast(
+                node=node_id,
+                stage=node.stage,
+                n_done=len(cases) - len(open_cases),
+                n_stored=len(open_cases) - len(to_do),
+                n_to_do=len(to_do),
+                cost=total(estimate_job(plan, node_id, case, rates) for case in to_do),
+                is_measured=node_id in (rates or {}),
+            )
         )
     return rows
 

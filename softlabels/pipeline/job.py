@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 import softlabels
-from softlabels.errors import SoftLabelsError
+from softlabels.errors import SoftLabelsError, StoreError
+from softlabels.pipeline.failure import Failure, failure_path
 from softlabels.pipeline.receipts import Receipt, link_entry
 from softlabels.pipeline.stages import DISTANCE, PREPARE, STAGES, Job
 from softlabels.pipeline.stages.base import Sources
@@ -24,21 +25,39 @@ log = logging.getLogger(__name__)
 def run_job(job: Job) -> Receipt:
     """Find or compute the entry of one job, publish it and write its receipt.
 
+    Whatever ends it without a result is recorded as a `Failure` until it is tried again.
+
     Raises
     ------
     SoftLabelsError
         Whatever is wrong, with case and stage named; nothing has been published then.
     """
     started = time.perf_counter()
+    forget_failure(job)
     try:
         receipt = _find_or_compute(job, started)
-    except SoftLabelsError as error:
-        error.add_note(f"case {job.case.id}, stage {job.node.stage}, node {job.node.id}")
+        receipt.write(job.receipt_path)
+    except BaseException as error:
+        _record_failure(job, error)
+        if isinstance(error, SoftLabelsError):
+            error.add_note(f"case {job.case.id}, stage {job.node.stage}, node {job.node.id}")
         raise
-    receipt.write(job.receipt_path)
     job.store.register_results(job.results)
     log.info("%s %s: %s in %.2f s", job.case.id, job.node.id, receipt.outcome, receipt.seconds)
     return receipt
+
+
+def forget_failure(job: Job) -> None:
+    """Delete the record of an earlier failure of a job."""
+    failure_path(job.results, job.case.id, job.node.id).unlink(missing_ok=True)
+
+
+def _record_failure(job: Job, error: BaseException) -> None:
+    """Record why a job ends without a result; the error itself matters more than that it cannot be recorded."""
+    try:
+        Failure.of(job.case.id, job.node.id, error).write(job.results)
+    except StoreError as of_record:
+        log.warning("%s %s: its failure is not recorded: %s", job.case.id, job.node.id, of_record)
 
 
 def _find_or_compute(job: Job, started: float) -> Receipt:

@@ -12,13 +12,14 @@ from helpers import made_data
 
 from softlabels.config import load_config, parse_config
 from softlabels.inputs.sheet import Case
+from softlabels.monitor import benchmarks
+from softlabels.monitor.benchmarks import peak_memory
 from softlabels.pipeline import cost
 from softlabels.pipeline.cost import (
     estimate_job,
+    forecast,
     measured_rates,
     n_maps,
-    peak_memory,
-    plan_rows,
     prepared_voxels,
     suggested_cases_per_job,
 )
@@ -98,7 +99,7 @@ def test_memory_is_learnt_from_snakemakes_benchmark_files(case, tmp_path):
     prepare = node(plan, "prepare")
     folder = tmp_path / "logs" / "case0"
     folder.mkdir(parents=True)
-    (folder / f"{prepare}.benchmark.tsv").write_text(f"s\tmax_rss\n1.0\t{cost.PROCESS_MB + 384}\n")
+    (folder / f"{prepare}.benchmark.tsv").write_text(f"s\tmax_rss\n1.0\t{benchmarks.PROCESS_MB + 384}\n")
     (folder / "prepare-00000000.benchmark.tsv").write_text("s\tmax_rss\n1.0\t9999\n")
     found = peak_memory(plan, {"case0": case}, tmp_path / "logs")
     assert found == {prepare: pytest.approx(384e6 / np.prod(made_data.SHAPE))}
@@ -108,7 +109,7 @@ def test_memory_of_a_job_of_all_stages_is_that_of_its_largest(case, tmp_path):
     plan = plan_of(targets={"geols": {"method": "geols"}})
     folder = tmp_path / "logs" / "case0"
     folder.mkdir(parents=True)
-    (folder / "stages.benchmark.tsv").write_text(f"s\tmax_rss\n1.0\t{cost.PROCESS_MB + 384}\n")
+    (folder / "stages.benchmark.tsv").write_text(f"s\tmax_rss\n1.0\t{benchmarks.PROCESS_MB + 384}\n")
     found = peak_memory(plan, {"case0": case}, tmp_path / "logs")
     distance = node(plan, "distance")
     assert found == {distance: pytest.approx(384e6 / np.prod(made_data.SHAPE) / n_maps(plan, distance))}
@@ -118,10 +119,10 @@ def test_plan_counts_done_hits_and_the_rest(case):
     plan = plan_of(targets={"svls": {"method": "svls"}})
     cases = [Case(name, case.images, case.label) for name in "abcd"]
     prepare, target = plan.nodes
-    rows = plan_rows(plan, cases, done={("a", prepare), ("b", prepare), ("a", target)}, hits={("c", prepare)})
-    assert [(row["done"], row["hits"], row["to_do"]) for row in rows] == [(2, 1, 1), (1, 0, 3)]
+    rows = forecast(plan, cases, done={("a", prepare), ("b", prepare), ("a", target)}, stored={("c", prepare)})
+    assert [(row.n_done, row.n_stored, row.n_to_do) for row in rows] == [(2, 1, 1), (1, 0, 3)]
     one = estimate_job(plan, target, cases[0])
-    assert rows[1]["seconds"] == pytest.approx(3 * one.seconds) and rows[1]["memory_mb"] == one.memory_mb
+    assert rows[1].cost.seconds == pytest.approx(3 * one.seconds) and rows[1].cost.memory_mb == one.memory_mb
 
 
 def test_short_jobs_are_to_be_shared_and_long_ones_not(case, monkeypatch):

@@ -240,7 +240,7 @@ def test_flags_of_every_stage_reach_the_index_while_their_receipts_are_there(pro
 
 
 def test_a_project_that_was_moved_with_its_store_is_read_where_it_lies_now(project, tmp_path, monkeypatch):
-    from softlabels.monitor.status import explain_case
+    from softlabels.monitor.explain import explain_case
     from softlabels.pipeline.upkeep import absent_keys
     from softlabels.view.entries import case_entries
 
@@ -254,8 +254,8 @@ def test_a_project_that_was_moved_with_its_store_is_read_where_it_lies_now(proje
     assert all(entry.path.is_relative_to(moved) for entry in entries)
     links = list(moved.glob("results/case0/*.zarr"))
     assert len(links) == len(project.plan.nodes) and all((link / "zarr.json").is_file() for link in links)
-    rows = explain_case("case0", project.plan, Path("results"), store := Store("store"))
-    assert {row["store"] for row in rows} == {moved / "store"}
+    rows = explain_case(project.cases[0], project.plan, Path("results"), store := Store("store"))
+    assert {row.store for row in rows} == {moved / "store"}
     assert absent_keys(Path("results"), store, is_own=True) == set()
     # What the remedy of a missing entry promises must hold here too.
     store.discard(prepare.key)

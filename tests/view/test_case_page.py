@@ -24,12 +24,13 @@ from matplotlib.image import imread
 
 from softlabels.errors import InputError, StoreError
 from softlabels.grid import Grid
+from softlabels.pipeline.stages import STAGES
 from softlabels.store import Layer, Lossless, Store
 from softlabels.view import case_page
 from softlabels.view.case_page import case_picture
 from softlabels.view.entries import CaseEntries, NodeEntry, TargetEntries
 from softlabels.view.export import export_layer, export_target, write_nifti
-from softlabels.view.montage import montage
+from softlabels.view.montage import PICTURES, montage
 from softlabels.view.panels import STYLES, LegendEntry, Panel, draw_page, save_png
 from softlabels.view.planes import PLANES, Plane, chosen_slices, content_box
 
@@ -221,6 +222,10 @@ def test_a_panel_shows_the_slice_that_is_stored(case):
     )
     assert set(np.unique(shown["one-hot: organ"])) == {0, 1}
     assert shown["one-hot: entropy"].max() == 0
+
+
+def test_the_picture_that_each_stage_names_is_drawn():
+    assert sorted(stage.picture for stage in STAGES.values()) == sorted(PICTURES)
 
 
 @pytest.mark.parametrize("stage", ["prepare", "seeds", "distance", "target"])

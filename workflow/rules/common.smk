@@ -38,7 +38,7 @@ validate(config, workflow.source_path("../schemas/config.schema.json"), set_defa
 PLAN = make_plan(CONFIG)
 CASES = {case.id: case for case in read_sheet(CONFIG.cases, CONFIG.channels)}
 RESULTS, STORE = CONFIG.results, CONFIG.store
-if workflow.is_main_process and release_stale_lock(Path(".snakemake")):
+if workflow.is_main_process and release_stale_lock(Path()):
     forget_incomplete(Path(RESULTS))
     print("The last run here was killed: its lock is removed, its finished work is kept.", file=sys.stderr)
 

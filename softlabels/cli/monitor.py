@@ -1,0 +1,175 @@
+"""Commands that follow a run: how far it is, what failed, and where a result came from."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigPath, Project, app
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from softlabels.monitor.explain import Explanation
+    from softlabels.monitor.failures import FailedJob
+    from softlabels.monitor.status import Work
+    from softlabels.pipeline.receipts import Receipt
+
+#: What a job on Slurm takes besides its work: two Snakemakes start one after another.
+_SLURM_START_SECONDS = 5
+#: Cases with changed files that are named.
+_N_NAMED = 5
+
+
+@app.command(rich_help_panel="Look")
+def status(
+    config: ConfigPath = DEFAULT_CONFIG,
+    logs: Annotated[Path, typer.Option(help="the workflow's folder of logs")] = Path("logs"),
+    limit: Annotated[int, typer.Option(min=0, help="failures to list")] = 20,
+) -> None:
+    """Show what is done, what runs, what failed and why, and when the rest will be done; works while jobs run."""
+    from rich.console import Console
+
+    from softlabels.monitor.failures import failed_jobs
+    from softlabels.monitor.lock import is_running_here
+    from softlabels.monitor.slurm import PATIENT, is_running, queued_jobs
+    from softlabels.monitor.status import changed_inputs, read_receipts
+    from softlabels.pipeline.units import make_steps, make_units
+
+    project = Project.load(config)
+    receipts = read_receipts(project.plan, project.cases, project.results)
+    queued = queued_jobs(Path.cwd())
+    units = make_units([case.id for case in project.cases], project.config.batch_size)
+    failed = failed_jobs(
+        project.plan,
+        units,
+        make_steps(project.plan.nodes, project.config.stages_per_job),
+        set(receipts),
+        project.results,
+        logs,
+        lambda unit, step: (unit, step) in queued,
+    )
+    Console().print(_status_table(project, receipts, queued, failed, units))
+    for reason, n_jobs in Counter(queued.values()).items():
+        if not is_running(reason) and reason not in PATIENT:
+            print(f"{n_jobs} jobs wait for {reason}: they may never start. docs/cluster.md says what to change")
+    for job in failed[:limit]:
+        print(f"failed: {job.name} {job.step}: {job.why} (log: {job.log})")
+    if len(failed) > limit:
+        print(f"... and {len(failed) - limit} more failures; --limit {len(failed)} lists them all")
+    if changed := changed_inputs(project.cases, receipts):
+        named = ", ".join(list(changed)[:_N_NAMED]) + (", ..." if len(changed) > _N_NAMED else "")
+        print(f"{len(changed)} cases have files that changed since they were read: {named}. Run snakemake again")
+    if line := _work_done(project, receipts):
+        print(line)
+    n_left = len(project.cases) * len(project.plan.nodes) - len(receipts)
+    is_idle = not queued and is_running_here(Path.cwd()) is False
+    if not is_idle and (line := _pace(project, receipts, start_seconds=_SLURM_START_SECONDS if queued else 1)):
+        print(line)
+    if n_left and is_idle:
+        print(f"{n_left} results are left and nothing runs: the same snakemake command goes on where it stopped")
+    if not n_left and not changed and (index := project.results / "index.json").exists():
+        print(f"all results are there; train on {index}")
+
+
+def _status_table(
+    project: Project,
+    receipts: Mapping[Work, Receipt],
+    queued: Mapping[tuple[str, str], str],
+    failed: list[FailedJob],
+    units: Mapping[str, list[str]],
+) -> Table:
+    """Return the table of nodes with their counts of cases."""
+    from rich.table import Column, Table
+
+    from softlabels.monitor.slurm import is_running
+    from softlabels.monitor.status import progress
+    from softlabels.pipeline.cost import duration
+    from softlabels.pipeline.units import ALL_STAGES
+
+    def n_open(node: str, names: Iterable[str]) -> str:
+        """Return how many cases of these units, or of these cases, have no result of a node."""
+        return str(sum((case, node) not in receipts for name in names for case in units.get(name, [name])))
+
+    columns = ["node", "for", "done", "running", "waiting", "failed", "reused", "flagged", "work"]
+    hidden = {"running": not queued, "waiting": not queued, "failed": not failed}
+    shown = [name for name in columns if not hidden.get(name)]
+    table = Table(Column("node", no_wrap=True), *shown[1:], title=f"{len(project.cases)} cases")
+    for row in progress(project.plan, project.cases, dict(receipts)):
+        states = {unit: is_running(state) for (unit, step), state in queued.items() if step in (row.node, ALL_STAGES)}
+        cells = {
+            "node": row.node,
+            "for": ", ".join(row.targets),
+            "done": f"{row.n_done}/{row.n_cases}",
+            "running": n_open(row.node, [unit for unit, runs in states.items() if runs]),
+            "waiting": n_open(row.node, [unit for unit, runs in states.items() if not runs]),
+            "failed": n_open(row.node, {job.name for job in failed if job.step in (row.node, ALL_STAGES)}),
+            "reused": str(row.n_reused),
+            "flagged": str(row.n_flagged),
+            "work": duration(row.seconds),
+        }
+        table.add_row(*(cells[name] for name in shown))
+    return table
+
+
+def _work_done(project: Project, receipts: Mapping[Work, Receipt]) -> str | None:
+    """Return a line on the time that computed results took, beside the plan's, or None if there is none."""
+    from softlabels.pipeline.cost import SPREAD, between, duration, estimate_job, total
+
+    case_of = {case.id: case for case in project.cases}
+    computed = [(work, receipt.seconds) for work, receipt in receipts.items() if receipt.outcome == "computed"]
+    if not computed:
+        return None
+    planned = total(estimate_job(project.plan, node, case_of[case]) for (case, node), _ in computed).seconds
+    took = sum(seconds for _, seconds in computed)
+    return f"{len(computed)} computed results took {duration(took)} of work; planned: {between([(planned, SPREAD)])}"
+
+
+def _pace(project: Project, receipts: Mapping[Work, Receipt], start_seconds: float) -> str | None:
+    """Return a line on when the rest will be done, or None if that cannot be known."""
+    from softlabels.monitor.status import finished_at, receipt_times, seconds_left
+    from softlabels.pipeline.cost import estimate_job, measured_rates
+    from softlabels.pipeline.units import make_steps
+
+    plan = project.plan
+    rates = measured_rates(plan, {case.id: case for case in project.cases}, receipts)
+    n_steps = len(make_steps(plan.nodes, project.config.stages_per_job))
+    start_seconds *= n_steps / len(plan.nodes) / project.config.batch_size
+    weights = {node: estimate_job(plan, node, project.cases[0], rates).seconds + start_seconds for node in plan.nodes}
+    left = seconds_left(plan, project.cases, receipt_times(set(receipts), project.results), weights)
+    return f"at the pace of the last half hour the rest would be done at {finished_at(left)}" if left else None
+
+
+@app.command(rich_help_panel="Look")
+def explain(case: CaseId, config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Say where every result of a case came from, and what would compute it anew."""
+    from softlabels.monitor.explain import explain_case
+    from softlabels.store import Store
+
+    project = Project.load(config)
+    for one in explain_case(project.case(case), project.plan, project.results, Store(project.config.store)):
+        print("\n".join(_explanation(one)))
+
+
+def _explanation(one: Explanation) -> list[str]:
+    """Return the lines on one node."""
+    from softlabels.pipeline.stages import PREPARE
+
+    node, lines = one.node, [f"{one.node.id}: {one.state}"]
+    if one.result:
+        made = one.result.entry.provenance
+        by = f"{made['user']}@{made['host']}"
+        lines += [
+            f"  entry      {one.result.receipt.key[:16]}… in {one.store}",
+            f"  computed   {made['finished']} by {by} in {made['seconds']} s, for case {made['case']}",
+        ]
+    lines.append(f"  depends on algorithm {node.algorithm}, {json.dumps(node.params, sort_keys=True)}")
+    inputs = "the bytes of the case's files" if node.stage == PREPARE.name else "the entries above"
+    lines.append(f"  and on     {inputs}")
+    lines += [f"  changed    {line}; snakemake will read it anew" for line in one.changed]
+    return lines + [f"  note       {flag}" for flag in (one.result.receipt.flags if one.result else [])]

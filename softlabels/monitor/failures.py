@@ -1,0 +1,143 @@
+"""Jobs that ended without a result: by the failures they recorded, and where a job was killed, by what remains of it.
+
+A job records why it failed. One that was killed (memory, a lost node) or never began to work (a broken environment)
+could not: it left a log without a result, which is shown as it is, with what Slurm says of the job.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from softlabels.errors import FormatError
+from softlabels.monitor.slurm import last_words
+from softlabels.monitor.status import N_READERS, Work
+from softlabels.pipeline.failure import SUFFIX, Failure, failure_path
+from softlabels.pipeline.plan import Plan
+
+#: Bytes at the end of a log in which its last line is looked for.
+_TAIL_BYTES = 1 << 14
+
+
+@dataclass(frozen=True)
+class FailedJob:
+    """A job that ended without a result.
+
+    Parameters
+    ----------
+    name : str
+        The case, or the unit (such as a batch) if the whole job was killed.
+    step : str
+        The node, or `stages` if a job of all stages was killed.
+    why : str
+        The recorded failure, or what is known of a job that was killed.
+    log : str
+        Path of its log.
+    """
+
+    name: str
+    step: str
+    why: str
+    log: str
+
+
+def failed_jobs(
+    plan: Plan,
+    units: Mapping[str, Sequence[str]],
+    steps: Mapping[str, Sequence[str]],
+    done: set[Work],
+    results: Path,
+    logs: Path,
+    is_active: Callable[[str, str], bool] = lambda unit, step: False,
+) -> list[FailedJob]:
+    """Return the jobs that ended without a result and are not active now.
+
+    Parameters
+    ----------
+    plan : Plan
+        Failures of other nodes are ignored.
+    units, steps : mapping of str to sequence of str
+        Unit to its cases, and step to its nodes (`softlabels.pipeline.units`). What belongs to others, such as batches
+        of another size, is ignored.
+    done : set of (case id, node id)
+        The work that has a receipt.
+    results, logs : Path
+        The results folder, and the workflow's folder of logs.
+    is_active : callable
+        Whether a (unit, step) waits or runs now.
+    """
+
+    def of_unit(unit: str) -> list[FailedJob]:
+        failed = {work for case in units[unit] for work in _failed_work(results, case)} - done
+        began = set(_names(logs / unit))
+        found = []
+        for step, nodes in steps.items():
+            log = logs / unit / f"{step}.log"
+            left = [work for work in product(units[unit], nodes) if work not in done]
+            if not left or is_active(unit, step):
+                continue
+            recorded = [_recorded(results, work) for work in left if work in failed]
+            found += [_failed(failure, logs, unit, step) for failure in recorded]
+            # A fault that is not the case's ended the whole job, so the rest was not tried.
+            is_explained = any(failure.cause != "case" for failure in recorded)
+            untried = (work for work in left if work not in failed)
+            if not is_explained and log.name in began and any(_could_begin(plan, work, done) for work in untried):
+                found.append(FailedJob(unit, step, _why_killed(logs, unit, step), str(log)))
+        return found
+
+    with ThreadPoolExecutor(N_READERS) as pool:
+        return [job for jobs in pool.map(of_unit, units) for job in jobs]
+
+
+def _could_begin(plan: Plan, work: Work, done: set[Work]) -> bool:
+    """Return whether everything upstream of some work is done."""
+    case, node = work
+    return all((case, upstream) in done for upstream in plan.nodes[node].inputs.values())
+
+
+def _failed_work(results: Path, case: str) -> list[Work]:
+    """Return the work of a case with a recorded failure."""
+    return [(case, name.removesuffix(SUFFIX)) for name in _names(results / case) if name.endswith(SUFFIX)]
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names of the files in a folder; none if it does not exist."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def _recorded(results: Path, work: Work) -> Failure:
+    """Return a recorded failure; one that cannot be read says so itself."""
+    try:
+        return Failure.read(failure_path(results, *work))
+    except FormatError as error:
+        return Failure(*work, "case", str(error))
+
+
+def _failed(failure: Failure, logs: Path, unit: str, step: str) -> FailedJob:
+    """Return the job of a recorded failure; Slurm knows more of one that was ended from outside."""
+    reason = last_words(logs, unit, step) if failure.cause == "ended" else None
+    why = f"ended by Slurm: {reason}" if reason else failure.why
+    return FailedJob(failure.case, failure.node, why, str(logs / unit / f"{step}.log"))
+
+
+def _why_killed(logs: Path, unit: str, step: str) -> str:
+    """Return what is known of a job that left a log and nothing else."""
+    if reason := last_words(logs, unit, step):
+        return f"ended by Slurm: {reason}"
+    last = _last_line(logs / unit / f"{step}.log")
+    return f"still running here, or killed (memory, time limit, node); its log ends: {last}"
+
+
+def _last_line(log: Path) -> str:
+    """Return the last line of a log that is not empty."""
+    with open(log, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
+        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "(empty)"
