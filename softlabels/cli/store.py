@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, StorePath, app, store_of
-from softlabels.errors import FormatError
+from softlabels.errors import StoreError
 
 
 @app.command(rich_help_panel="Look after the store")
@@ -33,9 +33,13 @@ def verify(
     settings = load_config(config)
     results, is_own = Path(settings.results), shelf.path == Path(settings.store).absolute()
     receipts = damaged_receipts(results)
-    for problem in [*problems, *receipts.values()]:
+    unread = [problem for problem in problems if not problem.is_certain]
+    for problem in [*(one for one in problems if one.is_certain), *receipts.values()]:
         print(f"damaged  {problem}")
-    damaged, absent = {problem.key for problem in problems}, absent_keys(results, shelf, is_own=is_own)
+    for problem in unread:
+        print(f"unread   {problem}")
+    damaged = {problem.key for problem in problems if problem.is_certain}
+    absent = absent_keys(results, shelf, is_own=is_own)
     for key in sorted(absent):
         print(f"absent   {key}: receipts name an entry that is not in the store")
     done = ""
@@ -46,7 +50,7 @@ def verify(
         done = f", discarded with {forgotten} receipts of this project. Run snakemake to compute them anew"
     counts = f"{len(damaged)} damaged, {len(absent)} absent; {len(receipts)} damaged receipts"
     print(f"{shelf.path}: {len(list(shelf.keys()))} entries, {counts}{done}")
-    raise typer.Exit(1 if (damaged or receipts or absent) and not discard else 0)
+    raise typer.Exit(1 if unread or ((damaged or receipts or absent) and not discard) else 0)
 
 
 @app.command(rich_help_panel="Look after the store")
@@ -64,12 +68,16 @@ def gc(
     shelf = store_of(store, config)
     live = live_keys([Path(load_config(config).results), *(keep or []), *shelf.registered_results()])
     found = shelf.gc(live, delete=delete, min_age_s=days * 86400)
+    kept = [garbage for garbage in found if garbage.error is not None]
     for garbage in found:
-        print(f"{'removed' if delete else 'would go'}  {garbage.key[:16]}  {garbage.nbytes / 1e6:8.1f} MB")
+        outcome = "would go" if not delete else "removed" if garbage.error is None else "kept"
+        print(f"{outcome}  {garbage.key[:16]}  {garbage.nbytes / 1e6:8.1f} MB  {garbage.error or ''}".rstrip())
     if delete:
         shelf.sweep_stale_tmp()
-    total = sum(garbage.nbytes for garbage in found) / 1e6
-    print(f"{len(found)} entries, {total:.1f} MB" + ("" if delete else ". Nothing was removed: add --delete"))
+    total = sum(garbage.nbytes for garbage in found if garbage.error is None) / 1e6
+    done = f"{len(found) - len(kept)} entries, {total:.1f} MB"
+    print(done + ("" if delete else ". Nothing was removed: add --delete"))
+    raise typer.Exit(1 if kept else 0)
 
 
 @app.command(rich_help_panel="Look after the store")
@@ -87,9 +95,11 @@ def du(config: ConfigPath = DEFAULT_CONFIG, store: StorePath = None) -> None:
     for key in list(shelf.keys()):
         try:
             entry = open_entry(shelf.path, key)  # unlike find, no use of it that gc would respect
-        except FormatError:
+        except StoreError:
             name, size, files = "damaged (softlabels verify)", 0, 0
         else:
+            if entry is None:
+                continue
             params = entry.attributes["params"]
             name = " ".join([entry.attributes["stage"], *(params[k] for k in ("method", "variant") if k in params)])
             size, files = entry.nbytes, entry.n_files

@@ -10,7 +10,7 @@ _HOMES = {
     "ChannelStack": "softlabels.store.publish",
     "Layer": "softlabels.store.publish",
     "Entry": "softlabels.store.read",
-    "Problem": "softlabels.store.verify",
+    "Damage": "softlabels.store.verify",
     "entry_key": "softlabels.store.key",
     "ScaleOffset": "softlabels.store.encoding",
     "BitRound": "softlabels.store.encoding",

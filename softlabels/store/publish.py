@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import secrets
-import socket
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +22,6 @@ from softlabels.store.format import (
     MANIFEST,
     PROVENANCE,
     QUALITY,
-    TMP_PREFIX,
     VERSION_FOLDER,
     ZARR,
     array_metadata,
@@ -33,7 +30,7 @@ from softlabels.store.format import (
     layer_folder,
     shard_path,
 )
-from softlabels.store.garbage import remove_tree
+from softlabels.store.garbage import remove_tree, temporary_name
 from softlabels.store.read import Entry, open_entry
 from softlabels.store.shard import new_file, write_shard
 
@@ -143,7 +140,7 @@ def _temporary_folder(store):
     """Make a folder on the store's file system; whatever is left in it at the end is removed."""
     root = Path(store) / VERSION_FOLDER
     root.mkdir(parents=True, exist_ok=True)
-    tmp = root / f"{TMP_PREFIX}{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}"
+    tmp = root / temporary_name()
     tmp.mkdir()
     try:
         yield tmp

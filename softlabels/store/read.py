@@ -33,7 +33,7 @@ from softlabels.store.format import (
     grid_of_chunks,
     shard_path,
 )
-from softlabels.store.shard import read_index, read_window
+from softlabels.store.shard import read_shard_index, read_window
 
 
 def open_entry(store: Path, key: str, manifest_digest: str | None = None) -> Entry | None:
@@ -74,7 +74,10 @@ def _identity(folder):
         try:
             found = folder.stat()
         except FileNotFoundError:
-            return None
+            if not folder.is_symlink():
+                return None
+            # Whoever computes the entry could not publish it there.
+            raise FormatError(f"{folder}: a link to nothing, expected an entry or no file; {REMEDY}") from None
     return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
@@ -268,7 +271,7 @@ class Entry:
         if name not in self._indexes:
             file = shard_path(layer)
             n_chunks = math.prod(grid_of_chunks(layer["shape"], layer["chunks"]))
-            self._indexes[name] = read_index(self.path / file, self.files[file]["size"], n_chunks)
+            self._indexes[name] = read_shard_index(self.path / file, self.files[file]["size"], n_chunks)
         return self._indexes[name]
 
 

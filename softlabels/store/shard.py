@@ -130,7 +130,7 @@ def _in_order(pool, function, items, n_threads):
         yield result
 
 
-def read_index(path: Path, size: int, n_chunks: int) -> np.ndarray:
+def read_shard_index(path: Path, size: int, n_chunks: int) -> np.ndarray:
     """Return the (n_chunks, 2) offsets and sizes at the end of a shard of `size` bytes."""
     n_bytes = n_chunks * 2 * _INDEX_DTYPE.itemsize
     with open(path, "rb") as file:

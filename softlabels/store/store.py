@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from softlabels._shared.cpus import usable_cpus
+from softlabels._shared.files import explained
 from softlabels.errors import InputError, StoreError
 from softlabels.grid import Grid
 from softlabels.store import garbage, verify
@@ -108,19 +109,15 @@ class Store:
 
     def keys(self) -> Iterator[str]:
         """Yield the keys of all published entries, in order."""
-        root = self.path / VERSION_FOLDER
-        for folder in sorted(root.glob("[0-9a-f][0-9a-f]/*")):
-            if _KEY.fullmatch(folder.name) and folder.name[:2] == folder.parent.name:
-                yield folder.name
+        with explained(self.path, "cannot be listed"):
+            # A link to a folder is not entered: what is in it belongs to another store.
+            prefixes = sorted(one.name for one in _listed(self.path / VERSION_FOLDER) if _is_prefix(one))
+        for prefix in prefixes:
+            with explained(self.path, "cannot be listed"):
+                names = sorted(one.name for one in _listed(self.path / VERSION_FOLDER / prefix))
+            yield from (name for name in names if _KEY.fullmatch(name) and name.startswith(prefix))
 
-    def entries(self) -> Iterator[Entry]:
-        """Yield all published entries, in order of their keys; FormatError at the first damaged one."""
-        for key in self.keys():
-            entry = open_entry(self.path, key)
-            if entry is not None:
-                yield entry
-
-    def verify(self, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> list[verify.Problem]:
+    def verify(self, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> list[verify.Damage]:
         """Return what is wrong in the store; see `softlabels.store.verify.verify_store`."""
         return verify.verify_store(self, deep=deep, progress=progress)
 
@@ -145,6 +142,20 @@ class Store:
     def sweep_stale_tmp(self) -> list[Path]:
         """Remove and return what killed writers left behind; see `softlabels.store.garbage.sweep_stale`."""
         return garbage.sweep_stale(self.path / VERSION_FOLDER)
+
+
+def _listed(folder: Path) -> list[os.DirEntry[str]]:
+    """Return what is in a folder; nothing if there is none."""
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except FileNotFoundError:
+        return []
+
+
+def _is_prefix(one: os.DirEntry[str]) -> bool:
+    """Return whether this is a folder of entries: the first two digits of their keys."""
+    return re.fullmatch("[0-9a-f]{2}", one.name) is not None and one.is_dir(follow_symlinks=False)
 
 
 def _checked_key(key):

@@ -3,28 +3,46 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from softlabels.errors import StoreError
+from softlabels.errors import FormatError, StoreError
 from softlabels.store.format import MANIFEST, PROVENANCE, REMEDY, entry_folder
-from softlabels.store.read import open_entry
+from softlabels.store.read import open_entry, readable
+
+if TYPE_CHECKING:
+    from softlabels.store.store import Store
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One damaged entry: its key and the message, which names the file and the remedy."""
+class Damage:
+    """What is wrong with one entry.
+
+    Attributes
+    ----------
+    key : str
+    message : str
+        Names the file and the remedy.
+    is_certain : bool
+        False where the file system could not be read, for want of permission or for an error of the disk. The entry may
+        be sound then, and must not be discarded.
+    """
 
     key: str
     message: str
+    is_certain: bool = True
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.key[:12]}: {self.message}"
 
 
-def verify_store(store, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
-    """Return the problems of all entries; an empty list is a sound store.
+def verify_store(
+    store: Store, *, deep: bool = False, progress: Callable[[int, int], None] | None = None
+) -> list[Damage]:
+    """Return the damage of all entries; an empty list is a sound store.
 
     Parameters
     ----------
@@ -35,40 +53,52 @@ def verify_store(store, *, deep: bool = False, progress: Callable[[int, int], No
     progress : callable, optional
         Called with (entries done, entries in all) after each entry.
     """
-    keys, problems = list(store.keys()), []
+    keys, found = list(store.keys()), []
     for done, key in enumerate(keys, 1):
-        problems += verify_entry(store.path, key, deep=deep)
+        found += verify_entry(store.path, key, deep=deep)
         if progress is not None:
             progress(done, len(keys))
-    return problems
+    return found
 
 
-def verify_entry(store: Path, key: str, *, deep: bool = False) -> list[Problem]:
-    """Return the problems of one entry."""
+def verify_entry(store: Path, key: str, *, deep: bool = False) -> list[Damage]:
+    """Return the damage of one entry, which may be anything that has its name."""
+    folder = entry_folder(store, key)
     try:
         entry = open_entry(store, key)
         if entry is None:
             return []
         _ = entry.provenance
+        with readable(folder):
+            strangers = sorted(_files_in(folder) - {MANIFEST, PROVENANCE, *entry.files})
     except StoreError as error:
-        return [Problem(key, str(error))]
-    folder = entry_folder(store, key)
-    known = {MANIFEST, PROVENANCE, *entry.files}
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
-    strangers = sorted(found - known)
-    problems = [Problem(key, f"{folder / name}: nobody published this file; {REMEDY}") for name in strangers]
-    if deep:
-        problems += [p for name, record in entry.files.items() for p in _hash_problems(key, folder / name, record)]
-    return problems
+        return [_damage(key, error)]
+    found = [Damage(key, f"{folder / name}: not listed in the manifest; {REMEDY}") for name in strangers]
+    for name, record in entry.files.items() if deep else ():
+        try:
+            _check_hash(folder / name, record["sha256"])
+        except StoreError as error:
+            found.append(_damage(key, error))
+    return found
 
 
-def _hash_problems(key, path, record):
-    """Return a problem if a file's hash is not the manifest's."""
-    try:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return [Problem(key, f"{path}: the file is missing; {REMEDY}")]
-    if digest != record["sha256"]:
-        return [Problem(key, f"{path}: the file is damaged (sha256 differs from the manifest); {REMEDY}")]
-    return []
+def _damage(key: str, error: StoreError) -> Damage:
+    """Return the damage that an error of reading stands for."""
+    return Damage(key, str(error), is_certain=isinstance(error, FormatError))
+
+
+def _files_in(folder: Path) -> set[str]:
+    """Return the relative paths of all that is in a folder and no folder itself; no link is followed."""
+    found = set()
+    for top, folders, files in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(top, name))]
+        found |= {os.path.relpath(os.path.join(top, name), folder) for name in (*files, *links)}
+    return found
+
+
+def _check_hash(path: Path, sha256: str) -> None:
+    """Raise FormatError if a file's hash is not the manifest's."""
+    with readable(path), open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sha256:
+        raise FormatError(f"{path}: the file is damaged (sha256 differs from the manifest); {REMEDY}")

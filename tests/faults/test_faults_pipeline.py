@@ -142,7 +142,7 @@ def test_damaged_and_absent_entries_are_named_discarded_and_computed_again(tmp_p
     folder = project(tmp_path, targets)
     finish(begin(folder))
     store = Store(folder / "store")
-    entries = list(store.entries())
+    entries = list(map(store.find, store.keys()))
     (entries[0].path / "QUALITY.json").unlink()
     shutil.rmtree(entries[1].path)
     assert_healed_by_discarding(folder, undisturbed, [entry.key for entry in entries[:2]])

@@ -108,7 +108,7 @@ class Project:
         """Return the stages of the entries in the store, each verified to its last byte."""
         store = Store(self.folder / "store")
         assert store.verify(deep=True) == []
-        return sorted(entry.attributes["stage"] for entry in store.entries())
+        return sorted(entry.attributes["stage"] for entry in map(store.find, store.keys()))
 
     def receipts(self) -> list[str]:
         return sorted(path.name.split("-")[0] for path in (self.folder / "results").glob("*/*-*.json"))

@@ -88,10 +88,10 @@ def test_every_chunk_is_in_the_file_even_where_all_is_zero(store):
     array = entry.stored("nothing")
     assert array.nchunks == 4
     from softlabels.store.format import shard_path
-    from softlabels.store.shard import read_index
+    from softlabels.store.shard import read_shard_index
 
     file = entry.path / shard_path({"path": "nothing", "shape": SHAPE})
-    offsets, sizes = read_index(file, file.stat().st_size, 4).T
+    offsets, sizes = read_shard_index(file, file.stat().st_size, 4).T
     assert (sizes > 0).all()
     assert (offsets == np.cumsum([0, *sizes[:-1]])).all()
 

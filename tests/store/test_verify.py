@@ -178,7 +178,7 @@ def test_a_damaged_provenance_is_noticed_but_does_not_stop_training(store, entry
 
 def test_a_file_that_nobody_published_is_noticed(store, entry):
     (entry.zarr_path / ".snakemake_timestamp").touch()
-    assert "nobody published this file" in the_problem(store, entry, "entry.zarr/.snakemake_timestamp")
+    assert "not listed in the manifest" in the_problem(store, entry, "entry.zarr/.snakemake_timestamp")
 
 
 def test_all_damaged_entries_are_listed_at_once(store, entry):

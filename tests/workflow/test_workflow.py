@@ -43,7 +43,8 @@ def published(folder: Path) -> dict[str, tuple[str, str]]:
 
 
 def digests(folder: Path) -> set[tuple[str, str]]:
-    return {(entry.key, entry.manifest_digest) for entry in Store(folder / "store").entries()}
+    store = Store(folder / "store")
+    return {(entry.key, entry.manifest_digest) for entry in map(store.find, store.keys())}
 
 
 @pytest.fixture(scope="module")
