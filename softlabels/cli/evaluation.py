@@ -1,4 +1,4 @@
-"""Commands that judge results: the cohort's report, and a ranking against a true soft reference."""
+"""Commands that judge results, and one that refines a network's: report, rank, refine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigJson, ConfigPath, Project, app
+from softlabels.errors import InputError
 
 
 @app.command(rich_help_panel="Look")
@@ -65,3 +66,53 @@ def rank(
     for name, why in left_out.items():
         print(f"left out: {name}: {why}")
     print(folder / "rank.png")
+
+
+@app.command(rich_help_panel="Look")
+def refine(
+    probabilities: Annotated[
+        list[Path], typer.Argument(help="of a network: nnU-Net's .npz, one NIfTI with a channel per class, or one each")
+    ],
+    image: Annotated[list[Path], typer.Option(help="of the same case and grid; repeat it for several channels")],
+    output: Annotated[Path, typer.Option(help="the refined probabilities: .nii.gz, .nii or .npz")],
+    labels: Annotated[Path | None, typer.Option(help="also write the largest class of each voxel, as NIfTI")] = None,
+    window_mm: Annotated[float | None, typer.Option(help="default: twice the smallest voxel side")] = None,
+    rho: Annotated[float, typer.Option(help="weight of the noise: higher trusts the image less")] = 3.0,
+    temperature: Annotated[float, typer.Option(help="above 1 makes the network less sure before it is refined")] = 1.0,
+    fit: Annotated[
+        Path | None,
+        typer.Option(help="fit the temperature: a sheet with columns probabilities and reference, a row per case"),
+    ] = None,
+    regions: Annotated[bool, typer.Option("--regions", help="classes may overlap (sigmoid)")] = False,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+) -> None:
+    """Correct a network's probabilities by the image: how much of each tissue a voxel holds.
+
+    For what is soft because voxels hold several tissues, see docs/methods.md. Where the image says nothing, nothing
+    changes.
+    """
+    from softlabels.evaluation.probabilities import read_image, read_pairs, read_probabilities, write_npz
+    from softlabels.evaluation.refine import fit_temperature, hard_labels
+    from softlabels.evaluation.refine import refine as refined_probabilities
+    from softlabels.view.export import write_nifti
+
+    if fit is not None and temperature != 1.0:
+        raise InputError("refine: got --fit and --temperature; give one of them")
+    if fit is not None:
+        pairs = read_pairs(fit)
+        temperature = fit_temperature(pairs, is_overlapping=regions)
+        print(f"temperature {temperature:.3g}, fitted on {len(pairs)} cases")
+    channels, grid = read_image(image)
+    found = refined_probabilities(
+        channels,
+        read_probabilities(probabilities, grid),
+        grid.spacing,
+        window_mm=window_mm,
+        rho=rho,
+        temperature=temperature,
+        is_overlapping=regions,
+        threads=threads,
+    )
+    print(write_npz(output, found) if output.suffix == ".npz" else write_nifti(found, grid, output))
+    if labels is not None:
+        print(write_nifti(hard_labels(found, is_overlapping=regions), grid, labels))

@@ -41,6 +41,7 @@ def fit_calibration(
     *,
     fitted_for: str,
     is_overlapping: bool = False,
+    with_offsets: bool = True,
     ridge: float = RIDGE,
     least_cases: int = LEAST_CASES,
 ) -> Calibration:
@@ -54,6 +55,8 @@ def fit_calibration(
         The annotator or protocol of the hard labels.
     is_overlapping : bool
         Whether each class is a problem of its own.
+    with_offsets : bool
+        False fits the slope alone: 1 / slope is a network's temperature.
     ridge : float
         Weight of ``(log slope)^2 + sum offset^2``, divided by the number of cases, >= 0.
     least_cases : int
@@ -100,6 +103,8 @@ def fit_calibration(
             score, slopes = _brier(sample, parameters, is_overlapping)
             value += score / len(cases)
             gradient += slopes / len(cases)
+        if not with_offsets:
+            gradient[1:] = 0
         return value, gradient
 
     found = minimize(loss, np.zeros(n_classes + 1), jac=True, method="L-BFGS-B").x
