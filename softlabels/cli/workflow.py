@@ -28,6 +28,7 @@ def stage(
     threads: Annotated[int | None, typer.Option()] = None,
 ) -> None:
     """Run one job: one node, or all in turn, for a case or a batch of cases. The rules call this."""
+    from softlabels.inputs.sheet import Case
     from softlabels.pipeline.batch import run_batch
     from softlabels.pipeline.job import run_job
     from softlabels.pipeline.node import nodes_from_json
@@ -41,19 +42,12 @@ def stage(
         # ITK would take every core of the machine, also those of other jobs.
         os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(threads))
     what, where = nodes_from_json(nodes), Store(store, threads)
-    of_cases = [_case(content) for content in json.loads(cases)]
+    of_cases = [Case.from_json(content) for content in json.loads(cases)]
     jobs = [Job(case, node, where, results, device, threads) for case in of_cases for node in what]
     if [job.receipt_path for job in jobs] == [receipt]:
         run_job(jobs[0])
     else:
         run_batch(jobs, receipt)
-
-
-def _case(content: dict):
-    """Return the case that JSON describes."""
-    from softlabels.inputs.sheet import Case
-
-    return Case(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
 
 
 @app.command(hidden=True)

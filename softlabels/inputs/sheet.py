@@ -11,9 +11,10 @@ import difflib
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from softlabels._shared.files import read_small_text, write_atomically
 from softlabels.errors import ConfigError
@@ -64,6 +65,21 @@ class Case:
         yield from ((f"image:{i}", path) for i, path in enumerate(self.images))
         yield "label", self.label
         yield from ((f"rater:{i}", path) for i, path in enumerate(self.raters, start=1))
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Case:
+        """Return the case whose `dataclasses.asdict` went through JSON, which has no tuples.
+
+        Examples
+        --------
+        >>> import json
+        >>> from dataclasses import asdict
+        >>> case = Case("a", ("a.b2nd",), "a_seg.b2nd", spacing=(3.0, 1.0, 1.0))
+        >>> Case.from_json(json.loads(json.dumps(asdict(case)))) == case
+        True
+        """
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+        return cls(**values)
 
 
 def case_id_fault(case_id: str) -> str | None:

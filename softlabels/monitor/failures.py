@@ -30,7 +30,7 @@ class FailedJob:
     Parameters
     ----------
     name : str
-        The case, or the unit (such as a batch) if the whole job was killed.
+        The case, or the unit (such as a batch) if the whole job was ended or killed.
     step : str
         The node, or `stages` if a job of all stages was killed.
     why : str
@@ -82,7 +82,7 @@ def failed_jobs(
                 continue
             recorded = [_recorded(results, work) for work in left if work in failed]
             found += [_failed(failure, logs, unit, step) for failure in recorded]
-            # A fault that is not the case's ended the whole job, so the rest was not tried.
+            # Then the rest was not tried.
             is_explained = any(failure.cause != "case" for failure in recorded)
             untried = (work for work in left if work not in failed)
             if not is_explained and log.name in began and any(_could_begin(plan, work, done) for work in untried):
@@ -124,7 +124,9 @@ def _failed(failure: Failure, logs: Path, unit: str, step: str) -> FailedJob:
     """Return the job of a recorded failure; Slurm knows more of one that was ended from outside."""
     reason = last_words(logs, unit, step) if failure.cause == "ended" else None
     why = f"ended by Slurm: {reason}" if reason else failure.why
-    return FailedJob(failure.case, failure.node, why, str(logs / unit / f"{step}.log"))
+    # What is no fault of the case ended the whole job.
+    name = failure.case if failure.cause == "case" else unit
+    return FailedJob(name, failure.node, why, str(logs / unit / f"{step}.log"))
 
 
 def _why_killed(logs: Path, unit: str, step: str) -> str:

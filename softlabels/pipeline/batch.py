@@ -61,7 +61,7 @@ def run_batch(jobs: Sequence[Job], receipt_path: Path) -> BatchReceipt:
             is_known = isinstance(error, SoftLabelsError)
             log.error("%s %s failed: %s", job.case.id, job.node.id, failure.why, exc_info=not is_known)
     n_done = len(cases) - len(failed) - len(waiting)
-    log.info("all cases tried: %d done, %d failed, %d failed at an earlier stage", n_done, len(failed), len(waiting))
+    log.info("all tried: %d cases done, %d failed, %d failed at an earlier stage", n_done, len(failed), len(waiting))
     receipt = BatchReceipt(list(dict.fromkeys(job.node.id for job in jobs)), cases, failed, waiting)
     if n_done == 0:
         raise InputError(f"all {len(cases)} cases failed, {len(waiting)} of them at an earlier stage. {_first(failed)}")

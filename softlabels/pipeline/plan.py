@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from softlabels.config import Config
 from softlabels.methods import GeodesicMethod, Method, SeededMethod
@@ -69,15 +68,6 @@ def _target_chain(config: Config, target: Method, prepare: Node) -> list[Node]:
         strategy, seeds_background = target.seed_strategy, target.seeds_background
         upstream["seeds"] = SEEDS.node(prepare, classes, strategy, seeds_background=seeds_background)
     if "distance" in target.needs and isinstance(target, GeodesicMethod):
-        upstream["distance"] = DISTANCE.node(prepare, upstream["seeds"], _distance_params(config, target))
+        upstream["distance"] = DISTANCE.node(prepare, upstream["seeds"], config, target)
     read = {role: node for role, node in upstream.items() if role == "prepare" or role in target.needs}
     return [*list(upstream.values())[1:], TARGET.node(read, classes, target)]
-
-
-def _distance_params(config: Config, target: GeodesicMethod) -> dict[str, Any]:
-    """Return what a distance depends on; a foreign engine, its iterations and its device are part of it."""
-    params: dict[str, Any] = {**target.metric_parameters(), "modalities": target.distance.modalities}
-    engine = config.engine_of(target)
-    if engine != "softlabels":
-        params |= {"engine": engine, "iterations": target.distance.iterations, "device": config.device}
-    return params

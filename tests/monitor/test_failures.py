@@ -93,7 +93,7 @@ def test_job_that_slurm_ended_is_shown_with_what_slurm_says_of_the_last_try(tmp_
     assert shown(tmp_path, size=4) == [("batches/00000", PREPARE, why)]
     # A job that was told to end, before it was killed, recorded that; Slurm knows why.
     leave_failure(tmp_path, "b", PREPARE, SystemExit("softlabels: ended by SIGTERM"))
-    assert shown(tmp_path, {("a", PREPARE)}, size=4) == [("b", PREPARE, why)]
+    assert shown(tmp_path, {("a", PREPARE)}, size=4) == [("batches/00000", PREPARE, why)]
 
 
 def test_own_reason_of_a_job_counts_more_than_what_slurm_said_of_an_earlier_try(tmp_path):
@@ -132,7 +132,7 @@ def test_bad_case_of_a_batch_is_named_and_the_others_are_not(tmp_path):
 def test_fault_of_the_machine_explains_why_the_rest_of_its_batch_was_not_tried(tmp_path):
     leave_log(tmp_path, "batches/00000", PREPARE)
     leave_failure(tmp_path, "b", PREPARE, MemoryError())
-    assert shown(tmp_path, {("a", PREPARE)}, size=4) == [("b", PREPARE, "MemoryError")]
+    assert shown(tmp_path, {("a", PREPARE)}, size=4) == [("batches/00000", PREPARE, "MemoryError")]
 
 
 def test_case_that_was_repaired_since_is_no_failure(tmp_path):

@@ -1,5 +1,6 @@
 """Jobs without Snakemake: what enters a key, what is reused, how errors name case and stage."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -270,3 +271,13 @@ def test_results_that_still_lie_in_another_store_are_not_absent(project):
 
     project.run_all()
     assert absent_keys(project.results, Store("new"), is_own=True) == set()
+
+
+@pytest.mark.parametrize("error", [KeyError("uid not found"), OSError("No username set"), ImportError("pwd")])
+def test_user_without_a_name_is_told_by_its_number(project, monkeypatch, error):
+    def refuse():
+        raise error
+
+    monkeypatch.setattr("getpass.getuser", refuse)
+    receipt = project.run(project.cases[0], project.plan.nodes[project.plan.prepare])
+    assert project.store.find(receipt.key).provenance["user"] == f"uid {os.getuid()}"

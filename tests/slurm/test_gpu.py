@@ -83,7 +83,7 @@ def test_batch_shares_a_process_and_a_context_in_which_a_bad_case_fails_alone(wi
     assert first.count("cuda_on_cpu: context made") == second.count("cuda_on_cpu: context made") == 1
     assert "case1 distance-" in first and "2 cases done, 1 failed" in first and "1 cases done, 0 failed" in second
     status = project.softlabels("status").stdout
-    assert status.count("failed:") == 1 and "case1 distance-" in status and "FormatError" in status
+    assert status.count("failed:") == 1 and "case1 distance-" in status and "damaged" in status
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 from softlabels._shared.rate import Rate
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.stages.base import Job, Result, Upstream, UpstreamStage
+
+if TYPE_CHECKING:
+    from softlabels.config import Config
+    from softlabels.methods import GeodesicMethod
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +33,17 @@ class Distance(UpstreamStage):
     version = "1"
     picture = "distance"
 
-    def node(self, prepare: Node, seeds: Node, options: Mapping[str, Any]) -> Node:
-        """Return the node of a metric; a third-party engine, its iterations and its device are among the options."""
-        return Node(self.name, self.version, dict(options), {"prepare": prepare.id, "seeds": seeds.id})
+    def node(self, prepare: Node, seeds: Node, config: Config, method: GeodesicMethod) -> Node:
+        """Return the node of the distance that a method needs.
+
+        The result of a third-party engine depends on its iterations and its device too; that of the built-in engine
+        does not.
+        """
+        params: dict[str, Any] = {**method.metric_parameters(), "modalities": method.distance.modalities}
+        engine = config.engine_of(method)
+        if engine != "softlabels":
+            params |= {"engine": engine, "iterations": method.distance.iterations, "device": config.device}
+        return Node(self.name, self.version, params, {"prepare": prepare.id, "seeds": seeds.id})
 
     def cost(self, node: Node) -> Rate:
         """Return the cost per voxel, channel and class."""
