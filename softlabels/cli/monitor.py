@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from softlabels.monitor.status import Work
     from softlabels.pipeline.receipts import Receipt
 
-#: What a job on Slurm takes besides its work: two Snakemakes start one after another.
-_SLURM_START_SECONDS = 5
 #: Cases with changed files that are named.
 _N_NAMED = 5
 
@@ -37,7 +35,7 @@ def status(
 
     from softlabels.monitor.failures import failed_jobs
     from softlabels.monitor.lock import is_running_here
-    from softlabels.monitor.slurm import PATIENT, is_running, queued_jobs
+    from softlabels.monitor.slurm import PATIENT, START_SECONDS, is_running, queued_jobs
     from softlabels.monitor.status import changed_inputs, read_receipts
     from softlabels.pipeline.units import make_steps, make_units
 
@@ -69,7 +67,7 @@ def status(
         print(line)
     n_left = len(project.cases) * len(project.plan.nodes) - len(receipts)
     is_idle = not queued and is_running_here(Path.cwd()) is False
-    if not is_idle and (line := _pace(project, receipts, start_seconds=_SLURM_START_SECONDS if queued else 1)):
+    if not is_idle and (line := _pace(project, receipts, start_seconds=START_SECONDS if queued else 1)):
         print(line)
     if n_left and is_idle:
         print(f"{n_left} results are left and nothing runs: the same snakemake command goes on where it stopped")

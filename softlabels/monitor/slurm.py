@@ -1,4 +1,4 @@
-"""What of a project waits or runs on a Slurm cluster now, and why Slurm ended a job."""
+"""Which jobs of a project wait or run on a Slurm cluster now, and why Slurm ended a job."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _COMMENT = re.compile(
 )
 
 
-#: Why Slurm lets a job wait that will start by itself.
+#: Seconds that a job on Slurm needs besides its work: two Snakemakes start one after another.
+START_SECONDS = 5
+
+#: Reasons for which Slurm lets a job wait that will start by itself.
 PATIENT = frozenset(
     {"None", "Resources", "Priority", "BeginTime", "Dependency", "Prolog", "Cleaning", "JobArrayTaskLimit"}
 )
@@ -66,7 +69,7 @@ def parse_queue(text: str, folder: Path) -> dict[tuple[str, str], str]:
 
 
 def last_words(logs: Path, unit: str, step: str) -> str | None:
-    """Return what Slurm says of the end of the last job of a (unit, step), or None if it says nothing.
+    """Return how Slurm explains the end of the last job of a (unit, step), or None if it does not.
 
     Read from Slurm's own log of that job, which the profile keeps of failed jobs in logs/slurm.
     """

@@ -1,4 +1,4 @@
-"""What a job will take: time, memory and disk from its voxels, by costs that were measured."""
+"""Estimates of the time, memory and disk that a job needs, from its voxels and from measured rates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one job takes.
+    """The cost of one job.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class Cost:
     memory_mb : int
         Peak memory of the whole job.
     disk_mb : float
-        What its entry takes in the store.
+        Size of its entry in the store.
     """
 
     seconds: float
@@ -41,9 +41,9 @@ class Cost:
 
 #: Where the rates of stages, strategies and methods were measured: on real volumes of 0.01 to 9 million voxels.
 MEASURED_ON = "2 threads of a shared x86-64 machine, 2026-11"
-#: A time may be so many times longer or shorter than estimated: by shipped rates, and by those measured on the spot.
+#: The factor by which a time may be longer or shorter than estimated, by shipped rates and by rates measured here.
 SPREAD, MEASURED_SPREAD = 3.0, 1.5
-#: What every result takes, however small: reading, publishing and, shared out, the imports of its process.
+#: Seconds for every result, however small: reading, publishing and its share of the imports of its process.
 START_SECONDS = 0.1
 #: Work that makes a job worth its start, and the most cases that may share one.
 JOB_SECONDS, MOST_CASES_PER_JOB = 30, 64
@@ -57,7 +57,7 @@ UNKNOWN_VOXELS = 20_000_000
 
 @dataclass(frozen=True)
 class NodeForecast:
-    """What is left to do of one node, and what that takes.
+    """What is left to do of one node, and its cost.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class NodeForecast:
 
 
 def estimate_job(plan: Plan, node_id: str, case: Case, rates: dict[str, Rate] | None = None) -> Cost:
-    """Return what one case x one node takes.
+    """Return the cost of one case x node.
 
     Parameters
     ----------

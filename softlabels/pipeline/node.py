@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from softlabels._shared.plain_json import canonical_json
 
@@ -31,9 +32,9 @@ class Node:
 
     stage: str
     algorithm: str
-    params: dict
+    params: dict[str, Any]
     inputs: dict[str, str] = field(default_factory=dict)
-    checks: dict = field(default_factory=dict)
+    checks: dict[str, Any] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from softlabels._shared.files import is_damage, link_atomically, read_small_file, relative_path, write_atomically
 from softlabels._shared.plain_json import sealed_json, unsealed_json
@@ -15,7 +15,8 @@ from softlabels.inputs.stream import FileState
 
 if TYPE_CHECKING:
     from softlabels.inputs.sheet import Case
-    from softlabels.store import Entry, Store
+    from softlabels.store.read import Entry
+    from softlabels.store.store import Store
 
 RECEIPT_VERSION = 1
 
@@ -71,7 +72,7 @@ class Receipt:
     store: str
     outcome: str
     seconds: float
-    quality: dict = field(default_factory=dict)
+    quality: dict[str, Any] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
     upstream: dict[str, str] = field(default_factory=dict)
     files: dict[str, FileRecord] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from softlabels.pipeline.stages import STAGES
 if TYPE_CHECKING:
     from softlabels.inputs.sheet import Case
     from softlabels.pipeline.plan import Plan
-    from softlabels.store import Store
+    from softlabels.store.store import Store
 
 
 def case_keys(plan: Plan, case_id: str, digests: Mapping[str, str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from softlabels.pipeline.units import ALL_STAGES, FOLDER
 from softlabels.store.format import entry_folder
 
 if TYPE_CHECKING:
-    from softlabels.store import Store
+    from softlabels.store.store import Store
 
 _INDEX = "index.json"
 _NODE = re.compile(rf"(?:{'|'.join(STAGES)})-[0-9a-f]{{8}}")

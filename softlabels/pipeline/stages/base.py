@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from softlabels.grid import Grid
     from softlabels.inputs.sheet import Case
     from softlabels.pipeline.node import Node
-    from softlabels.store import Layer, Store
+    from softlabels.store.publish import Layer
+    from softlabels.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -199,8 +200,8 @@ class Upstream:
         return self.results["prepare"].entry.grid
 
     def channels(self, role: str, layer: str) -> tuple[str, ...]:
-        """Return the names of a layer's channels."""
-        return self.results[role].entry.channels(layer)
+        """Return the names of a layer's channels; none if it has one channel without a name."""
+        return self.results[role].entry.channels(layer) or ()
 
     def read(self, role: str, layer: str) -> NDArray[Any]:
         """Return a whole layer of the entry that plays a role."""

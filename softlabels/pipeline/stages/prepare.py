@@ -18,7 +18,7 @@ from softlabels.store.key import entry_key
 if TYPE_CHECKING:
     from softlabels.config import Config
     from softlabels.inputs.sheet import Case
-    from softlabels.store import Entry
+    from softlabels.store.read import Entry
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def prepared_digests(entry: Entry) -> dict[str, str]:
         If the provenance is missing or damaged, or is not that of this entry.
     """
     made = entry.attributes
-    digests = entry.provenance["inputs"]
+    digests: dict[str, str] = entry.provenance["inputs"]
     key = entry_key(stage=made["stage"], algorithm=made["algorithm"], params=made["params"], inputs=digests)
     if key != entry.key:
         raise FormatError(
