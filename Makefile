@@ -6,6 +6,7 @@ MINOR := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])
 CONSTRAINTS := $(wildcard constraints/py$(MINOR).txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q $(addprefix -c ,$(CONSTRAINTS))
 GEODISTK_VENV ?= .venv-geodistk
+export SOFTLABELS_GEODISTK_PYTHON ?= $(CURDIR)/$(GEODISTK_VENV)/bin/python
 CORES ?= $(shell nproc)
 
 .PHONY: demo docs test test-wheel test-faults test-slurm check bench-geodesic bench-geodesic-cuda bench-case clean-demo help
@@ -74,7 +75,7 @@ check: $(VENV)/.test  ## lint, format, import layers, workflow lint, generated f
 docs: $(VENV)/.test  ## the documentation site in docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
-bench-geodesic: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## the engine against its peers, side by side
+bench-geodesic: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## the engine beside third-party engines
 	$(BIN)/python benchmarks/geodesic.py
 
 bench-geodesic-cuda: $(VENV)/.baselines  ## the CUDA engine, on a machine with a GPU

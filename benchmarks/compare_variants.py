@@ -16,7 +16,7 @@ from real_volumes import needed_volumes
 
 from softlabels.blend import blend
 from softlabels.geodesic import geodesic_distance
-from softlabels.geodesic.engines import solve
+from softlabels.geodesic.engines import solve_with_engine
 from softlabels.grid import Grid
 from softlabels.methods import METHODS, TargetInputs
 from softlabels.methods.quality import quality_figures
@@ -89,7 +89,9 @@ def compare_geols(images, labels) -> None:
         )
         row("GeoLS " + name, "argmax of the map is another class", f"{figures['disagreement']:.1%}")
         row("GeoLS " + name, "entropy of the map, bits", f"{figures['entropy_mean']:.3f}")
-    four = np.stack([solve(i, theirs, SPACING, engine="geodistk", metric="harmonic", lamb=1.0)[0] for i in near])
+    four = np.stack(
+        [solve_with_engine(i, theirs, SPACING, engine="geodistk", metric="harmonic", lamb=1.0)[0] for i in near]
+    )
     cut = make("geols", "official", hard, four, CLASSES)
     error = np.abs(four[:, 1:] / np.maximum(exact[:, 1:], 1e-9) - 1)[exact[:, 1:] > 0]
     row(

@@ -30,7 +30,7 @@ from scipy.ndimage import binary_erosion
 
 from softlabels._shared.cpus import usable_cpus
 from softlabels.geodesic import certify, geodesic_distance
-from softlabels.geodesic._cpu import solve as solve_cpu
+from softlabels.geodesic._cpu import solve_on_cpu
 from softlabels.geodesic._problem import checked_problem
 from softlabels.geodesic._reference import solve_reference
 
@@ -211,7 +211,7 @@ def context(volume, arguments) -> list[str]:
     """Return Dijkstra's algorithm (equal bits), scikit-fmm, a busy neighbour and a second process."""
     image, seeds, spacing = volume
     problem = checked_problem(image, seeds[:1], spacing, metric="sum", lamb=0.5, gamma=1.0, domain=None, cap=None)
-    ours = solve_cpu(problem, arguments.threads)[0]
+    ours = solve_on_cpu(problem, arguments.threads)[0]
     seconds, exact = timed(solve_reference, problem)
     lines = [f"- heap Dijkstra, one thread: {seconds:.2f} s; equal to ours bit for bit: {np.array_equal(exact, ours)}"]
     if importlib.util.find_spec("skfmm"):
@@ -220,11 +220,11 @@ def context(volume, arguments) -> list[str]:
         phi = np.where(seeds[0], -1.0, 1.0)
         seconds, _ = timed(skfmm.distance, phi, dx=list(spacing))
         lines.append(f"- context: scikit-fmm, Euclidean fast marching of the same volume and seeds: {seconds:.2f} s")
-    alone = statistics.median(timed(solve_cpu, problem, arguments.threads)[0] for _ in range(7))
+    alone = statistics.median(timed(solve_on_cpu, problem, arguments.threads)[0] for _ in range(7))
     spin = f"import os\nos.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\nwhile True: pass"
     with subprocess.Popen([sys.executable, "-c", spin]) as neighbour:
         time.sleep(0.3)
-        busy = statistics.median(timed(solve_cpu, problem, arguments.threads)[0] for _ in range(7))
+        busy = statistics.median(timed(solve_on_cpu, problem, arguments.threads)[0] for _ in range(7))
         neighbour.kill()
     lines.append(f"- a busy process on one of the cores: {busy / alone:.2f}x the time ({alone:.3f} s, {busy:.3f} s)")
     small = (

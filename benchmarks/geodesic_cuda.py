@@ -22,7 +22,7 @@ from scipy.ndimage import binary_erosion
 from softlabels.errors import DeviceError
 from softlabels.geodesic import _cuda, _cuda_device, geodesic_distance
 from softlabels.geodesic._problem import checked_problem
-from softlabels.geodesic.engines import solve
+from softlabels.geodesic.engines import solve_with_engine
 
 SECTION = "Geodesic engine on CUDA"
 SPACING = (1.0, 1.0, 1.0)
@@ -93,7 +93,7 @@ def fastgeodis_seconds(image, seeds, lamb: float, iterations: int, repeats: int)
 def why_no_fastgeodis(image, seeds) -> str | None:
     """Return why FastGeodis does not run on the card, or None if it does."""
     try:
-        solve(image, seeds, SPACING, engine="fastgeodis", device="cuda", iterations=1)
+        solve_with_engine(image, seeds, SPACING, engine="fastgeodis", device="cuda", iterations=1)
     except DeviceError as reason:
         return str(reason)
     return None
@@ -113,16 +113,16 @@ def row(image, seeds, cost: dict, repeats: int, has_peer: bool) -> list[str]:
     """Return one line of the table: all figures of one step cost."""
     options = {"metric": "sum", "lamb": 0.5, "gamma": 1.0} | cost
     problem = checked_problem(image, seeds, SPACING, **options, domain=None, cap=None)
-    maps, n_rounds, n_visits = _cuda.solve(problem)
+    maps, n_rounds, n_visits = _cuda.solve_on_cuda(problem)
     is_equal = np.array_equal(maps, geodesic_distance(image, seeds, SPACING, **cost))
     side = _cuda.macros(problem)["TILE"]
     n_tiles = len(seeds) * int(np.prod([-(-n // side) for n in image.shape]))
     relax = relax_seconds(problem, repeats)
     call = median_seconds(lambda: geodesic_distance(image, seeds, SPACING, device="cuda", **cost), repeats)
-    certify = median_seconds(lambda: _cuda.certify_problem(problem, maps), repeats)
+    certify = median_seconds(lambda: _cuda.certify_on_cuda(problem, maps), repeats)
     peer, error = "-", "-"
     if cost["metric"] == "sum" and has_peer:
-        _, report = solve(image, seeds, SPACING, engine="fastgeodis", device="cuda", **cost)
+        _, report = solve_with_engine(image, seeds, SPACING, engine="fastgeodis", device="cuda", **cost)
         peer = f"{1e3 * fastgeodis_seconds(image, seeds, cost['lamb'], 4, repeats):.2f}"
         error = f"{max(r['max_relative_error'] for r in report):.2g}"
     name = ", ".join(str(value) for value in cost.values())

@@ -1,9 +1,14 @@
 """Fixtures that every test file shares."""
 
+import os
 from pathlib import Path
 
 import pytest
+from helpers import ROOT
 from helpers.real_volumes import HOW, real_volumes
+
+#: Where `make test` builds GeodisTK.
+os.environ.setdefault("SOFTLABELS_GEODISTK_PYTHON", str(ROOT / ".venv-geodistk" / "bin" / "python"))
 
 
 @pytest.fixture(scope="session")

@@ -61,7 +61,9 @@ class Config(Section):
     labels: Labels = Field(description="class names to integers, in nnU-Net's grammar")
     prepare: Prepare = Field(default_factory=Prepare, description="resampling, intensities, domain, crop")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where distances run; the result is the same")
-    engine: Engine = Field("softlabels", description="ours (exact), or a peer for parity with published results")
+    engine: Engine = Field(
+        "softlabels", description="built in (exact), or third-party, for parity with published results"
+    )
     targets: dict[Name, Annotated[Method, Chosen(METHODS), AfterValidator(_checked_target)]] = Field(
         min_length=1, description="the soft labels to compute, by your own names"
     )

@@ -14,11 +14,16 @@ neighbour; from there the rest is settled along steps of no increment, and nothi
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from softlabels.errors import CertificateError
+from softlabels.geodesic._problem import Problem, checked_problem
+from softlabels.geodesic.metric import GAMMA, LAMB
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Certificate:
         """Whether the map is bitwise the float32 geodesic distance."""
         return self.n_violated == 0 and self.n_unattained == 0
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """Return the findings as plain JSON values."""
         return {"is_exact": self.is_exact, **dataclasses.asdict(self)}
 
@@ -69,7 +74,17 @@ class Certificate:
 
 
 def certify(
-    distance, image, seeds, spacing, *, metric="sum", lamb=0.5, gamma=1.0, domain=None, cap=None, n_threads=None
+    distance: ArrayLike,
+    image: ArrayLike,
+    seeds: ArrayLike,
+    spacing: Sequence[float],
+    *,
+    metric: str = "sum",
+    lamb: float = LAMB,
+    gamma: float = GAMMA,
+    domain: ArrayLike | None = None,
+    cap: float | None = None,
+    n_threads: int | None = None,
 ) -> Certificate | list[Certificate]:
     """Judge a map that any engine made for the arguments of `geodesic_distance`.
 
@@ -94,15 +109,18 @@ def certify(
     >>> certify(np.float32([[[0.0, 0.5, 0.9]]]), image, seeds, (1, 1, 1)).n_unattained
     1
     """
-    from softlabels.geodesic._problem import checked_problem
-
     problem = checked_problem(image, seeds, spacing, metric=metric, lamb=lamb, gamma=gamma, domain=domain, cap=cap)
-    found = certify_problem(problem, np.asarray(distance, np.float32).reshape(problem.seeds.shape), n_threads)
-    has_classes = np.ndim(seeds) > np.ndim(image) or np.ndim(seeds) == 4
-    return found if has_classes else found[0]
+    maps = np.asarray(distance, np.float32).reshape(problem.seeds.shape)
+    return problem.per_class(certify_problem(problem, maps, n_threads))
 
 
-def certify_problem(problem, distance, n_threads=None, iterations=None, tile_visits=None) -> list[Certificate]:
+def certify_problem(
+    problem: Problem,
+    distance: NDArray[np.float32],
+    n_threads: int | None = None,
+    iterations: int | None = None,
+    tile_visits: int | None = None,
+) -> list[Certificate]:
     """Return one certificate a class for `distance` of shape (C, D, H, W)."""
     from softlabels.geodesic._certify_pass import count_faults
 

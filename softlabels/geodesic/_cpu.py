@@ -7,12 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels._shared.box import bounding_box
 from softlabels._shared.cpus import usable_cpus
 from softlabels.geodesic._cpu_kernels import kernel_cost
 from softlabels.geodesic._cpu_layout import layout_of, pack, unpack
 from softlabels.geodesic._cpu_sweeps import FIRST, N_DIRECTIONS, TICKS_PER_PLANE, mark_known, sweep_unit
+from softlabels.geodesic._problem import Problem, Solution
 from softlabels.geodesic._simd import LANES
 from softlabels.geodesic._threads import slabs_of
 
@@ -23,7 +25,9 @@ _UNITS_PER_THREAD, _MIN_ROWS = 2, 16
 _MAX_CLASSES = 3
 
 
-def solve(problem, n_threads=None, initial=None):
+def solve_on_cpu(
+    problem: Problem, n_threads: int | None = None, initial: NDArray[np.float32] | None = None
+) -> Solution:
     """Return the maps (C, D, H, W), the rounds of sweeps made and the row segments visited.
 
     `initial` (C, D, H, W) holds distances that paths are known to attain, inf elsewhere, to go on from.
@@ -33,19 +37,19 @@ def solve(problem, n_threads=None, initial=None):
     return _solve(problem, n_threads or usable_cpus(), initial)
 
 
-def _solve_in_box(problem, n_threads, initial):
+def _solve_in_box(problem: Problem, n_threads: int, initial: NDArray[np.float32] | None) -> Solution:
     """Solve the bounding box of the domain."""
     distance = np.full(problem.seeds.shape, np.inf, np.float32)
     box = bounding_box(problem.domain)
     if box is None:
-        return distance, 0, 0
+        return Solution(distance, 0, 0)
     cropped = (slice(None), *box)
     part = replace(problem, image=problem.image[cropped], seeds=problem.seeds[cropped], domain=problem.domain[box])
     distance[cropped], n_rounds, n_visits = _solve(part, n_threads, None if initial is None else initial[cropped])
-    return distance, n_rounds, n_visits
+    return Solution(distance, n_rounds, n_visits)
 
 
-def _solve(problem, n_threads, initial):
+def _solve(problem: Problem, n_threads: int, initial: NDArray[np.float32] | None) -> Solution:
     """Pack, sweep and unpack."""
     layout = layout_of(problem.shape, len(problem.image), len(problem.seeds))
     bound = np.float32(np.inf) if problem.cap == np.inf else np.nextafter(problem.cap, np.float32(np.inf))
@@ -59,7 +63,7 @@ def _solve(problem, n_threads, initial):
             rounds, visits = _iterate(maps, image, batch, cost, bound, pool, n_threads)
             n_rounds, n_visits = max(n_rounds, rounds), n_visits + visits
     del image
-    return unpack(distance, layout, bound), n_rounds, n_visits
+    return Solution(unpack(distance, layout, bound), n_rounds, n_visits)
 
 
 def _packed(problem, layout, bound, initial, pool, n_threads):

@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels.errors import CertificateError, DeviceError
 from softlabels.geodesic._certify import Certificate
 from softlabels.geodesic._cuda_device import CudaDevice
-from softlabels.geodesic._problem import Problem
+from softlabels.geodesic._problem import Problem, Solution
 
 #: Rounds between two looks at the counters: a look costs a round trip, an idle round next to nothing.
 _ROUNDS_PER_LOOK = 8
@@ -24,7 +25,7 @@ _BLOCK = 256
 _TILE_SIDES = {1: 16, 11: 8, 55: 4}
 
 
-def solve(problem: Problem, device: str = "cuda") -> tuple[np.ndarray, int, int]:
+def solve_on_cuda(problem: Problem, device: str = "cuda") -> Solution:
     """Return the maps (C, D, H, W), the rounds made and the tiles relaxed, over all classes."""
     maps, n_rounds, n_visits = np.empty(problem.seeds.shape, np.float32), 0, 0
     with CudaDevice(device, macros(problem)) as gpu:
@@ -33,10 +34,16 @@ def solve(problem: Problem, device: str = "cuda") -> tuple[np.ndarray, int, int]
             maps[classes], rounds, visits = _solve(part, gpu)
             n_rounds, n_visits = n_rounds + rounds, n_visits + visits
             gpu.free()
-    return maps, n_rounds, n_visits
+    return Solution(maps, n_rounds, n_visits)
 
 
-def certify_problem(problem, distance, device="cuda", iterations=None, tile_visits=None) -> list[Certificate]:
+def certify_on_cuda(
+    problem: Problem,
+    distance: NDArray[np.float32],
+    device: str = "cuda",
+    iterations: int | None = None,
+    tile_visits: int | None = None,
+) -> list[Certificate]:
     """Return one certificate a class for `distance` of shape (C, D, H, W), as `_certify.certify_problem` does."""
     found, distance = [], np.asarray(distance, np.float32)
     with CudaDevice(device, macros(problem)) as gpu:
@@ -68,15 +75,15 @@ def macros(problem: Problem) -> dict[str, int]:
     )
 
 
-def _solve(problem: Problem, gpu: CudaDevice) -> tuple[np.ndarray, int, int]:
-    """Return `solve`'s answer from a device that is open."""
+def _solve(problem: Problem, gpu: CudaDevice) -> Solution:
+    """Return the answer from a device that is open."""
     # Nothing longer than the cap can ever be below the float next above it, so that value serves as "no path yet".
     far = np.nextafter(problem.cap, np.float32(np.inf))
     distance, arguments = _start(problem, far, gpu)
     n_rounds, n_visits = _relax(problem, arguments, gpu)
     maps = gpu.download(distance, problem.seeds.shape, np.float32)
     maps[maps == far] = np.inf
-    return maps, n_rounds, n_visits
+    return Solution(maps, n_rounds, n_visits)
 
 
 def _start(problem: Problem, far: np.float32, gpu: CudaDevice) -> tuple:

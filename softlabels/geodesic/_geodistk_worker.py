@@ -1,7 +1,7 @@
 """Run GeodisTK's raster scan on a file and write a file: python _geodistk_worker.py ASKED.npz ANSWER.npz.
 
-`softlabels.geodesic.engines` runs this with an interpreter of its own, for GeodisTK cannot be built or imported beside
-numpy 2. Hence it imports nothing but numpy and GeodisTK.
+`softlabels.geodesic.third_party` runs this with an interpreter of its own, for GeodisTK cannot be built or imported
+beside numpy 2. Hence it imports nothing but numpy and GeodisTK.
 """
 
 import sys

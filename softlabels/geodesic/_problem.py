@@ -1,13 +1,25 @@
-"""What an engine is asked to solve: checked once, the same for every device."""
+"""What an engine is asked to solve: checked once, the same for every device, and in one shape.
+
+The one place that knows of 2D images and of seeds without a class axis: `Problem.shaped` and `Problem.per_class` give
+answers the form of the question.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from softlabels.errors import InputError
-from softlabels.geodesic.metric import ADDITIVE, StepCost, step_cost
+from softlabels.geodesic.metric import ADDITIVE, GAMMA, LAMB, StepCost, step_cost
+from softlabels.grid import checked_spacing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -20,31 +32,69 @@ class Problem:
         Unscaled intensities; outside of the domain they may be anything.
     seeds : (C, D, H, W) bool array
         Seeds outside of the domain count for nothing: engines must mask them.
+    spacing : 3 floats
+        Voxel size in mm, (z, y, x).
     domain : (D, H, W) bool array or None
         False is a wall. None: no walls.
     cost : StepCost
     cap : float32
         Distances above it are given as inf; inf for no cap.
+    asked_shape : tuple of ints
+        The shape of the seeds as they were given.
+    has_classes : bool
+        Whether they were given with a class axis.
     """
 
-    image: np.ndarray
-    seeds: np.ndarray
-    domain: np.ndarray | None
+    image: NDArray[np.float32]
+    seeds: NDArray[np.bool_]
+    spacing: tuple[float, float, float]
+    domain: NDArray[np.bool_] | None
     cost: StepCost
     cap: np.float32
+    asked_shape: tuple[int, ...]
+    has_classes: bool
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(D, H, W)."""
-        return self.image.shape[1:]
+        depth, height, width = self.image.shape[1:]
+        return depth, height, width
+
+    def shaped(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return maps (C, D, H, W) in the shape of the seeds as they were given."""
+        return maps.reshape(self.asked_shape)
+
+    def per_class(self, found: list[_T]) -> list[_T] | _T:
+        """Return a list with an item a class, or its only item if the seeds had no class axis."""
+        return found if self.has_classes else found[0]
 
 
-def checked_problem(image, seeds, spacing, *, metric, lamb, gamma, domain, cap) -> Problem:
+class Solution(NamedTuple):
+    """What an engine answers: maps (C, D, H, W), the full sweeps made, and the tiles or segments visited."""
+
+    maps: NDArray[np.float32]
+    n_rounds: int
+    n_visits: int
+
+
+def checked_problem(
+    image: ArrayLike,
+    seeds: ArrayLike,
+    spacing: Sequence[float],
+    *,
+    metric: str = "sum",
+    lamb: float = LAMB,
+    gamma: float = GAMMA,
+    domain: ArrayLike | None = None,
+    cap: float | None = None,
+) -> Problem:
     """Return the checked problem of `geodesic_distance`'s arguments, without copies where the input allows it."""
-    image, seeds, spacing = np.asarray(image), np.asarray(seeds), np.ravel(spacing)
+    image, seeds, spacing = np.asarray(image), np.asarray(seeds), np.ravel(spacing).tolist()
+    asked_shape = seeds.shape
     if image.ndim == 2:
-        image, spacing = image[None], np.array([1.0, *spacing]) if len(spacing) == 2 else spacing
-        seeds = seeds[..., None, :, :]
+        # A plane is a volume of one slice, whose thickness is no matter: no path leaves it.
+        image, seeds = image[None], seeds[..., None, :, :]
+        spacing = [1.0, *spacing] if len(spacing) == 2 else spacing
         domain = None if domain is None else np.asarray(domain)[None]
     if image.ndim not in (3, 4) or image.size == 0:
         raise InputError(f"image: got shape {image.shape}, expected (D, H, W), (M, D, H, W) or (H, W), none of them 0")
@@ -57,17 +107,26 @@ def checked_problem(image, seeds, spacing, *, metric, lamb, gamma, domain, cap) 
     if seeds.ndim not in (3, 4) or seeds.shape[-3:] != shape or seeds.size == 0:
         raise InputError(f"seeds: got shape {seeds.shape}, expected {shape} of the image, or (C, *{shape})")
     cost = step_cost(metric, spacing, lamb=lamb, gamma=gamma)
-    domain = _checked_domain(domain, shape)
+    walls = _checked_domain(domain, shape)
     if cap is not None and not cap >= 0:
         raise InputError(f"cap: got {cap!r}, expected a distance >= 0, or None")
     with np.errstate(over="ignore", invalid="ignore"):
         image = image.astype(np.float32, copy=False)
-    _check_intensities(image, domain, cost)
-    seeds = seeds if seeds.ndim == 4 else seeds[None]
-    return Problem(image, seeds, domain, cost, np.float32(np.inf if cap is None else cap))
+    _check_intensities(image, walls, cost)
+    has_classes = seeds.ndim == 4
+    return Problem(
+        image=image,
+        seeds=seeds if has_classes else seeds[None],
+        spacing=checked_spacing(spacing),
+        domain=walls,
+        cost=cost,
+        cap=np.float32(np.inf if cap is None else cap),
+        asked_shape=asked_shape,
+        has_classes=has_classes,
+    )
 
 
-def _checked_domain(domain, shape) -> np.ndarray | None:
+def _checked_domain(domain: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
     """Return the domain as a bool array, or None where it walls off nothing."""
     if domain is None:
         return None
@@ -77,7 +136,7 @@ def _checked_domain(domain, shape) -> np.ndarray | None:
     return None if domain.all() else domain
 
 
-def _check_intensities(image, domain, cost: StepCost) -> None:
+def _check_intensities(image: NDArray[np.float32], domain: NDArray[np.bool_] | None, cost: StepCost) -> None:
     """Raise if an intensity inside the domain is not finite, or their range overflows the step cost."""
     spans = []
     for index, channel in enumerate(image):

@@ -97,7 +97,7 @@ def _solve_slabs(problem_of, out, slabs, n_threads) -> tuple[int, int]:
     """Solve slabs upwards and downwards until none is due; return rounds and visits."""
     for lo, hi in slabs:
         out[..., lo:hi, :, :] = np.inf
-    from softlabels.geodesic._cpu import solve
+    from softlabels.geodesic._cpu import solve_on_cpu
 
     is_due, n_rounds, n_visits = [True] * len(slabs), 0, 0
     while any(is_due):
@@ -109,7 +109,7 @@ def _solve_slabs(problem_of, out, slabs, n_threads) -> tuple[int, int]:
             is_due[k] = False
             lo, hi = slabs[k]
             before = _read(out, lo, hi)
-            after, _, visits = solve(problem_of(lo, hi), n_threads, initial=before)
+            after, _, visits = solve_on_cpu(problem_of(lo, hi), n_threads, initial=before)
             n_visits += visits
             if k > 0:
                 is_due[k - 1] |= not np.array_equal(before[:, 0], after[:, 0])

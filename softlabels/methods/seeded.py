@@ -26,7 +26,7 @@ class Distance(Section):
         "each", description="one map per channel, averaged by the method, or one map of the vector image"
     )
     engine: Engine | None = Field(None, description="overrides the top-level engine for this target")
-    iterations: int = Field(4, ge=1, description="of a foreign engine; ours runs until certified")
+    iterations: int = Field(4, ge=1, description="of a third-party engine; the built-in one runs until certified")
 
 
 class SeededMethod(Method):

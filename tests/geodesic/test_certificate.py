@@ -62,11 +62,11 @@ def test_one_wrong_voxel_is_found(fault, cost):
     rng = np.random.default_rng(0)
     for spacing, extra in zip(SPACINGS, [{}, {"walls": 0.3}, {"cap": 7.0}], strict=True):
         problem = random_problem(rng, (6, 7, 18), spacing, metric=cost[0], lamb=cost[1], **extra)
-        distance, _, _ = _cpu.solve(problem)
+        distance, _, _ = _cpu.solve_on_cpu(problem)
         assert certify_problem(problem, distance)[0].is_exact
         candidates = np.flatnonzero(np.isfinite(distance) & (distance > 0))
         distance.flat[candidates[rng.integers(candidates.size)]] = FAULTS[fault](distance.flat[candidates[0]])
-        if not np.array_equal(distance, _cpu.solve(problem)[0]):
+        if not np.array_equal(distance, _cpu.solve_on_cpu(problem)[0]):
             assert not certify_problem(problem, distance)[0].is_exact
 
 
@@ -76,7 +76,7 @@ def test_counts_are_those_of_the_definition():
         cost = [("sum", 0.5), ("sum", 1.0), ("harmonic", 1.0)][number % 3]
         extra = [{}, {"walls": 0.4}, {"cap": 4.0}, {"n_channels": 2}][number % 4]
         problem = random_problem(rng, (3, 4, 19), SPACINGS[number % 3], metric=cost[0], lamb=cost[1], **extra)
-        distance = _cpu.solve(problem)[0][0]
+        distance = _cpu.solve_on_cpu(problem)[0][0]
         wrong = rng.random(distance.shape) < 0.05
         distance[wrong] = np.round(distance[wrong])
         (found,) = certify_problem(problem, distance[None], n_threads=2)

@@ -151,7 +151,7 @@ def test_a_missing_device_is_an_error_and_no_cpu_run():
 def test_too_many_channels_are_refused_with_the_limit():
     problem = problem_of(np.zeros((56, 1, 1, 2), np.float32), np.ones((1, 1, 2), bool))
     with pytest.raises(DeviceError, match="got 56 channels, expected at most 55"):
-        _cuda.solve(problem)
+        _cuda.solve_on_cuda(problem)
 
 
 def test_rounds_that_do_not_end_are_an_error():
@@ -212,7 +212,7 @@ def cases():
 def test_cuda_is_dijkstra_bit_for_bit(cuda):
     for image, seeds, options in cases():
         problem = problem_of(image, seeds, **options)
-        distance, _, _ = _cuda.solve(problem, cuda)
+        distance, _, _ = _cuda.solve_on_cuda(problem, cuda)
         assert np.array_equal(distance, solve_reference(problem)), (image.shape, options)
 
 
@@ -224,7 +224,7 @@ def test_the_side_of_a_tile_changes_nothing(cuda, monkeypatch):
     expected = solve_reference(problem)
     for side in (4, 8, 16):
         monkeypatch.setattr(_cuda, "_TILE_SIDES", {1: side})
-        assert np.array_equal(_cuda.solve(problem, cuda)[0], expected)
+        assert np.array_equal(_cuda.solve_on_cuda(problem, cuda)[0], expected)
 
 
 @pytest.mark.gpu
@@ -235,7 +235,7 @@ def test_a_path_through_a_maze_of_many_tiles_is_found(cuda, monkeypatch):
     seeds = np.zeros(domain.shape, bool)
     seeds[0, 0, 0] = True
     problem = problem_of(np.zeros(domain.shape, np.float32), seeds, metric="harmonic", domain=domain)
-    distance, n_rounds, n_visits = _cuda.solve(problem, cuda)
+    distance, n_rounds, n_visits = _cuda.solve_on_cuda(problem, cuda)
     assert np.array_equal(distance, solve_reference(problem))
     assert np.isfinite(distance[0, 0, 40]).all() and n_visits >= n_rounds > 8
 
@@ -244,7 +244,7 @@ def test_a_path_through_a_maze_of_many_tiles_is_found(cuda, monkeypatch):
 def test_twelve_channels_of_a_vector_image_work(cuda):
     rng = np.random.default_rng(2)
     problem = problem_of(rng.normal(size=(12, 6, 9, 10)), rng.random((6, 9, 10)) < 0.02)
-    assert np.array_equal(_cuda.solve(problem, cuda)[0], solve_reference(problem))
+    assert np.array_equal(_cuda.solve_on_cuda(problem, cuda)[0], solve_reference(problem))
 
 
 @pytest.mark.gpu
@@ -289,7 +289,7 @@ def test_the_certificate_on_cuda_finds_what_the_cpu_finds(cuda):
         wrong[at] = wrong[at] * np.float32(0.9) + np.float32(0.1)
         for distance in (exact, wrong, exact + 1, np.full_like(exact, np.inf), -exact, np.full_like(exact, np.nan)):
             expected = certify_problem(problem, distance)
-            assert _cuda.certify_problem(problem, distance, cuda) == expected, (image.shape, options)
+            assert _cuda.certify_on_cuda(problem, distance, cuda) == expected, (image.shape, options)
             found += not expected[0].is_exact
     assert found > 50
 
@@ -300,7 +300,7 @@ def test_the_certificate_on_cuda_rejects_a_plateau_that_holds_itself_up(cuda):
     seeds = np.array([[[True, False, False, False, False]]])
     problem = problem_of(image, seeds, lamb=1.0)
     (right,), (wrong,) = (
-        _cuda.certify_problem(problem, np.float32([[[[0, level, level, level, level]]]]), cuda) for level in (5, 4)
+        _cuda.certify_on_cuda(problem, np.float32([[[[0, level, level, level, level]]]]), cuda) for level in (5, 4)
     )
     assert right.is_exact
     assert wrong.n_unattained == 4
@@ -311,7 +311,7 @@ def test_a_long_plateau_is_flooded_to_its_end(cuda):
     image = np.zeros((1, 2, 900), np.float32)
     seeds = np.zeros(image.shape, bool)
     seeds[0, 0, 0] = True
-    (certificate,) = _cuda.certify_problem(problem_of(image, seeds, lamb=1.0), image[None], cuda)
+    (certificate,) = _cuda.certify_on_cuda(problem_of(image, seeds, lamb=1.0), image[None], cuda)
     assert certificate.is_exact
 
 
@@ -343,13 +343,13 @@ def test_real_volumes_have_the_same_bits_on_both_devices(cuda, shared_data):
 def test_classes_that_do_not_fit_together_are_solved_in_batches(cuda, monkeypatch):
     rng = np.random.default_rng(4)
     problem = problem_of(rng.normal(size=(9, 20, 21)), rng.random((5, 9, 20, 21)) < 0.01)
-    together, n_rounds, _ = _cuda.solve(problem, cuda)
-    proofs = _cuda.certify_problem(problem, together, cuda)
+    together, n_rounds, _ = _cuda.solve_on_cuda(problem, cuda)
+    proofs = _cuda.certify_on_cuda(problem, together, cuda)
     room_for_two = together[0].size * (5 + 2.5 * 6) / 0.9
     monkeypatch.setenv("CUDA_ON_CPU_MEMORY", str(int(room_for_two)))
-    apart, n_rounds_apart, _ = _cuda.solve(problem, cuda)
+    apart, n_rounds_apart, _ = _cuda.solve_on_cuda(problem, cuda)
     assert np.array_equal(apart, together) and n_rounds_apart > n_rounds
-    assert _cuda.certify_problem(problem, together, cuda) == proofs
+    assert _cuda.certify_on_cuda(problem, together, cuda) == proofs
 
 
 @pytest.mark.gpu

@@ -1,4 +1,4 @@
-"""The peers behind our door give what they give by themselves, and the report on them is true."""
+"""Third-party engines behind the door give what they give by themselves, and the report on them is true."""
 
 import importlib.util
 import os
@@ -12,7 +12,7 @@ from helpers import ROOT
 
 from softlabels.errors import DeviceError, InputError
 from softlabels.geodesic import geodesic_distance
-from softlabels.geodesic.engines import solve
+from softlabels.geodesic.engines import solve_with_engine
 
 SPACING = (3.0, 1.0, 0.7)
 GEODISTK = Path(os.environ.get("SOFTLABELS_GEODISTK_PYTHON") or ROOT / ".venv-geodistk" / "bin" / "python")
@@ -62,7 +62,7 @@ def geodistk(tmp_path, image, seeds, spacing, lamb, iterations):
 
 def test_our_engine_behind_the_door_is_geodesic_distance(case):
     image, seeds = case
-    distance, report = solve(image, seeds, SPACING, metric="pythagorean", gamma=0.1)
+    distance, report = solve_with_engine(image, seeds, SPACING, metric="pythagorean", gamma=0.1)
     assert np.array_equal(distance, geodesic_distance(image, seeds, SPACING, metric="pythagorean", gamma=0.1))
     assert [r["engine"] for r in report] == ["softlabels"] * 2
     assert all(r["certified"] and r["n_violated"] == r["n_unattained"] == 0 for r in report)
@@ -73,7 +73,7 @@ def test_our_engine_behind_the_door_is_geodesic_distance(case):
 @pytest.mark.parametrize("iterations", [1, 4])
 def test_fastgeodis_behind_the_door_is_fastgeodis(case, lamb, iterations):
     image, seeds = case
-    distance, report = solve(image, seeds, SPACING, engine="fastgeodis", lamb=lamb, iterations=iterations)
+    distance, report = solve_with_engine(image, seeds, SPACING, engine="fastgeodis", lamb=lamb, iterations=iterations)
     for one, own in zip(distance, seeds, strict=True):
         assert np.array_equal(one, fastgeodis(image[None], own, SPACING, lamb, iterations))
     assert [(r["engine"], r["iterations"], r["version"]) for r in report] == [("fastgeodis", iterations, "1.0.5")] * 2
@@ -83,32 +83,32 @@ def test_fastgeodis_behind_the_door_is_fastgeodis(case, lamb, iterations):
 def test_fastgeodis_sees_every_channel(case):
     image, seeds = case
     image = np.stack([image, image[::-1]])
-    distance, _ = solve(image, seeds[0], SPACING, engine="fastgeodis")
+    distance, _ = solve_with_engine(image, seeds[0], SPACING, engine="fastgeodis")
     assert distance.shape == seeds[0].shape
     assert np.array_equal(distance, fastgeodis(image, seeds[0], SPACING, 0.5, 4))
 
 
 @needs_fastgeodis
-def test_converged_fastgeodis_is_ours_up_to_rounding(case):
+def test_converged_fastgeodis_is_the_exact_map_up_to_rounding(case):
     image, seeds = case
-    distance, report = solve(image, seeds, SPACING, engine="fastgeodis", lamb=0.5, iterations=30)
+    distance, report = solve_with_engine(image, seeds, SPACING, engine="fastgeodis", lamb=0.5, iterations=30)
     np.testing.assert_allclose(distance, geodesic_distance(image, seeds, SPACING, lamb=0.5), rtol=1e-5)
     assert all(r["max_relative_error"] < 1e-5 and r["fraction_over_1_percent"] == 0 for r in report)
 
 
 @needs_fastgeodis
 @pytest.mark.parametrize("lamb", [0.5, 1.0])
-def test_ours_is_nowhere_longer_than_four_iterations_of_fastgeodis(case, lamb):
+def test_the_exact_map_is_nowhere_longer_than_four_iterations_of_fastgeodis(case, lamb):
     image, seeds = case
-    theirs, _ = solve(image, seeds, SPACING, engine="fastgeodis", lamb=lamb)
+    theirs, _ = solve_with_engine(image, seeds, SPACING, engine="fastgeodis", lamb=lamb)
     ours = geodesic_distance(image, seeds, SPACING, lamb=lamb)
     assert (ours <= theirs * np.float32(1 + 1e-6)).all()
 
 
 @needs_fastgeodis
-def test_the_report_tells_how_far_an_unconverged_peer_is_off(case):
+def test_the_report_tells_how_far_an_unconverged_engine_is_off(case):
     image, seeds = case
-    theirs, report = solve(image, seeds, SPACING, engine="fastgeodis", lamb=1.0, iterations=1)
+    theirs, report = solve_with_engine(image, seeds, SPACING, engine="fastgeodis", lamb=1.0, iterations=1)
     ours = geodesic_distance(image, seeds, SPACING, lamb=1.0)
     for one, exact, found in zip(theirs, ours, report, strict=True):
         relative = (one[exact > 0] / exact[exact > 0]).astype(np.float64) - 1
@@ -119,19 +119,21 @@ def test_the_report_tells_how_far_an_unconverged_peer_is_off(case):
 
 
 @needs_fastgeodis
-def test_a_peer_gives_inf_where_there_is_no_seed(case):
+def test_a_third_party_engine_gives_inf_where_there_is_no_seed(case):
     image, seeds = case
-    distance, (_, empty) = solve(image, np.stack([seeds[0], seeds[0] & False]), SPACING, engine="fastgeodis")
+    distance, (_, empty) = solve_with_engine(
+        image, np.stack([seeds[0], seeds[0] & False]), SPACING, engine="fastgeodis"
+    )
     assert np.isfinite(distance[0]).all() and np.isinf(distance[1]).all()
     assert empty["n_unreachable"] == image.size and empty["max_relative_error"] == 0
 
 
 @needs_fastgeodis
-def test_a_peer_takes_a_flat_image_as_one_slice(case):
+def test_a_third_party_engine_takes_a_flat_image_as_one_slice(case):
     image, seeds = case[0][0], case[1][0, 0]
-    flat, _ = solve(image, seeds, (1.0, 0.7), engine="fastgeodis")
+    flat, _ = solve_with_engine(image, seeds, (1.0, 0.7), engine="fastgeodis")
     assert flat.shape == image.shape
-    assert np.array_equal(flat, solve(image[None], seeds[None], (1.0, 1.0, 0.7), engine="fastgeodis")[0][0])
+    assert np.array_equal(flat, solve_with_engine(image[None], seeds[None], (1.0, 1.0, 0.7), engine="fastgeodis")[0][0])
 
 
 @needs_fastgeodis
@@ -145,7 +147,7 @@ def test_fastgeodis_uses_the_threads_asked_for_and_leaves_torch_as_it_was(case, 
         "generalised_geodesic3d",
         lambda *arguments: (seen.append(torch.get_num_threads()), original(*arguments))[1],
     )
-    solve(*case, SPACING, engine="fastgeodis", n_threads=before + 1)
+    solve_with_engine(*case, SPACING, engine="fastgeodis", n_threads=before + 1)
     assert seen == [before + 1] * 2
     assert torch.get_num_threads() == before
 
@@ -157,14 +159,14 @@ def test_fastgeodis_on_cuda_without_a_device_is_an_error(case):
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(DeviceError, match="torch sees no CUDA device"):
-        solve(*case, SPACING, engine="fastgeodis", device="cuda")
+        solve_with_engine(*case, SPACING, engine="fastgeodis", device="cuda")
 
 
 @needs_geodistk
 @pytest.mark.parametrize("lamb", [0.5, 1.0])
 def test_geodistk_behind_the_door_is_geodistk(case, tmp_path, lamb):
     image, seeds = case
-    distance, report = solve(image, seeds, SPACING, engine="geodistk", metric="harmonic", lamb=lamb)
+    distance, report = solve_with_engine(image, seeds, SPACING, engine="geodistk", metric="harmonic", lamb=lamb)
     for one, own in zip(distance, seeds, strict=True):
         assert np.array_equal(one, geodistk(tmp_path, image, own, SPACING, lamb, 4))
     assert [(r["engine"], r["iterations"], r["version"]) for r in report] == [("geodistk", 4, "0.1.7")] * 2
@@ -173,10 +175,10 @@ def test_geodistk_behind_the_door_is_geodistk(case, tmp_path, lamb):
 @needs_geodistk
 @pytest.mark.parametrize("n_channels", [1, 2])
 @pytest.mark.parametrize("lamb", [0.0, 0.5, 1.0])
-def test_converged_geodistk_is_ours_up_to_rounding(case, lamb, n_channels):
+def test_converged_geodistk_is_the_exact_map_up_to_rounding(case, lamb, n_channels):
     image, seeds = case
     image = np.stack([image, image[:, ::-1] * 0.5])[:n_channels]
-    distance, report = solve(
+    distance, report = solve_with_engine(
         image, seeds, SPACING, engine="geodistk", metric="harmonic", lamb=lamb, iterations=60, geodistk_python=GEODISTK
     )
     np.testing.assert_allclose(distance, geodesic_distance(image, seeds, SPACING, metric="harmonic", lamb=lamb), 1e-5)
@@ -186,24 +188,24 @@ def test_converged_geodistk_is_ours_up_to_rounding(case, lamb, n_channels):
 @needs_geodistk
 def test_an_interpreter_without_geodistk_is_named_with_the_remedy(case):
     with pytest.raises(DeviceError, match="No module named 'GeodisTK'.*SOFTLABELS_GEODISTK_PYTHON"):
-        solve(*case, SPACING, engine="geodistk", metric="harmonic", geodistk_python=sys.executable)
+        solve_with_engine(*case, SPACING, engine="geodistk", metric="harmonic", geodistk_python=sys.executable)
 
 
 def test_a_missing_interpreter_is_named_with_the_remedy(case, tmp_path, monkeypatch):
     monkeypatch.setenv("SOFTLABELS_GEODISTK_PYTHON", str(tmp_path / "none"))
-    with pytest.raises(DeviceError, match="no interpreter at .*none; it needs .*make .venv-geodistk"):
-        solve(*case, SPACING, engine="geodistk", metric="harmonic")
+    with pytest.raises(DeviceError, match="no interpreter at .*none; .*needs .*make .venv-geodistk"):
+        solve_with_engine(*case, SPACING, engine="geodistk", metric="harmonic")
 
 
 def test_a_missing_fastgeodis_is_named_with_the_remedy(case, monkeypatch):
     monkeypatch.setitem(sys.modules, "FastGeodis", None)
     with pytest.raises(DeviceError, match="FastGeodis.*pip install"):
-        solve(*case, SPACING, engine="fastgeodis")
+        solve_with_engine(*case, SPACING, engine="fastgeodis")
 
 
 def test_geodistk_on_cuda_is_an_error(case):
     with pytest.raises(DeviceError, match="runs on 'cpu' only"):
-        solve(*case, SPACING, engine="geodistk", metric="harmonic", device="cuda")
+        solve_with_engine(*case, SPACING, engine="geodistk", metric="harmonic", device="cuda")
 
 
 @pytest.mark.parametrize(
@@ -219,13 +221,13 @@ def test_geodistk_on_cuda_is_an_error(case):
 )
 def test_what_an_engine_cannot_do_is_an_input_error(case, options, message):
     with pytest.raises(InputError, match=message):
-        solve(*case, SPACING, **options)
+        solve_with_engine(*case, SPACING, **options)
 
 
 def test_inputs_are_not_modified(case):
     image, seeds = (a.copy() for a in case)
     image.flags.writeable = seeds.flags.writeable = False
     if importlib.util.find_spec("FastGeodis"):
-        solve(image, seeds, SPACING, engine="fastgeodis")
-    solve(image, seeds, SPACING)
+        solve_with_engine(image, seeds, SPACING, engine="fastgeodis")
+    solve_with_engine(image, seeds, SPACING)
     assert np.array_equal(image, case[0]) and np.array_equal(seeds, case[1])

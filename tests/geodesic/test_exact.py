@@ -47,7 +47,7 @@ def test_equals_dijkstra_bitwise(cost, n_channels):
     for number, (shape, spacing) in enumerate(itertools.product(SHAPES, SPACINGS)):
         extra = [{}, {"walls": 0.4}, {"cap": 9.0}][number % 3]
         problem = random_problem(rng, shape, spacing, n_channels=n_channels, **cost, **extra)
-        distance, _, _ = _cpu.solve(problem, n_threads=1 + number % 3)
+        distance, _, _ = _cpu.solve_on_cpu(problem, n_threads=1 + number % 3)
         assert np.array_equal(distance, solve_reference(problem)), (shape, spacing, extra)
 
 
@@ -68,7 +68,7 @@ def test_any_number_of_channels_and_classes_gives_the_bits_of_each_alone():
         problem = random_problem(
             rng, (9, 35, 70), SPACINGS[2], n_channels=n_channels, n_classes=n_classes, metric="sum", lamb=0.5
         )
-        together, _, _ = _cpu.solve(problem, n_threads=2)
+        together, _, _ = _cpu.solve_on_cpu(problem, n_threads=2)
         assert np.array_equal(together, solve_reference(problem)), (n_channels, n_classes)
 
 
@@ -79,7 +79,7 @@ def test_schedule_does_not_change_a_bit(monkeypatch):
     for n_threads, min_rows, segment in itertools.product((1, 2, 3, 8), (1, 7, 61), (8, 24, 1000)):
         monkeypatch.setattr(_cpu, "_MIN_ROWS", min_rows)
         monkeypatch.setattr(_cpu_layout, "_SEGMENT", segment)
-        distance, _, _ = _cpu.solve(problem, n_threads)
+        distance, _, _ = _cpu.solve_on_cpu(problem, n_threads)
         assert np.array_equal(distance, expected), (n_threads, min_rows, segment)
 
 
@@ -123,7 +123,7 @@ def test_more_seeds_or_fewer_walls_never_increase_the_distance():
 def test_neighbours_differ_by_no_more_than_the_step():
     rng = np.random.default_rng(6)
     problem = random_problem(rng, (6, 9, 11), SPACINGS[0], metric="sum", lamb=0.5)
-    distance = _cpu.solve(problem)[0][0].astype(np.float64)
+    distance = _cpu.solve_on_cpu(problem)[0][0].astype(np.float64)
     scaled = problem.image * problem.cost.scale
     step = problem.cost.step(scaled[:, :, :, 1:] - scaled[:, :, :, :-1], (0, 0, 1))
     assert (np.abs(np.diff(distance, axis=2)) <= step * (1 + 1e-6)).all()
@@ -135,7 +135,7 @@ def test_all_distances_scale_with_space_and_intensity_together():
     double = dataclasses.replace(
         problem, image=2 * problem.image, cost=dataclasses.replace(problem.cost, lengths=2 * problem.cost.lengths)
     )
-    assert np.array_equal(_cpu.solve(double)[0], 2 * _cpu.solve(problem)[0])
+    assert np.array_equal(_cpu.solve_on_cpu(double)[0], 2 * _cpu.solve_on_cpu(problem)[0])
 
 
 def test_cap_keeps_what_lies_within_and_drops_the_rest():
@@ -169,7 +169,7 @@ def test_a_maze_is_followed_to_its_end():
         np.zeros(domain.shape), seeds, (1, 1, 1), metric="sum", lamb=0, gamma=1, domain=domain, cap=None
     )
     for n_threads in (1, 2):
-        distance, _, _ = _cpu.solve(problem, n_threads)
+        distance, _, _ = _cpu.solve_on_cpu(problem, n_threads)
         assert np.array_equal(distance, solve_reference(problem))
         assert distance[0, 0, 40, 0] > 41 * 15
 
@@ -178,11 +178,11 @@ def test_classes_without_seeds_stand_anywhere_and_stay_inf():
     rng = np.random.default_rng(5)
     problem = random_problem(rng, (4, 9, 21), SPACINGS[1], metric="sum", lamb=0.5, n_classes=8)
     problem.seeds[[0, 3, 7]] = False
-    distance, _, _ = _cpu.solve(problem)
+    distance, _, _ = _cpu.solve_on_cpu(problem)
     assert np.isinf(distance[[0, 3, 7]]).all()
     for label in (1, 2, 4, 5, 6):
         one = dataclasses.replace(problem, seeds=problem.seeds[label : label + 1])
-        assert np.array_equal(distance[label], _cpu.solve(one)[0][0])
+        assert np.array_equal(distance[label], _cpu.solve_on_cpu(one)[0][0])
     problem.seeds[:] = False
-    distance, n_rounds, n_visits = _cpu.solve(problem)
+    distance, n_rounds, n_visits = _cpu.solve_on_cpu(problem)
     assert np.isinf(distance).all() and n_rounds == n_visits == 0

@@ -16,7 +16,7 @@ from skimage.feature import canny
 from skimage.morphology import skeletonize
 
 from softlabels.blend import blend
-from softlabels.geodesic.engines import solve
+from softlabels.geodesic.engines import solve_with_engine
 from softlabels.methods import METHODS, TargetInputs
 from softlabels.seeds import make_seeds
 
@@ -85,7 +85,7 @@ def test_geols_official_is_the_authors_script_on_geodistk_per_channel_and_averag
     )
     np.testing.assert_array_equal(seeds, skeletons > 0)
     options = {"engine": "geodistk", "metric": "harmonic", "lamb": 1.0, "iterations": 4}
-    distance = np.stack([solve(image, seeds, (1, 1, 1), **options)[0] for image in images])
+    distance = np.stack([solve_with_engine(image, seeds, (1, 1, 1), **options)[0] for image in images])
 
     def official(part):
         """Return our map of some channels."""
@@ -151,7 +151,9 @@ def test_sing_official_is_the_authors_code_on_fastgeodis_per_channel_and_average
     seeds, _ = make_seeds(masks, (1, 1, 1), strategy, class_names=names, case_id="du7294")
     distance = np.stack(
         [
-            solve(image, seeds, (1, 1, 1), engine="fastgeodis", metric="sum", lamb=0.5, iterations=4, n_threads=1)[0]
+            solve_with_engine(
+                image, seeds, (1, 1, 1), engine="fastgeodis", metric="sum", lamb=0.5, iterations=4, n_threads=1
+            )[0]
             for image in images
         ]
     )

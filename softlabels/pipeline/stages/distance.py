@@ -90,8 +90,8 @@ def _solve(
     domain: NDArray[np.bool_] | None,
 ) -> tuple[NDArray[np.float32], list[dict[str, Any]]]:
     """Return the (C, D, H, W) maps of one image and what is known of the exactness of each."""
-    from softlabels.geodesic.engines import solve
+    from softlabels.geodesic.engines import solve_with_engine
 
     options = {name: value for name, value in job.node.params.items() if name != "modalities"}
     options.setdefault("device", job.device)
-    return solve(image, seeds, spacing, domain=domain, n_threads=job.threads, **options)
+    return solve_with_engine(image, seeds, spacing, domain=domain, n_threads=job.threads, **options)
