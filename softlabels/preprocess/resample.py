@@ -117,6 +117,9 @@ def _resampled(values: np.ndarray, scales, offsets, shape, kernel: Kernel) -> np
     # Its import takes a fifth of a second, and jobs that resample nothing need not wait for it.
     import SimpleITK as sitk
 
+    if kernel == "bspline":
+        # ITK reads beyond the ends of an axis of two voxels. Four, a b a b, continue as a mirrored a b does.
+        values = np.pad(values, [(0, 2 if n == 2 else 0) for n in values.shape], mode="reflect")
     is_bool = values.dtype == bool
     image = sitk.GetImageFromArray(values.astype(np.uint8) if is_bool else values)
     resampler = sitk.ResampleImageFilter()

@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from softlabels.errors import InputError
 from softlabels.grid import Grid
@@ -101,6 +102,30 @@ def test_bspline_agrees_with_simpleitk_inside(spacing):
     ours, theirs = resample(values, grid, target, "bspline"), _by_simpleitk(values, grid, target, sitk.sitkBSpline)
     inner = tuple(slice(n // 3, -(n // 3)) for n in target.shape)
     assert np.allclose(ours[inner], theirs[inner], atol=2e-3)
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 6), (2, 5, 6), (3, 5, 6), (2, 2, 2), (2, 1, 7), (4, 2, 9)])
+@pytest.mark.parametrize("spacing", [(1.0, 0.7, 0.9), (11.0, 3.0, 0.4)])
+def test_bspline_is_the_mirrored_spline_of_scipy_on_axes_of_any_length(shape, spacing):
+    grid = Grid(shape, (5.0, 1.0, 1.2))
+    target = resampled_grid(grid, spacing)
+    values = np.random.default_rng(0).normal(size=shape)
+    to_source = np.linalg.solve(grid.affine_ras, target.affine_ras)
+    index = np.indices(target.shape).reshape(3, -1)
+    at = to_source[:3, :3] @ index + to_source[:3, 3:]
+    expected = ndimage.map_coordinates(values, at, order=3, mode="mirror").reshape(target.shape)
+    # Coordinates are rounded to a millionth of a voxel.
+    np.testing.assert_allclose(resample(values, grid, target, "bspline"), expected, atol=5e-6)
+    np.testing.assert_allclose(resample(np.full(shape, 100.0), grid, target, "bspline"), 100, rtol=1e-12)
+
+
+def test_bspline_on_two_slices_is_the_same_every_time():
+    grid = Grid((2, 11, 13), (5.0, 1.0, 1.0))
+    target = resampled_grid(grid, (1.0, 1.0, 1.0))
+    values = np.random.default_rng(0).normal(size=grid.shape)
+    first = resample(values, grid, target, "bspline")
+    for _ in range(60):
+        np.testing.assert_array_equal(resample(values, grid, target, "bspline"), first)
 
 
 @pytest.mark.parametrize("kernel", ["linear", "bspline"])
