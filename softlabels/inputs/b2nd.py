@@ -110,7 +110,8 @@ def _opened(path: Any, frame: bytes) -> Any:
             f"{path}: got {len(frame)} bytes, but its header says {length}; run nnU-Net's preprocessing again"
         )
     try:
-        return blosc2.ndarray_from_cframe(frame)
+        # Without a copy, older versions read the frame after Python has freed it.
+        return blosc2.ndarray_from_cframe(frame, copy=True)
     except _DAMAGE as error:
         raise InputError(f"{path}: damaged ({error}); run nnU-Net's preprocessing again") from error
 
