@@ -7,9 +7,10 @@ CONSTRAINTS := $(wildcard constraints/py$(MINOR).txt)
 PIP := $(BIN)/python -m pip --disable-pip-version-check install -q $(addprefix -c ,$(CONSTRAINTS))
 GEODISTK_VENV ?= .venv-geodistk
 export SOFTLABELS_GEODISTK_PYTHON ?= $(CURDIR)/$(GEODISTK_VENV)/bin/python
+LOWEST_VENV ?= .venv-lowest
 CORES ?= $(shell nproc)
 
-.PHONY: demo docs test test-wheel test-faults test-slurm check bench-geodesic bench-geodesic-cuda bench-case clean-demo help
+.PHONY: changelog demo docs test test-lowest test-wheel test-faults test-slurm check bench-geodesic bench-geodesic-cuda bench-case clean-demo help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -57,6 +58,17 @@ test: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## all tests that need neither
 test-wheel: $(VENV)/.test  ## a job from the built wheel, in an empty environment without the checkout
 	SOFTLABELS_TEST_WHEEL=fresh $(BIN)/python -m pytest -q tests/packaging
 
+$(LOWEST_VENV)/.ready: pyproject.toml constraints/lowest.txt
+	@echo "Installing the lowest versions that are allowed into $(LOWEST_VENV) (once)"
+	$(PYTHON) -m venv $(LOWEST_VENV)
+	$(LOWEST_VENV)/bin/python -m pip --disable-pip-version-check install -q -U pip
+	$(LOWEST_VENV)/bin/python -m pip --disable-pip-version-check install -q -c constraints/lowest.txt -e '.[workflow,demo,loader,nnunet,dev]'
+	@touch $@
+
+# Old versions warn about new ones of others, so warnings are no errors here.
+test-lowest: $(LOWEST_VENV)/.ready  ## the tests on the lowest versions that are allowed (Python 3.11)
+	$(LOWEST_VENV)/bin/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile -o filterwarnings=default
+
 test-faults: $(VENV)/.test  ## the sixteen failure tests in their full form
 	$(BIN)/python -m pytest -q tests/faults tests/inputs/test_faults.py --fault-rounds full
 
@@ -74,6 +86,9 @@ check: $(VENV)/.test  ## lint, format, import layers, workflow lint, generated f
 
 docs: $(VENV)/.test  ## the documentation site in docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+changelog: $(VENV)/.test  ## show the changelog's fragments; WRITE=1 moves them into CHANGELOG.md
+	$(BIN)/towncrier build $(if $(WRITE),--yes,--draft)
 
 bench-geodesic: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## the engine beside third-party engines
 	$(BIN)/python benchmarks/geodesic.py

@@ -10,6 +10,7 @@ from helpers import ROOT
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = tuple(PROJECT["optional-dependencies"])
@@ -52,6 +53,19 @@ def test_geodistk_environments_agree():
 def test_constraints_cover_every_supported_python():
     versions = {path.stem.removeprefix("py") for path in (ROOT / "constraints").glob("py*.txt")}
     assert versions == {"3.11", "3.12", "3.13"}
+
+
+def test_lowest_versions_are_allowed_and_not_above_the_tested_ones():
+    lowest, tested = (pins(ROOT / "constraints" / name) for name in ("lowest.txt", "py3.11.txt"))
+    allowed = asked("dependencies", "workflow", "demo", "nnunet", "dev")
+    assert set(allowed) <= set(lowest)
+    assert [name for name, versions in allowed.items() if not versions.contains(lowest[name])] == []
+    assert [name for name in allowed if Version(lowest[name]) > Version(tested[name])] == []
+
+
+def test_every_dependency_has_a_lower_bound():
+    operators = {name: {one.operator for one in allowed} for name, allowed in asked("dependencies", *EXTRAS).items()}
+    assert [name for name, of_one in operators.items() if not of_one & {">=", "=="}] == []
 
 
 @pytest.mark.parametrize("minor", ["3.11", "3.12", "3.13"])
