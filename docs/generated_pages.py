@@ -17,7 +17,7 @@ WINGS = {
     "Loading into training": ("softlabels.loader", "softlabels.training"),
     "Losses": ("softlabels.losses",),
     "Reading a cohort": ("softlabels.cohort",),
-    "Methods": ("softlabels.methods", "softlabels.blend", "softlabels.classes"),
+    "Methods": ("softlabels.methods", "softlabels.blend", "softlabels.calibration", "softlabels.classes"),
     "Geodesic distance": ("softlabels.geodesic",),
     "Seeds": ("softlabels.seeds",),
     "Configuration": ("softlabels.config",),
