@@ -44,6 +44,8 @@ _ELSEWHERE = {
     "../benchmarks/RESULTS.md": "results.md",
     "../CONTRIBUTING.md": "contributing.md",
     "../softlabels/geodesic/README.md": "geodesic.md",
+    "CODE_OF_CONDUCT.md": "code_of_conduct.md",
+    "softlabels/geodesic/README.md": "geodesic.md",
 }
 
 
@@ -53,8 +55,14 @@ def _follow_links_out_of_docs(app, docname: str, source: list[str]) -> None:
         source[0] = source[0].replace(f"]({file}", f"]({page}")
 
 
+def _follow_links_of_included_files(app, path: Path, docname: str, source: list[str]) -> None:
+    """Do the same for a file of the repository that a page includes."""
+    _follow_links_out_of_docs(app, docname, source)
+
+
 def setup(app) -> None:
     """Write the generated pages before Sphinx looks for pages."""
     write_api_pages(HERE / "api")
     write_commands_page(HERE / "api")
     app.connect("source-read", _follow_links_out_of_docs)
+    app.connect("include-read", _follow_links_of_included_files)
