@@ -128,7 +128,7 @@ class Blend:
         Raises
         ------
         InputError
-            If the rule has no such parameter, or the value lies outside [0, 1].
+            If the rule has no such parameter, or the value is outside [0, 1].
         """
         value = _only_value(self.rule, {name: value for name, value in overrides.items() if value is not None})
         return self if value is None else replace(self, value=float(value))

@@ -140,7 +140,7 @@ class CaseTarget:
         Raises
         ------
         InputError
-            If the target's blend has no such parameter, or the value lies outside [0, 1].
+            If the target's blend has no such parameter, or the value is outside [0, 1].
         """
         return replace(self, description=self.description.with_blend(**overrides))
 

@@ -292,10 +292,10 @@ class Index:
             ) from error
         except ValueError as error:
             raise FormatError(f"index {path}: not JSON ({error}). Delete it and run snakemake again") from None
-        found = (content.get("format"), content.get("version")) if isinstance(content, dict) else None
-        if found != (INDEX_FORMAT, INDEX_VERSION):
+        version = (content.get("format"), content.get("version")) if isinstance(content, dict) else None
+        if version != (INDEX_FORMAT, INDEX_VERSION):
             raise FormatError(
-                f"index {path}: got {found}, expected {(INDEX_FORMAT, INDEX_VERSION)}. "
+                f"index {path}: got {version}, expected {(INDEX_FORMAT, INDEX_VERSION)}. "
                 "Write it again with this version of softlabels"
             )
         try:

@@ -64,8 +64,8 @@ def candidates(targets: Mapping[str, CaseTarget], n_classes: int) -> Candidates:
             soft_labels["one-hot"] = Blend("onehot").soft_label(masks)
             soft_labels["label smoothing 0.1"] = Blend("label_smoothing", 0.1).soft_label(masks)
         soft_label = as_probability(target.soft_label(labels=labels), target.description.kind)
-        position = {frozenset(one.values): i for i, one in enumerate(target.classes)}
-        soft_labels[name] = soft_label[[position[frozenset(one.values)] for one in judged]]
+        channel = {frozenset(c.values): i for i, c in enumerate(target.classes)}
+        soft_labels[name] = soft_label[[channel[frozenset(c.values)] for c in judged]]
     if not soft_labels:
         raise InputError(f"rank: no target can be judged: {left_out}. Give a map per class of a target")
     return Candidates(soft_labels, left_out)
@@ -79,11 +79,11 @@ def _why_not(target: CaseTarget, n_classes: int, judged: Sequence[LabelClass]) -
     if target.description.kind == "distance":
         return "a distance is no probability"
     if judged and meanings - _meanings(judged):
-        names = ", ".join(one.name for one in judged)
+        names = ", ".join(c.name for c in judged)
         return f"other classes than the reference, which is taken to be {names}"
     return None
 
 
 def _meanings(classes: Sequence[LabelClass]) -> set[frozenset[int]]:
     """Return the label values of each class, whatever their names and order."""
-    return {frozenset(one.values) for one in classes}
+    return {frozenset(c.values) for c in classes}

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from softlabels.evaluation.rank import Candidate
+from softlabels.evaluation.rank import ScoredCandidate
 
 #: Reliability curves that can be told apart.
 _N_CURVES = 6
@@ -17,12 +17,12 @@ _N_CURVES = 6
 _LEAST = 1e-6
 
 
-def ranking_plot(ranked: Sequence[Candidate]) -> Figure:
+def ranking_plot(ranked: Sequence[ScoredCandidate]) -> Figure:
     """Return the Brier scores of all candidates beside the reliability of the first few.
 
     Parameters
     ----------
-    ranked : sequence of Candidate
+    ranked : sequence of ScoredCandidate
         At least one, in the order in which they are drawn.
     """
     figure = Figure(figsize=(11, max(4.5, 0.9 + 0.24 * len(ranked))), layout="constrained")
@@ -32,12 +32,12 @@ def ranking_plot(ranked: Sequence[Candidate]) -> Figure:
     return figure
 
 
-def write_plot(ranked: Sequence[Candidate], path: str | Path) -> None:
+def write_plot(ranked: Sequence[ScoredCandidate], path: str | Path) -> None:
     """Write `ranking_plot` to a file; the suffix says the format."""
     ranking_plot(ranked).savefig(path)
 
 
-def _draw_scores(ax: Axes, ranked: Sequence[Candidate]) -> None:
+def _draw_scores(ax: Axes, ranked: Sequence[ScoredCandidate]) -> None:
     """Draw the Brier score of each candidate over all voxels and over the ambiguous ones."""
     names = [candidate.name for candidate in ranked]
     everywhere = [candidate.everywhere for candidate in ranked]
@@ -52,7 +52,7 @@ def _draw_scores(ax: Axes, ranked: Sequence[Candidate]) -> None:
     ax.legend(fontsize="small", loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
 
 
-def _draw_reliability(ax: Axes, ranked: Sequence[Candidate]) -> None:
+def _draw_reliability(ax: Axes, ranked: Sequence[ScoredCandidate]) -> None:
     """Draw the mean of the reference against the probability in the soft label."""
     ax.plot([0, 1], [0, 1], color="0.8", linewidth=1)
     for candidate in ranked:

@@ -51,7 +51,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ScoredCandidate:
     """One soft label with its scores over all voxels and over the ambiguous ones, and its reliability.
 
     Attributes
@@ -79,7 +79,7 @@ def rank(
     reference: NDArray[np.floating],
     *,
     include: NDArray[np.bool_] | None = None,
-) -> list[Candidate]:
+) -> list[ScoredCandidate]:
     """Return the candidates, nearest to the reference first.
 
     Parameters
@@ -95,7 +95,7 @@ def rank(
 
     Returns
     -------
-    list of Candidate
+    list of ScoredCandidate
         Sorted by the Brier score over all voxels, which only the truth minimises. Scores over the ambiguous voxels (any
         class between 5 and 95 % in the reference) say where the differences come from; alone they would reward a label
         that is vague everywhere.
@@ -122,12 +122,12 @@ def rank(
         raise InputError("rank: no voxel to count; widen `include`")
     low, high = _AMBIGUOUS
     doubtful = included & ((reference > low) & (reference < high)).any(axis=0)
-    found = []
+    ranked = []
     for name, soft in candidates.items():
         soft = np.asarray(soft)
         _check(soft, reference.shape, f"candidate {name}")
-        found.append(_scored(name, soft, reference, included, doubtful))
-    return sorted(found, key=lambda candidate: candidate.everywhere.brier)
+        ranked.append(_scored(name, soft, reference, included, doubtful))
+    return sorted(ranked, key=lambda candidate: candidate.everywhere.brier)
 
 
 def as_probability(values: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
@@ -167,7 +167,7 @@ def _scored(
     reference: NDArray[np.floating],
     included: NDArray[np.bool_],
     doubtful: NDArray[np.bool_],
-) -> Candidate:
+) -> ScoredCandidate:
     """Return one candidate's scores, slab by slab."""
     n_classes = len(reference)
     q, r = soft.reshape(n_classes, -1), reference.reshape(n_classes, -1)
@@ -175,13 +175,13 @@ def _scored(
     deviation = 0.0
     for start in range(0, q.shape[1], _SLAB):
         part = slice(start, start + _SLAB)
-        one, truth = q[:, part].astype(np.float32), r[:, part].astype(np.float32)
-        total = one.sum(axis=0)
+        share, truth = q[:, part].astype(np.float32), r[:, part].astype(np.float32)
+        total = share.sum(axis=0)
         deviation = max(deviation, float(np.abs(total - 1).max()))
-        one = np.where(total > 0, one / np.where(total > 0, total, 1), np.float32(1 / n_classes))
-        everywhere.add(one, truth, included.ravel()[part])
-        ambiguous.add(one, truth, doubtful.ravel()[part])
-    return Candidate(name, everywhere.scores(), ambiguous.scores(), deviation, *ambiguous.reliability())
+        share = np.where(total > 0, share / np.where(total > 0, total, 1), np.float32(1 / n_classes))
+        everywhere.add(share, truth, included.ravel()[part])
+        ambiguous.add(share, truth, doubtful.ravel()[part])
+    return ScoredCandidate(name, everywhere.scores(), ambiguous.scores(), deviation, *ambiguous.reliability())
 
 
 class _Sums:

@@ -44,9 +44,9 @@ def read_reference(paths: Sequence[str | Path], grid: Grid) -> NDArray[np.float3
     reference = np.stack(maps)
     total = reference.sum(axis=0)
     if reference.min() < 0 or total.max() > 1.01:
-        found = f"values from {reference.min():.3g} and sums up to {total.max():.3g}"
         raise InputError(
-            f"reference {', '.join(map(str, paths))}: got {found}, expected probabilities of one distribution"
+            f"reference {', '.join(map(str, paths))}: got values from {reference.min():.3g} and sums up to "
+            f"{total.max():.3g}, expected probabilities of one distribution"
         )
     if np.abs(total - 1).max() > 0.01:
         reference = np.concatenate([np.maximum(1 - total, 0)[None], reference])

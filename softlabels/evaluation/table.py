@@ -7,12 +7,12 @@ from dataclasses import astuple
 from pathlib import Path
 
 from softlabels._shared.files import write_atomically
-from softlabels.evaluation.rank import Candidate
+from softlabels.evaluation.rank import ScoredCandidate
 
 COLUMNS = ("candidate", "voxels", "n_voxels", "brier", "mae", "cross_entropy_bits", "calibration", "sum_deviation")
 
 
-def ranking_table(ranked: Sequence[Candidate]) -> str:
+def ranking_table(ranked: Sequence[ScoredCandidate]) -> str:
     """Return a header and two rows per candidate, in the order given: over all voxels and over the ambiguous ones.
 
     Returns
@@ -29,6 +29,6 @@ def ranking_table(ranked: Sequence[Candidate]) -> str:
     return "".join("\t".join(row) + "\n" for row in rows)
 
 
-def write_table(ranked: Sequence[Candidate], path: str | Path) -> None:
+def write_table(ranked: Sequence[ScoredCandidate], path: str | Path) -> None:
     """Write `ranking_table` to a file."""
     write_atomically(path, ranking_table(ranked))

@@ -72,7 +72,7 @@ class SoftLabelDataset(Dataset[Sample]):
         whole: one sample per case, of its own size.
     patch_size : tuple of 3 ints, or of 2
         (z, y, x) in voxels. Two sizes (y, x) give 2D samples without the z axis, slices of a 3D volume or the image of
-        a (1, H, W) one. A volume smaller than the patch lies in its middle. Not for mode "whole".
+        a (1, H, W) one. A volume smaller than the patch is in its middle. Not for mode "whole".
     store : path, optional
         Where the store is now; by default where it was when the index was written, relative to the index.
     split : str, optional
@@ -241,9 +241,9 @@ class SoftLabelDataset(Dataset[Sample]):
         """Return the case position and the origin of every patch of the grid."""
         sizes = np.broadcast_to(overlap, 2 if self.is_2d and np.ndim(overlap) else 3).tolist()
         shared = (0, *sizes[-2:]) if self.is_2d else tuple(sizes)
-        cases = map(self._case, range(len(self._cases)))
-        origins = [grid_origins(one.case.shape, self._size(one), shared) for one in cases]
-        return np.repeat(np.arange(len(origins)), [len(found) for found in origins]), np.concatenate(origins)
+        targets = map(self._case, range(len(self._cases)))
+        origins = [grid_origins(target.case.shape, self._size(target), shared) for target in targets]
+        return np.repeat(np.arange(len(origins)), [len(own) for own in origins]), np.concatenate(origins)
 
     def _place(self, number: int, rng: np.random.Generator) -> tuple[CaseTarget, tuple[int, int, int]]:
         """Return the case and the origin of a sample."""
@@ -386,6 +386,6 @@ def _checked_transform(transform: Any, target: str, allowed: Mapping[str, bool])
 def _foreground_values(classes: Sequence[LabelClass], names: Sequence[str] | None) -> tuple[tuple[int, ...], ...]:
     """Return the label values of the foreground classes, by default of every class but the background."""
     if names is None:
-        return tuple(one.values for one in foreground(classes))
-    known = {one.name: one.values for one in classes}
+        return tuple(c.values for c in foreground(classes))
+    known = {c.name: c.values for c in classes}
     return tuple(_chosen(known, name, "foreground_classes", "the target") for name in names)

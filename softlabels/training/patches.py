@@ -111,7 +111,7 @@ def random_origin(
     shape, patch_size : tuple of 3 ints
         Ordered (z, y, x), each >= 1.
     rng : numpy.random.Generator
-        Draws uniformly among all origins whose patch lies inside; unused if `centre` is given.
+        Draws uniformly among all origins whose patch is inside; unused if `centre` is given.
     centre : tuple of 3 ints, optional
         The voxel at `patch_size // 2` of the patch, which is then moved inside the volume by the least shift.
 
@@ -141,7 +141,7 @@ def random_origin(
 def patch_windows(
     origin: Sequence[int], patch_size: Sequence[int], shape: Sequence[int]
 ) -> tuple[Window, tuple[slice, ...]]:
-    """Return which part of the volume a patch shows, and where that part lies in the patch.
+    """Return which part of the volume a patch shows, and where that part is in the patch.
 
     Parameters
     ----------
@@ -285,9 +285,9 @@ class ForegroundTable:
         class_id = int(rng.choice(present))
         until = np.cumsum(self.counts[class_id])
         rank = int(rng.integers(totals[class_id]))
-        found = int(np.searchsorted(until, rank, side="right"))
-        rank -= int(until[found - 1]) if found else 0
-        corner = [b * int(i) for b, i in zip(self.block, np.unravel_index(found, self.counts.shape[1:]), strict=True)]
+        number = int(np.searchsorted(until, rank, side="right"))
+        rank -= int(until[number - 1]) if number else 0
+        corner = [b * int(i) for b, i in zip(self.block, np.unravel_index(number, self.counts.shape[1:]), strict=True)]
         labels = read(tuple((c, min(c + b, n)) for c, b, n in zip(corner, self.block, self.shape, strict=True)))
         voxel = np.argwhere(value_mask(labels, self.class_values[class_id]))[rank]
         z, y, x = (c + int(v) for c, v in zip(corner, voxel, strict=True))
@@ -307,7 +307,7 @@ def stitch(
     patches : iterable of (C, d, h, w) ndarrays
         All of one shape, such as the network's output for each patch of a grid.
     origins : iterable of 3 ints
-        One per patch, (z, y, x); what lies outside the volume is cut off.
+        One per patch, (z, y, x); what is outside the volume is cut off.
     shape : tuple of 3 ints
         Of the volume.
     weight : (d, h, w) ndarray, optional

@@ -53,11 +53,11 @@ def case_picture(entries: CaseEntries, *, class_name: str | None = None, plane: 
         If no target has a class of that name.
     """
     targets = _having(entries.targets, class_name)
-    first, *others = [one.target.classes for one in targets.values()]
+    first, *others = [target.target.classes for target in targets.values()]
     (page,) = case_slices(entries.case, first, plane, 1, others)
     shared = foreground([c for c in first if all(c in classes for classes in others)])
     titles = _distinct_titles(targets)
-    rows = [_target_row(page, one, titles[name], class_name, shared) for name, one in targets.items()]
+    rows = [_target_row(page, target, titles[name], class_name, shared) for name, target in targets.items()]
     used = [any(column) for column in zip(*rows, strict=True)]
     rows = [[panel for panel, is_used in zip(row, used, strict=True) if is_used] for row in rows]
     lead = _lead_rows(page, first, len(rows))
@@ -96,16 +96,16 @@ def _having(targets: Mapping[str, TargetEntries], class_name: str | None) -> Map
     """Return the targets that have a class of that name; all if none is named."""
     if class_name is None:
         return targets
-    names = {name: one.target.description.class_names for name, one in targets.items()}
+    names = {name: entries.target.description.class_names for name, entries in targets.items()}
     if not any(class_name in known for known in names.values()):
         listed = "; ".join(f"{name}: {', '.join(known)}" for name, known in names.items())
         raise InputError(f"class: got {class_name!r}, expected one that a target has ({listed})")
-    return {name: one for name, one in targets.items() if class_name in names[name]}
+    return {name: entries for name, entries in targets.items() if class_name in names[name]}
 
 
 def _distinct_titles(targets: Mapping[str, TargetEntries]) -> dict[str, str]:
     """Return the title of each target: method and parameters, or its name where two targets agree in these."""
-    titles = {name: target_title(one.target.description) for name, one in targets.items()}
+    titles = {name: target_title(entries.target.description) for name, entries in targets.items()}
     count = Counter(titles.values())
     return {name: title if count[title] == 1 else spoken(name) for name, title in titles.items()}
 

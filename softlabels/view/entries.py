@@ -86,9 +86,9 @@ def case_entries(config: Config, plan: Plan, case_id: str) -> CaseEntries:
     targets = {}
     for name, node_id in plan.targets.items():
         nodes = {plan.nodes[node].stage: node for node in plan.upstream(node_id)} if node_id else {}
-        found = {stage: _entry(config, case_id, node) for stage, node in nodes.items() if stage != "prepare"}
-        target = CaseTarget(case, name, describe_target(config, plan, name), found.get("target"))
-        targets[name] = TargetEntries(target, found.get("seeds"), found.get("distance"))
+        entries = {stage: _entry(config, case_id, node) for stage, node in nodes.items() if stage != "prepare"}
+        target = CaseTarget(case, name, describe_target(config, plan, name), entries.get("target"))
+        targets[name] = TargetEntries(target, entries.get("seeds"), entries.get("distance"))
     return CaseEntries(case, targets)
 
 

@@ -110,9 +110,8 @@ def quality_series(
     series: dict[str, dict[str, list[float]]] = {figure: {} for figure in QUALITY}
     for figure in QUALITY:
         for name, target in targets.items():
-            found = [receipt.quality.get(figure) for receipt in receipts if receipt.node == target.node]
-            values = [float(value) for value in found if value is not None]
-            if values:
+            own = (receipt.quality.get(figure) for receipt in receipts if receipt.node == target.node)
+            if values := [float(value) for value in own if value is not None]:
                 series[figure][name] = values
     return series
 
@@ -126,8 +125,8 @@ def _histograms(receipts: Sequence[Receipt], cohort: Cohort) -> list[CaptionedFi
             continue
         quality = [receipt.quality for receipt in receipts if receipt.node == target.node]
         bounds = _RANGES.get(target.kind) or (
-            min((one["lowest"] for one in quality), default=-1.0),
-            max((one["highest"] for one in quality), default=1.0),
+            min((measured["lowest"] for measured in quality), default=-1.0),
+            max((measured["highest"] for measured in quality), default=1.0),
         )
         histogram = value_histogram(cohort, name, case_ids, bounds)
         caption = f"{name}: soft label over all voxels of {len(case_ids)} of {len(cohort)} cases."

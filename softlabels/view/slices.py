@@ -5,6 +5,7 @@ Only the slices that are shown are read, and the labels once to choose them, so 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -130,11 +131,12 @@ class CaseSlice:
         self, soft_label: NDArray[np.float32], target: TargetDescription, channel: int, title: str
     ) -> Panel:
         """Return the soft label of one class; its mask is outlined."""
-        one = target.classes[channel]
+        of_class = target.classes[channel]
         style, bar = _KINDS[target.kind]
         if style == "level":
             bar += " (share of the largest)" if target.variant == "normalised" else " (mm)"
-        return Panel(f"{title}: {spoken(one.name)}", style, soft_label[channel], bar, outline=self.masks([one]))
+        outline = self.masks([of_class])
+        return Panel(f"{title}: {spoken(of_class.name)}", style, soft_label[channel], bar, outline=outline)
 
     def _legend(self, shown: Sequence[LabelClass]) -> tuple[LegendEntry, ...]:
         """Return name and colour of each class; a class keeps its colour whichever others are shown."""
@@ -163,7 +165,7 @@ def case_slices(
     others : sequence of sequences of LabelClass
         Further classes that the page will show.
     """
-    drawn = tuple(dict.fromkeys(one for group in (classes, *others) for one in group))
+    drawn = tuple(dict.fromkeys(itertools.chain(classes, *others)))
     shown_plane = Plane.of(case.grid, plane)
     inside: NDArray[np.bool_] = np.any(class_masks(case.labels(), foreground(classes) or classes), axis=0)
     projected = shown_plane.page(np.any(inside, axis=shown_plane.axis, keepdims=True))
@@ -210,7 +212,7 @@ def footer(slices: Sequence[CaseSlice]) -> str:
     plane = slices[0].plane
     n_slices = slices[0].case.shape[plane.axis]
     word = "slice" if len(slices) == 1 else "slices"
-    numbers = ", ".join(str(one.index + 1) for one in slices)
+    numbers = ", ".join(str(shown.index + 1) for shown in slices)
     down, along = plane.spacing
     which = "" if n_slices == 1 else f"{plane.name} {word} {numbers} of {n_slices}, "
     side = "; patient's right is on the left" if plane.letters[0] == "R" else ""

@@ -134,14 +134,14 @@ def node_targets(receipts: Iterable[Receipt], targets: Mapping[str, TargetDescri
 def _totals(receipts: Sequence[Receipt]) -> Totals:
     """Return the figures of the whole cohort."""
     n_computed = sum(receipt.outcome == "computed" for receipt in receipts)
-    maps = [one for receipt in receipts for one in receipt.quality.get("maps", [])]
+    maps = [distance for receipt in receipts for distance in receipt.quality.get("maps", [])]
     return Totals(
         n_cases=len({receipt.case for receipt in receipts}),
         n_results=len(receipts),
         n_computed=n_computed,
         n_reused=len(receipts) - n_computed,
         seconds=sum(receipt.seconds for receipt in receipts),
-        n_exact_maps=sum(bool(one["certified"]) for one in maps),
+        n_exact_maps=_n_exact(maps),
         n_maps=len(maps),
         n_flagged=len({receipt.case for receipt in receipts if receipt.flags}),
     )
@@ -177,13 +177,18 @@ def _case_summary(
     return CaseSummary(case, picture, tuple(results), tuple(flags))
 
 
+def _n_exact(maps: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many distance maps are certified exact."""
+    return sum(bool(distance["certified"]) for distance in maps)
+
+
 def _notes(quality: Mapping[str, Any]) -> tuple[Note, ...]:
     """Return the figures that matter most of one result."""
     notes = []
     if "maps" in quality:
-        n_maps, n_exact = len(quality["maps"]), sum(bool(one["certified"]) for one in quality["maps"])
+        n_maps, n_exact = len(quality["maps"]), _n_exact(quality["maps"])
         notes.append(Note(f"{n_exact} of {n_maps} exact", is_warning=n_exact < n_maps))
-    n_fallbacks = sum(bool(one.get("fallback")) for one in quality.get("classes", []))
+    n_fallbacks = sum(bool(seeds.get("fallback")) for seeds in quality.get("classes", []))
     if n_fallbacks:
         notes.append(Note(f"{n_fallbacks} by fallback"))
     for figure, word in (("disagreement", "differs"), ("saturated", "saturated")):
