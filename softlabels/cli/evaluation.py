@@ -18,7 +18,8 @@ def report(
     output: Annotated[Path | None, typer.Option(help="default: report/index.html in the results folder")] = None,
 ) -> None:
     """Write one page with every case, stage, certificate, quality figure and flag."""
-    from softlabels.cohort.arrays import open_cohort
+    from softlabels.cohort import open_cohort
+    from softlabels.cohort.index import INDEX_FILE
     from softlabels.monitor.status import read_receipts
     from softlabels.pipeline.index import describe_target
     from softlabels.view.report import write_report
@@ -28,7 +29,7 @@ def report(
     receipts = read_receipts(project.plan, project.cases, results).values()
     targets = {name: describe_target(project.config, project.plan, name) for name in names}
     pictures = {case.id: results / case.id / "montage.png" for case in project.cases if project.config.pictures}
-    index = results / "index.json"
+    index = results / INDEX_FILE
     cohort = open_cohort(index) if index.exists() else None
     path = output or results / "report" / "index.html"
     print(write_report(path, receipts, targets, pictures=pictures, cohort=cohort))

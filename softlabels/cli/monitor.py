@@ -33,6 +33,7 @@ def status(
     """Show what is done, what runs, what failed and why, and when the rest will be done; works while jobs run."""
     from rich.console import Console
 
+    from softlabels.cohort.index import INDEX_FILE
     from softlabels.monitor.failures import failed_jobs
     from softlabels.monitor.lock import is_running_here
     from softlabels.monitor.slurm import PATIENT, START_SECONDS, is_running, queued_jobs
@@ -71,7 +72,7 @@ def status(
         print(line)
     if n_left and is_idle:
         print(f"{n_left} results are left and nothing runs: the same snakemake command goes on where it stopped")
-    if not n_left and not changed and (index := project.results / "index.json").exists():
+    if not n_left and not changed and (index := project.results / INDEX_FILE).exists():
         print(f"all results are there; train on {index}")
 
 

@@ -72,10 +72,11 @@ def index(
     allow_missing: Annotated[bool, typer.Option(help="leave out cases that failed")] = False,
 ) -> None:
     """Write index.json, the one file a trainer opens, from what is done."""
+    from softlabels.cohort.index import INDEX_FILE
     from softlabels.pipeline.index import build_index
 
     project = Project.load(config, config_json)
-    path = output or project.results / "index.json"
+    path = output or project.results / INDEX_FILE
     content = build_index(project.config, project.plan, project.cases, path.parent, allow_missing=allow_missing)
     content.write(path)
     print(f"{path}: {len(content.cases)} cases, {len(content.missing)} left out")

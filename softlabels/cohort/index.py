@@ -22,6 +22,8 @@ from softlabels.errors import FormatError, InputError
 from softlabels.store.format import INDEX_BYTES
 
 INDEX_FORMAT, INDEX_VERSION = "softlabels-index", 1
+#: The name of the index in the results folder.
+INDEX_FILE = "index.json"
 
 #: What the values of a map are: probabilities in [0, 1], signed in [-1, 1], or distances in mm.
 Kind = Literal["probability", "signed", "distance"]

@@ -12,7 +12,7 @@ from itertools import count, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softlabels.cohort.index import Index
+from softlabels.cohort.index import INDEX_FILE, Index
 from softlabels.errors import FormatError, StoreError
 from softlabels.inputs.sheet import case_id_fault
 from softlabels.pipeline.receipts import BatchReceipt, Receipt
@@ -23,7 +23,6 @@ from softlabels.store.format import entry_folder
 if TYPE_CHECKING:
     from softlabels.store.store import Store
 
-_INDEX = "index.json"
 _NODE = re.compile(rf"(?:{'|'.join(STAGES)})-[0-9a-f]{{8}}")
 _BATCH = re.compile(r"[0-9]{5}")
 
@@ -66,8 +65,8 @@ def live_keys(results: Iterable[Path]) -> set[str]:
             for path in receipt_paths(folder):
                 receipt = Receipt.read(path)
                 found |= {receipt.key, *receipt.upstream.values()}
-            if (folder / _INDEX).exists():
-                found |= Index.read(folder / _INDEX).keys()
+            if (folder / INDEX_FILE).exists():
+                found |= Index.read(folder / INDEX_FILE).keys()
         except FormatError as error:
             raise StoreError(f"{error}. Nothing is collected before that, as its entries would be lost") from None
     return found
@@ -75,7 +74,7 @@ def live_keys(results: Iterable[Path]) -> set[str]:
 
 def damaged_receipts(results: Path) -> dict[Path, str]:
     """Return the receipts of cases and batches, and the index, that cannot be read, each with the message."""
-    index = results / _INDEX
+    index = results / INDEX_FILE
     readers: list[tuple[list[Path], Callable[[Path], object]]] = [
         (receipt_paths(results), Receipt.read),
         (batch_receipt_paths(results), BatchReceipt.read),
@@ -123,7 +122,7 @@ def forget_receipts(results: Path, keys: set[str]) -> int:
         path.unlink()
     forget_cases(results, {(path.parent.name, path.stem) for path in (*damaged, *named)})
     if damaged or named:
-        (results / _INDEX).unlink(missing_ok=True)
+        (results / INDEX_FILE).unlink(missing_ok=True)
     return len(damaged) + len(named)
 
 
