@@ -8,15 +8,23 @@ from torch import Tensor
 from softlabels.errors import InputError
 
 
-def matched(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Return both in one floating type of at least 32 bits; refuse what would broadcast."""
+def matched(prediction: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return both in one floating type of at least 32 bits, 0 where not valid; refuse what would broadcast.
+
+    The zeros come first: a NaN that is only left out of the sum at the end still makes the gradient NaN, for 0 times NaN
+    is NaN.
+    """
     if prediction.shape != target.shape or prediction.ndim < 3:
         raise InputError(
             f"loss: prediction {tuple(prediction.shape)} and target {tuple(target.shape)}, expected one shape "
             "(B, C, ...); one-hot encode integer labels first"
         )
     dtype = torch.promote_types(prediction.dtype, torch.float32)
-    return prediction.to(dtype), target.to(dtype)
+    prediction, target = prediction.to(dtype), target.to(dtype)
+    if valid is None:
+        return prediction, target
+    keep = kept(prediction, valid)
+    return torch.where(keep, prediction, 0), torch.where(keep, target, 0)
 
 
 def like(weight: Tensor | None, prediction: Tensor) -> Tensor | None:

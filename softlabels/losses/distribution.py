@@ -35,7 +35,7 @@ def soft_cross_entropy(
     >>> f"{soft_cross_entropy(logits, torch.tensor([[[0.3], [0.7]]])):.4f}"  # log 2
     '0.6931'
     """
-    logits, target = matched(logits, target)
+    logits, target = matched(logits, target, valid)
     return mean(functional.cross_entropy(logits, target, like(weight, logits), reduction="none"), valid)
 
 
@@ -57,7 +57,7 @@ def kl_divergence(logits: Tensor, target: Tensor, *, valid: Tensor | None = None
     >>> f"{kl_divergence(torch.zeros(1, 2, 1), q):.4f}"  # log 2 - H(1/4)
     '0.1308'
     """
-    logits, target = matched(logits, target)
+    logits, target = matched(logits, target, valid)
     terms = functional.kl_div(functional.log_softmax(logits, 1), target, reduction="none")
     return mean(terms.sum(1), valid)
 
@@ -89,7 +89,7 @@ def focal_loss(
     """
     if not (gamma == 0 or gamma >= 1):
         raise InputError(f"focal loss: gamma got {gamma!r}, expected 0 or >= 1")
-    logits, target = matched(logits, target)
+    logits, target = matched(logits, target, valid)
     log_p = functional.log_softmax(logits, 1)
     # 1 - p from log p keeps its digits where p is near 1.
     terms = -target * (-torch.expm1(log_p)).clamp_min(0) ** gamma * log_p
@@ -118,7 +118,7 @@ def inverse_log_frequency(onehot: Tensor, *, valid: Tensor | None = None) -> Ten
     >>> inverse_log_frequency(torch.tensor([[[1, 1, 1, 1], [0, 0, 0, 0]]]))  # 1 / log 2.02, 1 / log 1.02
     tensor([ 1.4223, 50.4984])
     """
-    onehot, _ = matched(onehot, onehot)
+    onehot, _ = matched(onehot, onehot, valid)
     keep = torch.ones_like(onehot[:, 0]) if valid is None else kept(onehot, valid)[:, 0]
     frequency = (onehot * keep[:, None]).transpose(0, 1).flatten(1).sum(1) / keep.sum()
     return 1 / torch.log(1.02 + frequency)
@@ -156,6 +156,7 @@ def superpixel_loss(
     >>> f"{superpixel_loss(torch.zeros(1, 2, 2), y, y):.4f}"  # log 2 + 1/2 + log 2
     '1.8863'
     """
+    logits, onehot = matched(logits, onehot, valid)
     hard_part = soft_cross_entropy(logits, onehot, weight=weight, valid=valid)
     overlap_part = dice_loss(logits.softmax(1), onehot, valid=valid)
     return hard_part + alpha * overlap_part + beta * kl_divergence(logits, soft, valid=valid)

@@ -38,7 +38,7 @@ def dice_loss(
     >>> f"{dice_loss(p, y, smooth=0):.2f}"  # 1 - 2 * 0.5 / (1 + 1)
     '0.50'
     """
-    probabilities, target = matched(probabilities, target)
+    probabilities, target = matched(probabilities, target, valid)
     overlap, p, y = sums((probabilities * target, probabilities, target), valid, over_batch)
     return (1 - (2 * overlap + smooth) / (p + y + smooth)).mean()
 
@@ -104,5 +104,5 @@ def dice_metric_loss(
 
 def _size_and_difference(probabilities, target, valid, over_batch) -> list[Tensor]:
     """Return ``|p|_1 + |q|_1`` and ``|p - q|_1`` of non-negative maps."""
-    probabilities, target = matched(probabilities, target)
+    probabilities, target = matched(probabilities, target, valid)
     return sums((probabilities + target, (probabilities - target).abs()), valid, over_batch)

@@ -40,7 +40,7 @@ def focal_l1(
     >>> f"{focal_l1(z, s):.3f} {focal_l1(z, s, simplified=True):.3f}"  # (0.25 + 1.5) / 2, (0.25 + 2.25) / 2
     '0.875 1.250'
     """
-    prediction, target = matched(prediction, target)
+    prediction, target = matched(prediction, target, valid)
     apart = (prediction - target).abs()
     with torch.no_grad():
         if simplified:
@@ -59,7 +59,7 @@ def l1_loss(prediction: Tensor, target: Tensor, *, valid: Tensor | None = None) 
     >>> float(l1_loss(torch.tensor([[[0.5, -1.0]]]), torch.tensor([[[1.0, 1.0]]])))
     1.25
     """
-    prediction, target = matched(prediction, target)
+    prediction, target = matched(prediction, target, valid)
     return mean(functional.l1_loss(prediction, target, reduction="none"), valid)
 
 
@@ -71,7 +71,7 @@ def l2_loss(prediction: Tensor, target: Tensor, *, valid: Tensor | None = None) 
     >>> float(l2_loss(torch.tensor([[[0.5, -1.0]]]), torch.tensor([[[1.0, 1.0]]])))
     2.125
     """
-    prediction, target = matched(prediction, target)
+    prediction, target = matched(prediction, target, valid)
     return mean(functional.mse_loss(prediction, target, reduction="none"), valid)
 
 
@@ -94,7 +94,7 @@ def product_loss(prediction: Tensor, target: Tensor, *, valid: Tensor | None = N
     >>> f"{product_loss(y, y):.4f} {product_loss(-y, y):.4f}"  # -1/3; 1 + 1.5
     '-0.3333 2.5000'
     """
-    prediction, target = matched(prediction, target)
+    prediction, target = matched(prediction, target, valid)
     product, p, y = sums((prediction * target, prediction**2, target**2), valid, False)
     ratio = product / (product + p + y).clamp_min(torch.finfo(product.dtype).tiny)
     return l1_loss(prediction, target, valid=valid) - ratio.mean()
@@ -122,5 +122,5 @@ def boundary_loss(probabilities: Tensor, level_set: Tensor, *, valid: Tensor | N
     >>> f"{boundary_loss(torch.tensor([[[1.0, 0.5, 0.5]]]), phi):.2f}"  # (-1 + 0 + 1) / 3
     '0.00'
     """
-    probabilities, level_set = matched(probabilities, level_set)
+    probabilities, level_set = matched(probabilities, level_set, valid)
     return mean(probabilities * level_set, valid)

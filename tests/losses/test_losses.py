@@ -225,6 +225,32 @@ def test_gradients_of_losses_on_maps_are_those_by_differences(loss):
     assert torch.autograd.gradcheck(lambda p: loss(p, q, valid=q[:, 0] > 0.2), p)
 
 
+@pytest.mark.parametrize("loss", [*FROM_LOGITS, superpixel_loss, *FROM_PROBABILITIES, *FROM_MAPS], ids=name_of)
+@pytest.mark.parametrize("rubbish", [float("nan"), float("inf")])
+def test_what_is_not_valid_reaches_neither_value_nor_gradient(loss, rubbish):
+    shape = (2, 3, 5, 4)
+    valid = torch.rand((2, 5, 4), generator=torch.Generator().manual_seed(1)) > 0.4
+    found = []
+    for filler in (0.5, rubbish):
+        given = [torch.where(valid[:, None], one, filler) for one in (soft(shape), soft(shape, 9), onehot(shape))]
+        given[0].requires_grad_()
+        value = loss(*given[: 3 if loss is superpixel_loss else 2], valid=valid)
+        value.backward()
+        found.append((float(value.detach()), given[0].grad))
+    (clean, expected), (value, gradient) = found
+    assert value == pytest.approx(clean, rel=1e-12)
+    np.testing.assert_allclose(gradient, expected, atol=1e-15)
+    assert (gradient[~valid[:, None].expand(shape)] == 0).all()
+
+
+def test_class_weights_count_valid_voxels_only():
+    labels = onehot((2, 3, 5))
+    valid = torch.ones((2, 5), dtype=torch.bool)
+    valid[0] = False
+    spoilt = torch.where(valid[:, None], labels, float("nan"))
+    np.testing.assert_allclose(inverse_log_frequency(spoilt, valid=valid), inverse_log_frequency(labels[1:]))
+
+
 # Where the minimum is
 
 
