@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from softlabels.errors import DeviceError, InputError
 from softlabels.geodesic._certify import Certificate, certify_problem
+from softlabels.geodesic._limits import check_sums
 from softlabels.geodesic._problem import Problem, Solution, checked_problem
 from softlabels.geodesic.metric import GAMMA, LAMB
 from softlabels.grid import checked_spacing
@@ -100,9 +101,10 @@ def geodesic_distance(
     Raises
     ------
     InputError
-        If shapes, types or parameters do not fit, or an intensity inside the domain is NaN or Inf.
+        If shapes, types or parameters do not fit, an intensity inside the domain is NaN or Inf, or the cost of a path
+        overflows float32.
     DeviceError
-        If the device is not there.
+        If the device is not there, or the process flushes small numbers to zero and this would change the result.
 
     Notes
     -----
@@ -132,7 +134,7 @@ def solve_problem(problem: Problem, device: str = "cpu", n_threads: int | None =
     Raises
     ------
     InputError
-        If the number of threads makes no sense.
+        If the number of threads makes no sense, or the cost of a path overflows float32.
     DeviceError
         If the device is not there.
     """
@@ -141,12 +143,15 @@ def solve_problem(problem: Problem, device: str = "cpu", n_threads: int | None =
     if device == "cpu":
         from softlabels.geodesic._cpu import solve_on_cpu
 
-        return solve_on_cpu(problem, n_threads)
-    if device == "cuda" or device.startswith("cuda:"):
+        solution = solve_on_cpu(problem, n_threads)
+    elif device == "cuda" or device.startswith("cuda:"):
         from softlabels.geodesic._cuda import solve_on_cuda
 
-        return solve_on_cuda(problem, device)
-    raise DeviceError(f"device: got {device!r}, expected 'cpu', 'cuda' or 'cuda:<index>'")
+        solution = solve_on_cuda(problem, device)
+    else:
+        raise DeviceError(f"device: got {device!r}, expected 'cpu', 'cuda' or 'cuda:<index>'")
+    check_sums(problem, solution.maps)
+    return solution
 
 
 def certify_solution(

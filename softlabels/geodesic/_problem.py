@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from softlabels.errors import InputError
+from softlabels.geodesic._limits import check_arithmetic, largest_step
 from softlabels.geodesic.metric import ADDITIVE, GAMMA, LAMB, StepCost, step_cost
 from softlabels.grid import checked_spacing
 
@@ -43,6 +44,8 @@ class Problem:
         The shape of the seeds as they were given.
     has_classes : bool
         Whether they were given with a class axis.
+    largest_step : float
+        No step costs more.
     """
 
     image: NDArray[np.float32]
@@ -53,6 +56,7 @@ class Problem:
     cap: np.float32
     asked_shape: tuple[int, ...]
     has_classes: bool
+    largest_step: float
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -112,7 +116,8 @@ def checked_problem(
         raise InputError(f"cap: got {cap!r}, expected a distance >= 0, or None")
     with np.errstate(over="ignore", invalid="ignore"):
         image = image.astype(np.float32, copy=False)
-    _check_intensities(image, walls, cost)
+    spans = _checked_spans(image, walls, cost)
+    check_arithmetic(image, cost)
     has_classes = seeds.ndim == 4
     return Problem(
         image=image,
@@ -123,6 +128,7 @@ def checked_problem(
         cap=np.float32(np.inf if cap is None else cap),
         asked_shape=asked_shape,
         has_classes=has_classes,
+        largest_step=largest_step(spans, cost),
     )
 
 
@@ -136,8 +142,8 @@ def _checked_domain(domain: ArrayLike | None, shape: tuple[int, ...]) -> NDArray
     return None if domain.all() else domain
 
 
-def _check_intensities(image: NDArray[np.float32], domain: NDArray[np.bool_] | None, cost: StepCost) -> None:
-    """Raise if an intensity inside the domain is not finite, or their range overflows the step cost."""
+def _checked_spans(image: NDArray[np.float32], domain: NDArray[np.bool_] | None, cost: StepCost) -> list[float]:
+    """Return the range of each scaled channel inside the domain; raise if it is not finite or overflows a step."""
     spans = []
     for index, channel in enumerate(image):
         inside = channel if domain is None else channel[domain]
@@ -152,3 +158,4 @@ def _check_intensities(image: NDArray[np.float32], domain: NDArray[np.bool_] | N
     largest = sum(spans) if cost.form == ADDITIVE else sum(span**2 for span in spans)
     if largest > float(np.finfo(np.float32).max) / 4:
         raise InputError(f"image: got an intensity range of {max(spans):.3g}, whose cost overflows float32; rescale it")
+    return spans

@@ -8,6 +8,7 @@ import numpy as np
 
 from softlabels.errors import InputError
 from softlabels.geodesic._certify import Certificate
+from softlabels.geodesic._limits import check_sums
 from softlabels.geodesic._problem import checked_problem
 
 
@@ -109,7 +110,9 @@ def _solve_slabs(problem_of, out, slabs, n_threads) -> tuple[int, int]:
             is_due[k] = False
             lo, hi = slabs[k]
             before = _read(out, lo, hi)
-            after, _, visits = solve_on_cpu(problem_of(lo, hi), n_threads, initial=before)
+            problem = problem_of(lo, hi)
+            after, _, visits = solve_on_cpu(problem, n_threads, initial=before)
+            check_sums(problem, after)
             n_visits += visits
             if k > 0:
                 is_due[k - 1] |= not np.array_equal(before[:, 0], after[:, 0])

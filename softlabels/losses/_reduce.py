@@ -11,7 +11,7 @@ from softlabels.errors import InputError
 def matched(prediction: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return both in one floating type of at least 32 bits, 0 where not valid; refuse what would broadcast.
 
-    The zeros come first: a NaN that is only left out of the sum at the end still makes the gradient NaN, for 0 times NaN
+    The zeros come first: a NaN that is left out of the sum only at the end still makes the gradient NaN, as 0 times NaN
     is NaN.
     """
     if prediction.shape != target.shape or prediction.ndim < 3:

@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 from softlabels.errors import DeviceError, InputError
-from softlabels.geodesic import certify, euclidean_distance, geodesic_distance
+from softlabels.geodesic import certify, euclidean_distance, geodesic_distance, geodesic_distance_slabs
+from softlabels.geodesic._problem import checked_problem
+from softlabels.geodesic.metric import OFFSETS
 
 SEEDS = np.zeros((3, 4, 5), bool)
 SEEDS[1, 2, 3] = True
+SEEDS_456 = np.zeros((4, 5, 6), bool)
 IMAGE = np.arange(60, dtype=np.float32).reshape(3, 4, 5) % 7
 
 
@@ -121,3 +124,69 @@ def test_euclidean_distance_is_straight_and_below_the_26_neighbour_path():
     path = geodesic_distance(np.zeros(seeds.shape[1:]), seeds[0], spacing, lamb=0.0)
     assert (path >= found[0] * (1 - 1e-6)).all()
     assert (path > found[0] * 1.05).any()
+
+
+def test_a_path_whose_cost_overflows_is_an_error_and_no_unreachable_voxel():
+    image = np.zeros((1, 1, 40), np.float32)
+    image[..., ::2] = 5e37
+    seeds = np.zeros(image.shape, bool)
+    seeds[..., 0] = True
+    with pytest.raises(InputError, match="near the end of float32.*rescale the image"):
+        geodesic_distance(image, seeds, (1, 1, 1), lamb=1.0)
+    out = np.empty(image.shape, np.float32).transpose(2, 0, 1)
+    with pytest.raises(InputError, match="near the end of float32"):
+        geodesic_distance_slabs(
+            image.transpose(2, 0, 1), seeds.transpose(2, 0, 1), (1, 1, 1), out, n_planes=3, lamb=1.0
+        )
+    # What is within float32, or beyond a cap, or behind a wall, is what it was.
+    assert np.isfinite(geodesic_distance(image[..., :7], seeds[..., :7], (1, 1, 1), lamb=1.0)).all()
+    assert np.isinf(geodesic_distance(image, seeds, (1, 1, 1), lamb=1.0, cap=1e38)[..., 3:]).all()
+    walls = np.ones(image.shape, bool)
+    walls[..., 3] = False
+    assert np.isinf(geodesic_distance(image, seeds, (1, 1, 1), lamb=1.0, domain=walls)[..., 3:]).all()
+
+
+@pytest.fixture
+def flushing():
+    """Flush small numbers to zero in this thread, as torch and libraries built with -ffast-math do."""
+    torch = pytest.importorskip("torch")
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush to zero")
+    yield
+    torch.set_flush_denormal(False)
+
+
+def test_a_process_that_flushes_small_numbers_to_zero_is_noticed(flushing):
+    tiny = np.ascontiguousarray((np.arange(60, dtype=np.uint32) * 7 % 50).view(np.float32)).reshape(SEEDS.shape)
+    assert (tiny == 0).all()  # in this process
+    with pytest.raises(DeviceError, match="flushes small floating point numbers to zero"):
+        geodesic_distance(tiny, SEEDS, (1, 1, 1), lamb=1.0)
+    with pytest.raises(DeviceError, match="flushes"):
+        certify(np.zeros(SEEDS.shape, np.float32), tiny, SEEDS, (1, 1, 1), lamb=1.0)
+    with pytest.raises(DeviceError, match="flushes"):
+        geodesic_distance(IMAGE * np.float32(1e-20), SEEDS, (1e-6, 1e-6, 1e-6), metric="pythagorean")
+
+
+@pytest.mark.parametrize("cost", [{"lamb": 0.5}, {"lamb": 1.0}, {"metric": "pythagorean"}, {"metric": "harmonic"}])
+def test_flushing_to_zero_harms_no_ordinary_image(cost):
+    torch = pytest.importorskip("torch")
+    # With lamb 1 a step has no length, and only then tiny intensities would tell.
+    image = IMAGE if cost == {"lamb": 1.0} else IMAGE * np.float32(1e-42)
+    expected = geodesic_distance(image, SEEDS, (1, 1, 1), **cost)
+    torch.set_flush_denormal(True)
+    try:
+        found = geodesic_distance(image, SEEDS, (1, 1, 1), **cost)
+    finally:
+        torch.set_flush_denormal(False)
+    assert np.array_equal(found, expected)
+
+
+def test_the_largest_step_bounds_every_step():
+    rng = np.random.default_rng(0)
+    image = rng.normal(0, 5, (2, 4, 5, 6)).astype(np.float32)
+    for cost in ({"metric": "sum"}, {"metric": "l1"}, {"metric": "pythagorean", "gamma": 2.0}, {"metric": "harmonic"}):
+        settings = {"metric": "sum", "lamb": 0.5, "gamma": 1.0, "domain": None, "cap": None} | cost
+        problem = checked_problem(image, SEEDS_456, (3, 1, 0.5), **settings)
+        gap = (image.max((1, 2, 3)) - image.min((1, 2, 3))) * problem.cost.scale
+        for offset in OFFSETS:
+            assert problem.cost.step(gap, offset) <= problem.largest_step * (1 + 1e-6)
