@@ -108,7 +108,7 @@ class Config(Section):
         """Cases of one job."""
         return self.cases_per_job or _CASES_PER_JOB[self.device]
 
-    def engine_of(self, target: GeodesicMethod) -> str:
+    def engine_of(self, target: GeodesicMethod) -> Engine:
         """Return the engine of a target: its own, else the top level's."""
         return target.distance.engine or self.engine
 

@@ -59,7 +59,7 @@ class GeoLS(GeodesicMethod):
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
     default_seeds: ClassVar[Mapping[str, SeedStrategy]] = {
         "paper": SkeletonSeeds(),
-        "official": SkeletonSeeds(fallback=False, per_component=False),
+        "official": SkeletonSeeds(fallback=False, per_component=False, lone_slice="3d"),
     }
     default_distance: ClassVar[Mapping[str, Distance]] = {
         "paper": Distance(metric="pythagorean", gamma=1.0),

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,13 +74,22 @@ class LevelSet(Method):
             raise faults_error([": only variant official cuts distances to integers. Remove it, or set the variant"])
         return truncate
 
+    def node_parameters(self) -> dict[str, Any]:
+        """Return what the map depends on; that distances are cut in float64 is said, for once they were not."""
+        cut = {"cut_in": "float64"} if self.truncate else {}
+        return {**super().node_parameters(), **cut}
+
+    @classmethod
+    def from_node_parameters(cls, parameters: Mapping[str, Any]) -> Self:
+        """Return the method that `node_parameters` described."""
+        return super().from_node_parameters({k: v for k, v in parameters.items() if k != "cut_in"})
+
     def soft_map(self, inputs: TargetInputs) -> TargetMap:
         """Return the level sets of a case."""
 
         def of_class(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
             """Return the level set of one class."""
-            phi = level_set(mask, inputs.spacing, variant=self.variant)
-            return np.trunc(phi) if self.truncate else phi
+            return level_set(mask, inputs.spacing, variant=self.variant, truncate=self.truncate)
 
         with ThreadPoolExecutor(inputs.threads) as pool:
             values = np.stack(list(pool.map(of_class, inputs.masks)))
@@ -93,7 +102,9 @@ class LevelSet(Method):
         return TargetMap(values, flags)
 
 
-def level_set(mask: NDArray[np.bool_], spacing: Sequence[float], *, variant: str) -> NDArray[np.float32]:
+def level_set(
+    mask: NDArray[np.bool_], spacing: Sequence[float], *, variant: str, truncate: bool = False
+) -> NDArray[np.float32]:
     """Return the signed distance to the boundary of one class.
 
     Parameters
@@ -103,6 +114,8 @@ def level_set(mask: NDArray[np.bool_], spacing: Sequence[float], *, variant: str
         Voxel size in mm, (z, y, x).
     variant : {"mm", "official", "normalised"}
         See the table of the module.
+    truncate : bool
+        Cut to integers towards 0, before anything is rounded to float32: 2.99999999 mm is 2, as for the authors.
 
     Returns
     -------
@@ -128,12 +141,11 @@ def level_set(mask: NDArray[np.bool_], spacing: Sequence[float], *, variant: str
     if not mask.any() or mask.all():
         empty = (-1.0 if mask.any() else 1.0) if is_normalised else 0.0
         return np.full(mask.shape, empty, np.float32)
-    phi = _inside_distance(~mask, spacing)
+    phi = _inside_distance(~mask, spacing, truncate=truncate)
     box = bounding_box(mask, (1, 1, 1))
-    inside, depth = mask[box], _inside_distance(mask[box], spacing)
-    if variant == "official":
-        depth -= np.float32(1)
-    elif is_normalised:
+    inside, less = mask[box], 1.0 if variant == "official" else 0.0
+    depth = _inside_distance(mask[box], spacing, less=less, truncate=truncate)
+    if is_normalised:
         phi /= phi.max()
         depth /= depth.max()
         depth[inner_boundary(inside)] = 0
@@ -141,8 +153,13 @@ def level_set(mask: NDArray[np.bool_], spacing: Sequence[float], *, variant: str
     return phi
 
 
-def _inside_distance(mask: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.float32]:
-    """Return for each voxel of a mask the distance in mm to the nearest voxel that is not in it, float32."""
+def _inside_distance(
+    mask: NDArray[np.bool_], spacing: Sequence[float], *, less: float = 0.0, truncate: bool = False
+) -> NDArray[np.float32]:
+    """Return for each voxel of a mask the distance in mm to the nearest voxel that is not in it, minus a number."""
     from scipy import ndimage
 
-    return ndimage.distance_transform_edt(mask, sampling=spacing).astype(np.float32)
+    distance = ndimage.distance_transform_edt(mask, sampling=spacing)
+    if truncate:
+        return np.trunc(distance - less).astype(np.float32)
+    return distance.astype(np.float32) - np.float32(less)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 
@@ -69,6 +69,10 @@ class GeodesicMethod(SeededMethod):
     default_distance: ClassVar[Mapping[str, Distance]]
 
     distance: Distance = Field(default_factory=Distance, description="metric; the variant's own if left out")
+
+    def with_engine(self, engine: Engine) -> Self:
+        """Return the method with the engine that its distances are solved by."""
+        return self.model_copy(update={"distance": self.distance.model_copy(update={"engine": engine})})
 
     def metric_parameters(self) -> dict[str, Any]:
         """Return metric and its one weight, the variant's defaults filled in."""

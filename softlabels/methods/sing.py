@@ -9,8 +9,8 @@ A stored -1 outside gives S = -1 for any delta, so it can stand for "far away", 
 ============== ============================================ ======================================================
 property       paper                                        official
 ============== ============================================ ======================================================
-band B         exact Euclidean distance to the seeds, up    lamb-0 chamfer distance to the seeds, up to its largest
-               to its largest value inside                  value inside; without background in B their code fails,
+band B         distance to the seeds, up to its largest     lamb-0 chamfer distance to the seeds, up to its largest
+               value inside; ``band`` says which            value inside; without background in B their code fails,
                                                             here max_bg is then 0
 inside         G / tau, tau = max of G over B               G / fg_max, fg_max = max of G over the mask; 0 where the
                                                             intensity is 0
@@ -26,21 +26,27 @@ channels       mean of u                                    mean of u
 Range [-1, 1]; it is no distribution and regions may overlap. Padding is -1 (+1 for a background class). Flips, quarter
 turns and rescaling of image and map alike keep it valid; elastic deformation does not.
 
-The paper is silent on several channels, here as in the authors' code. Its Eq. 2 at lambda 0 is the L1 length, while
-its text calls G^0 the spatial distance; the band here is Euclidean.
+The paper is silent on several channels; here they are averaged, as in the authors' code. Its text calls G^0, from which
+the band is made, the spatial distance, and ``band: euclidean``, the default, follows the text. Read literally, Eq. 2 at
+lambda 0 is the L1 length, which ``band: l1`` takes: S then differs in 1 to 2 % of the voxels, by up to 0.48. The
+difference of intensity in the cost of a path is that of each step, not divided by its length.
+
+The authors' band is made by their engine. On FastGeodis it has converged after its 4 iterations, and ours equals it. On
+GeodisTK it has not: with ``engine: geodistk`` the official band is GeodisTK's own, after as many iterations.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from softlabels._shared.box import bounding_box
 from softlabels._shared.rate import Rate
+from softlabels._shared.section import faults_error
 from softlabels.errors import SeedError
 from softlabels.geodesic import euclidean_distance, geodesic_distance
 from softlabels.methods.advice import SIGNED_LOSSES, LossAdvice
@@ -49,7 +55,8 @@ from softlabels.methods.base import NOT_ELASTIC
 from softlabels.methods.seeded import Distance, GeodesicMethod
 from softlabels.seeds import CannySeeds, SeedStrategy
 
-Floats, Bools = NDArray[np.float32], NDArray[np.bool_]
+Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
 Spacing = Sequence[float]
 Box = tuple[slice, slice, slice]
 
@@ -83,6 +90,36 @@ class SiNG(GeodesicMethod):
 
     variant: Literal["paper", "official"] = Field("paper", description="Eqs. 1-5, or what the authors' code does")
     delta: float = Field(0.5, ge=0, lt=1, description="margin between the two signs; applied by the loader")
+    band: Literal["euclidean", "l1"] = Field(
+        "euclidean", description="paper only: length of the band, Euclidean as its text reads, or L1 as Eq. 2 does"
+    )
+
+    @field_validator("band")
+    @classmethod
+    def _check_band(cls, band: str, info: ValidationInfo) -> str:
+        """Refuse it where the authors' engine makes the band."""
+        if band == "l1" and info.data.get("variant") == "official":
+            raise faults_error([": only variant paper has a choice of bands. Remove it, or set the variant"])
+        return band
+
+    def node_parameters(self) -> dict[str, Any]:
+        """Return what the map depends on: of the band what is not the default, which older keys do not hold."""
+        parameters = super().node_parameters()
+        if self.band == "euclidean":
+            del parameters["band"]
+        if self.variant == "official" and self.distance.engine == "geodistk":
+            parameters["geodistk_band"] = self.distance.iterations
+        return parameters
+
+    @classmethod
+    def from_node_parameters(cls, parameters: Mapping[str, Any]) -> Self:
+        """Return the method that `node_parameters` described."""
+        own = dict(parameters)
+        iterations = own.pop("geodistk_band", None)
+        method = super().from_node_parameters(own)
+        if iterations is None:
+            return method
+        return method.model_copy(update={"distance": Distance(engine="geodistk", iterations=iterations)})
 
     def soft_map(self, inputs: TargetInputs) -> TargetMap:
         """Return the map u of a case."""
@@ -107,15 +144,32 @@ class SiNG(GeodesicMethod):
             elif not seeds.any():
                 raise SeedError(f"class '{name}': present, but it has no seed; set seeds.fallback to true")
             elif self.variant == "paper":
-                values[index], beta, tau = paper_map(distance, mask, seeds, inputs.spacing)
+                values[index], beta, tau = paper_map(distance, mask, seeds, inputs.spacing, band=self.band)
             else:
-                values[index], beta, tau = official_map(distance, mask, seeds, inputs.spacing, image=image)
+                spatial = self._spatial(seeds, inputs.spacing)
+                values[index], beta, tau = official_map(
+                    distance, mask, seeds, inputs.spacing, image=image, spatial=spatial
+                )
             notes["beta"].append(beta)
             notes["tau"].append(tau)
         return TargetMap(values, flags, notes)
 
+    def _spatial(self, seeds: Bools, spacing: Spacing) -> Floats | None:
+        """Return GeodisTK's own lamb-0 distance where it is the engine, which need not have converged."""
+        if self.distance.engine != "geodistk":
+            return None
+        from softlabels.geodesic.engines import solve_with_engine
 
-def paper_map(distance: Floats, mask: Bools, seeds: Bools, spacing: Spacing) -> tuple[Floats, float, list[float]]:
+        flat = np.zeros(seeds.shape, np.float32)
+        found, _ = solve_with_engine(
+            flat, seeds, spacing, engine="geodistk", metric="harmonic", lamb=0.0, iterations=self.distance.iterations
+        )
+        return found
+
+
+def paper_map(
+    distance: Floats, mask: Bools, seeds: Bools, spacing: Spacing, *, band: Literal["euclidean", "l1"] = "euclidean"
+) -> tuple[Floats, float, list[float]]:
     """Return u of Eq. 5, and the constants beta (Eq. 4) and tau.
 
     Parameters
@@ -128,6 +182,8 @@ def paper_map(distance: Floats, mask: Bools, seeds: Bools, spacing: Spacing) -> 
         R_B, not empty.
     spacing : 3 floats
         Voxel size in mm, (z, y, x).
+    band : {"euclidean", "l1"}
+        The length that G^0 is read as.
 
     Returns
     -------
@@ -150,25 +206,26 @@ def paper_map(distance: Floats, mask: Bools, seeds: Bools, spacing: Spacing) -> 
     >>> paper_map(distance, mask, seeds, (1, 1, 1))  # beta is 2 mm: 2 voxels outside; tau is 5
     (array([[[ 1. ,  0.6,  0. , -0.2, -0.8, -1. , -1. ]]], dtype=float32), 2.0, [5.0])
     """
-    box, band, beta = _band(mask, seeds, spacing, euclidean_distance)
-    u, taus = np.zeros(band.shape, np.float32), []
+    length = euclidean_distance if band == "euclidean" else _l1_distance
+    box, is_near, beta = _band(mask, seeds, spacing, length)
+    u, taus = np.zeros(is_near.shape, np.float32), []
     for channel in distance:
         depth = channel[box]
-        is_reached = band & np.isfinite(depth)
+        is_reached = is_near & np.isfinite(depth)
         tau = np.float32(np.max(depth, where=is_reached, initial=0.0))
         taus.append(float(tau))
-        scaled = np.zeros(band.shape, np.float32)
+        scaled = np.zeros(is_near.shape, np.float32)
         np.divide(depth, tau, out=scaled, where=is_reached & (tau > 0))
-        scaled[band & ~is_reached] = 1
+        scaled[is_near & ~is_reached] = 1
         u += scaled
     u /= np.float32(len(distance))
     np.negative(u, out=u, where=~mask[box])
-    u[~band] = -1
+    u[~is_near] = -1
     return _placed(u, box, mask.shape, -1), beta, taus
 
 
 def official_map(
-    distance: Floats, mask: Bools, seeds: Bools, spacing: Spacing, *, image: Floats
+    distance: Floats, mask: Bools, seeds: Bools, spacing: Spacing, *, image: Floats, spatial: Floats | None = None
 ) -> tuple[Floats, float, list[float]]:
     """Return u of the authors' two scripts before their margin, and the constants beta and fg_max.
 
@@ -179,6 +236,8 @@ def official_map(
     image : (M, D, H, W) float32 array
         Raw intensities, for the rule on voxels that are exactly 0. With one distance map of the vector image, a voxel
         is 0 if all channels are.
+    spatial : (D, H, W) float32 array, optional
+        The lamb-0 distance of the authors' engine; by default the one that it converges to.
 
     Returns
     -------
@@ -197,7 +256,11 @@ def official_map(
     >>> official_map(distance, mask, seeds, (1, 1, 1), image=image)[0].ravel().astype(str).tolist()
     ['1.0', '0.0', '0.0', '-0.2', '-0.8', '-0.8', '-0.8']
     """
-    box, band, beta = _band(mask, seeds, spacing, _chamfer_distance)
+    if spatial is None:
+        box, band, beta = _band(mask, seeds, spacing, _chamfer_distance)
+    else:
+        beta = float(np.max(spatial, where=mask, initial=0.0))
+        box, band = (slice(None), slice(None), slice(None)), spatial <= beta
     zeros = image == 0 if len(image) == len(distance) else (image == 0).all(axis=0, keepdims=True)
     total, largest, outside = np.zeros(mask.shape, np.float32), [], ~mask
     for channel, is_zero in zip(distance, zeros, strict=True):
@@ -237,6 +300,11 @@ def _band(
 def _chamfer_distance(seeds: Bools, spacing: Spacing) -> Floats:
     """Return the lamb-0 geodesic distance of the authors' engine, made to converge."""
     return geodesic_distance(np.zeros(seeds.shape, np.float32), seeds, spacing, metric="sum", lamb=0.0)
+
+
+def _l1_distance(seeds: Bools, spacing: Spacing) -> Floats:
+    """Return the L1 length of the shortest path to a seed, Eq. 2 at lambda 0."""
+    return geodesic_distance(np.zeros(seeds.shape, np.float32), seeds, spacing, metric="l1", lamb=0.0)
 
 
 def _placed(values: Floats, box: Box, shape: tuple[int, ...], elsewhere: float) -> Floats:

@@ -69,5 +69,7 @@ def _target_chain(config: Config, target: Method, prepare: Node) -> list[Node]:
         upstream["seeds"] = SEEDS.node(prepare, classes, strategy, seeds_background=seeds_background)
     if "distance" in target.needs and isinstance(target, GeodesicMethod):
         upstream["distance"] = DISTANCE.node(prepare, upstream["seeds"], config, target)
+        # The method may depend on which engine it is, where the configuration's top level says so.
+        target = target.with_engine(config.engine_of(target))
     read = {role: node for role, node in upstream.items() if role == "prepare" or role in target.needs}
     return [*list(upstream.values())[1:], TARGET.node(read, classes, target)]

@@ -82,6 +82,15 @@ def test_quirk_their_integers_truncate_toward_zero_and_ours_only_if_asked():
     assert np.abs(exact - cut).max() == pytest.approx(np.sqrt(18) - 4, abs=1) and np.abs(exact - cut).max() < 1
 
 
+@pytest.mark.parametrize("spacing", [(0.7, 0.3, 0.1), (1.1, 0.9, 0.2), (5.0, 0.6, 0.6)])
+def test_their_integers_are_cut_from_float64(spacing):
+    mask = np.zeros((7, 41, 62), bool)
+    mask[2:5, 10:30, 15:50] = True
+    inputs = TargetInputs(mask[None], spacing, ("organ",))
+    cut = METHODS["level_set"](variant="official", truncate=True).compute(inputs).values[0]
+    np.testing.assert_array_equal(cut, authors_level_set(mask, spacing, np.int32))
+
+
 def test_truncation_outside_of_the_official_form_and_unknown_variants_are_refused():
     with pytest.raises(InputError, match="got variant 'meters'"):
         level_set(a_mask(0), (1, 1, 1), variant="meters")

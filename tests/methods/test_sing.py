@@ -52,6 +52,38 @@ def test_paper_by_hand():
     np.testing.assert_allclose(margin(u, MASK, 0.5)[0, 0], [1, 0.8, 0.5, -0.6, -0.9, -1, -1], rtol=1e-6)
 
 
+def test_the_band_of_eq_2_read_literally_is_that_of_the_l1_length():
+    mask, seeds, _, distance, spacing = ball_case()
+    places = np.argwhere(seeds) * spacing
+    grid = np.moveaxis(np.indices(mask.shape), 0, -1) * spacing
+    depth = np.abs(grid[..., None, :] - places).sum(axis=-1).min(axis=-1)
+    band = depth <= depth[mask].max() + 1e-6
+    sign = np.where(mask, 1.0, -1.0)
+    expected = np.mean([np.where(band, sign * g / g[band].max(), -1) for g in distance], axis=0)
+    u, beta, _ = paper_map(distance, mask, seeds, spacing, band="l1")
+    assert beta == pytest.approx(depth[mask].max())
+    np.testing.assert_allclose(u, expected, atol=1e-6)
+    assert np.abs(u - paper_map(distance, mask, seeds, spacing)[0]).max() > 0.1
+
+
+def test_the_band_is_a_parameter_of_the_paper_alone_and_in_the_key_only_where_it_is_not_the_default():
+    sing = METHODS["sing"]
+    assert "band" not in sing().node_parameters() and sing(band="l1").node_parameters()["band"] == "l1"
+    assert sing.from_node_parameters(sing(band="l1").node_parameters()).band == "l1"
+    with pytest.raises(ValueError, match="only variant paper has a choice of bands"):
+        sing(variant="official", band="l1")
+
+
+def test_on_geodistk_the_official_band_is_that_engines_own():
+    sing = METHODS["sing"]
+    official = sing(variant="official", distance={"metric": "harmonic", "iterations": 7})
+    parameters = official.with_engine("geodistk").node_parameters()
+    assert parameters["geodistk_band"] == 7
+    assert sing.from_node_parameters(parameters).distance.iterations == 7
+    for other in (official.with_engine("softlabels"), sing().with_engine("geodistk")):
+        assert "geodistk_band" not in other.node_parameters()
+
+
 def test_the_band_is_in_millimetres():
     _, beta, _ = paper_map(DISTANCE, MASK, SEEDS, (1, 1, 2.5))
     assert beta == 5.0

@@ -34,7 +34,7 @@ DIGESTS = {"image:0": "a" * 64, "image:1": "b" * 64, "label": "c" * 64}
 #: Of version 1 of all stages and methods: target to its node and the first digits of its key.
 OF_TARGETS = {
     "geols": ("target-ae150213", "81233ca7e18ed2e2"),
-    "geols_official": ("target-08e83662", "09d688006d5c3909"),
+    "geols_official": ("target-128cfc50", "8b57ef91f4811b4c"),
     "geols_random": ("target-a8b5f0cc", "0a11dacd2a458feb"),
     "geols_vector": ("target-6be41ed2", "601079a76985d981"),
     "sing": ("target-5eeb8c97", "9b9cb9f6779bef4d"),
@@ -55,12 +55,12 @@ OF_TARGETS = {
 OF_UPSTREAM = {
     "prepare-59d340e2": "524256ea036c22d7",
     "seeds-6ab6b478": "be0638a2b82ab40b",
-    "seeds-4b6388b7": "8868d0367ae7f5b0",
+    "seeds-7de6f54a": "4890d77b039ce473",
     "seeds-786c3466": "698e12f99b8b9bd5",
     "seeds-150634b3": "030258a76d51966c",
     "seeds-8c7509a8": "045914beaf401a66",
     "distance-c766bf0c": "3beb68d13b59d09b",
-    "distance-68b27681": "a321b854bab47bbb",
+    "distance-506982f7": "4d7e22e9f34aaf2f",
     "distance-9abfcd86": "b2c7aa3d4368f97c",
     "distance-36b798bb": "6d240150ca6c30ba",
     "distance-afad88b4": "9e40eb65ad1527dc",

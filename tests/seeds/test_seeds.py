@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage import feature, morphology
 
+from softlabels.methods import METHODS
 from softlabels.seeds import (
     RandomSeeds,
     boundary_seeds,
@@ -44,6 +45,16 @@ def test_skeleton_does_not_depend_on_empty_space_around(axis):
 def test_a_single_slice_takes_the_2d_skeleton():
     mask = blobs((1, 40, 30))
     np.testing.assert_array_equal(skeleton_seeds(mask)[0], morphology.skeletonize(mask[0]))
+
+
+def test_geols_script_thins_a_single_slice_as_a_volume():
+    mask = blobs((1, 40, 30))
+    found = skeleton_seeds(mask, lone_slice="3d")
+    np.testing.assert_array_equal(found, morphology.skeletonize(mask))
+    assert (found != skeleton_seeds(mask)).any()
+    official = METHODS["geols"](variant="official").seed_strategy
+    np.testing.assert_array_equal(official.seeds(mask, case_id="a", class_name="b"), found)
+    assert "lone_slice" not in METHODS["geols"]().seed_strategy.to_json()
 
 
 @pytest.mark.parametrize("size", [(2, 2, 2), (4, 4, 4), (6, 6, 6), (8, 8, 8), (16, 16, 16), (4, 4, 100)])
