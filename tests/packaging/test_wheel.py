@@ -119,6 +119,14 @@ def test_sdist_holds_what_tests_and_docs_need(sdist):
     assert {"README.md", "LICENSE", "CITATION.cff", "Makefile"} <= held
 
 
+def test_editable_install_is_a_path_to_the_checkout_and_no_copy_of_the_workflow(tmp_path):
+    code = "import sys; from hatchling.build import build_editable; print(build_editable(sys.argv[1]))"
+    name = run(sys.executable, "-c", code, tmp_path, cwd=ROOT).splitlines()[-1]
+    archive = zipfile.ZipFile(tmp_path / name)
+    (path,) = [held for held in archive.namelist() if ".dist-info/" not in held]
+    assert path.endswith(".pth") and archive.read(path).decode().strip() == str(ROOT)
+
+
 def test_metadata_says_what_people_look_for(wheel):
     archive = zipfile.ZipFile(wheel)
     (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
