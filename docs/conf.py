@@ -14,17 +14,16 @@ from generated_pages import write_api_pages, write_commands_page
 project = "softlabels"
 author = "The softlabels maintainers"
 version = release = softlabels.__version__
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "numpydoc", "myst_parser", "sphinx_gallery.gen_gallery"]
+extensions = ["sphinx.ext.autodoc", "numpydoc", "myst_parser", "sphinx_gallery.gen_gallery"]
 exclude_patterns = ["_build", "gallery/**/*.py", "gallery/**/*.ipynb"]
 default_role = "code"
 html_theme = "furo"
 html_title = f"softlabels {release}"
 html_copy_source = False
+html_show_copyright = False
 
 myst_heading_anchors = 3
-myst_enable_extensions = ["dollarmath"]
 autodoc_typehints = "none"
-autodoc_mock_imports: list[str] = []
 numpydoc_show_class_members = False
 sphinx_gallery_conf = {
     "examples_dirs": str(HERE.parent / "examples" / "gallery"),

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 import typer
+from sphinx.pycode import ModuleAnalyzer
 
 #: The wings in the order of a reader's interest: page title, package or module.
 WINGS = {
@@ -93,9 +94,11 @@ def _section(module: ModuleType, shown: set[int]) -> list[str]:
 
 
 def _public(module: ModuleType) -> list[tuple[str, Any]]:
-    """Return what a module offers: the names of its `__all__`, else the classes and functions that it defines."""
+    """Return what a module offers: what it describes of its `__all__`, else the classes and functions it defines."""
     if hasattr(module, "__all__"):
-        return [(name, getattr(module, name)) for name in module.__all__]
+        described = ModuleAnalyzer.for_module(module.__name__).find_attr_docs()
+        named = [(name, getattr(module, name)) for name in module.__all__]
+        return [(name, value) for name, value in named if callable(value) or ("", name) in described]
     own = [(name, value) for name, value in vars(module).items() if not name.startswith("_")]
     return [
         (name, value)
