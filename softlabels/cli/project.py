@@ -91,6 +91,7 @@ def check(
 
     from rich.progress import track
 
+    from softlabels.config import recipe_notes
     from softlabels.inputs.case import check_case
 
     project = Project.load(config)
@@ -98,6 +99,8 @@ def check(
     with ThreadPoolExecutor(threads or usable_cpus()) as pool:
         found = pool.map(lambda case: check_case(case, threads=1, **checks), project.cases)
         problems = [p for case in track(found, "Reading", len(project.cases)) for p in case]
+    for note in recipe_notes(project.config):
+        print(f"note   {note}")
     for problem in problems:
         print(f"{'fault' if problem.is_fault else 'note '}  {problem}")
     faults = sum(problem.is_fault for problem in problems)

@@ -3,6 +3,6 @@
 Nothing heavier than pydantic is imported here, because the Snakefile is read again in every job.
 """
 
-from softlabels.config.model import Config, json_schema, load_config, parse_config, read_yaml
+from softlabels.config.model import Config, json_schema, load_config, parse_config, read_yaml, recipe_notes
 
-__all__ = ["Config", "json_schema", "load_config", "parse_config", "read_yaml"]
+__all__ = ["Config", "json_schema", "load_config", "parse_config", "read_yaml", "recipe_notes"]

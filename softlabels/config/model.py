@@ -113,6 +113,33 @@ class Config(Section):
         return target.distance.engine or self.engine
 
 
+def recipe_notes(config: Config) -> list[str]:
+    """Return which targets of variant official are no longer what the authors compute, and why.
+
+    The published scripts take raw intensities of the whole volume, which `prepare` may change for all targets.
+
+    Examples
+    --------
+    >>> raw = {"channels": ["T1"], "labels": {"background": 0, "a": 1}, "prepare": {"normalise": "zscore"}}
+    >>> official = {"method": "geols", "variant": "official"}
+    >>> recipe_notes(parse_config(raw | {"targets": {"mine": official, "paper": {"method": "geols"}}}))[0][:67]
+    'targets.mine: variant official with prepare.normalise zscore is not'
+    """
+    changed = [
+        f"prepare.{name} {value}"
+        for name in ("spacing", "clip_percentiles", "normalise", "domain", "crop")
+        if (value := getattr(config.prepare, name)) != Prepare.model_fields[name].default
+    ]
+    if not changed:
+        return []
+    return [
+        f"targets.{name}: variant official with {', '.join(changed)} is not the authors' recipe, which takes raw "
+        "intensities of the whole volume; examples/parity has it"
+        for name, target in config.targets.items()
+        if target.variant_name == "official" and target.needs & {"image", "distance"}
+    ]
+
+
 class _StrictLoader(yaml.SafeLoader):
     """YAML without Python tags and without silent loss of duplicate keys."""
 

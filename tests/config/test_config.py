@@ -6,9 +6,10 @@ import pytest
 from helpers import ROOT
 
 from softlabels.classes import LabelSet
-from softlabels.config import load_config, parse_config
+from softlabels.config import load_config, parse_config, recipe_notes
 from softlabels.config.reference import reference_files
 from softlabels.errors import ConfigError
+from softlabels.methods import METHODS, GeodesicMethod
 from softlabels.pipeline.plan import make_plan
 
 MINIMAL = {
@@ -89,6 +90,39 @@ def test_all_faults_are_reported_at_once():
 )
 def test_fault_names_key_and_remedy(change, says):
     assert says in faults(MINIMAL | change)
+
+
+PARITY = sorted((ROOT / "examples" / "parity").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", PARITY, ids=lambda path: path.stem)
+def test_recipes_of_the_authors_are_whole(path):
+    config = load_config(path)
+    assert recipe_notes(config) == []
+    for target in config.targets.values():
+        assert target.variant_name == "official"
+        assert target.precision == "uint16" or target.value_range is None
+        if isinstance(target, GeodesicMethod):
+            assert config.engine_of(target) != "softlabels" and target.distance.iterations == 4
+
+
+def test_there_is_a_recipe_for_each_official_form():
+    official = {method.name for method in METHODS.built_in.values() if "official" in method.variants()}
+    assert {target.name for path in PARITY for target in load_config(path).targets.values()} == official
+
+
+@pytest.mark.parametrize(
+    "change", [{"normalise": "zscore"}, {"clip_percentiles": [1, 99]}, {"domain": "nonzero"}, {"crop": "labels"}]
+)
+def test_an_official_form_of_a_prepared_image_is_noted(change):
+    targets = {
+        "mine": {"method": "sing", "variant": "official"},
+        "paper": {"method": "sing"},
+        "labels_only": {"method": "svls", "variant": "official"},
+    }
+    (note,) = recipe_notes(parse_config(MINIMAL | {"prepare": change, "targets": targets}))
+    assert note.startswith("targets.mine: variant official with prepare.") and "not the authors' recipe" in note
+    assert recipe_notes(parse_config(MINIMAL | {"prepare": {}, "targets": targets})) == []
 
 
 def test_variant_fills_in_its_own_metric():
