@@ -10,7 +10,7 @@ export SOFTLABELS_GEODISTK_PYTHON ?= $(CURDIR)/$(GEODISTK_VENV)/bin/python
 LOWEST_VENV ?= .venv-lowest
 CORES ?= $(shell nproc)
 
-.PHONY: changelog demo docs test test-lowest test-wheel test-faults test-slurm check bench-geodesic bench-geodesic-cuda bench-case clean-demo help
+.PHONY: changelog demo docs test test-lowest test-wheel test-faults test-browser test-slurm check bench-geodesic bench-geodesic-cuda bench-case clean-demo help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -71,6 +71,9 @@ test-lowest: $(LOWEST_VENV)/.ready  ## the tests on the lowest versions that are
 
 test-faults: $(VENV)/.test  ## the sixteen failure tests in their full form
 	$(BIN)/python -m pytest -q tests/faults tests/inputs/test_faults.py --fault-rounds full
+
+test-browser: $(VENV)/.test  ## the viewer in a real Chromium, which apt installs where it is missing (needs root for that)
+	bash tests/browser/run.sh $(BIN)
 
 test-slurm: $(VENV)/.test  ## the workflow on a real Slurm on this machine (needs root and apt)
 	bash tests/slurm/run.sh $(BIN)

@@ -10,7 +10,7 @@ from softlabels.classes import LabelSet
 from softlabels.cohort.case import CaseTarget, PreparedCase
 from softlabels.cohort.index import TargetDescription
 from softlabels.config import Config
-from softlabels.errors import InputError
+from softlabels.errors import FormatError, InputError
 from softlabels.pipeline.index import describe_target
 from softlabels.pipeline.plan import Plan
 from softlabels.pipeline.receipts import find_result
@@ -90,6 +90,37 @@ def case_entries(config: Config, plan: Plan, case_id: str) -> CaseEntries:
         target = CaseTarget(case, name, describe_target(config, plan, name), entries.get("target"))
         targets[name] = TargetEntries(target, entries.get("seeds"), entries.get("distance"))
     return CaseEntries(case, targets)
+
+
+def finished_entries(config: Config, plan: Plan, case_id: str) -> tuple[CaseEntries, list[str]]:
+    """Return a case and its targets as far as they are computed.
+
+    Returns
+    -------
+    entries : CaseEntries
+        What is missing is None.
+    missing : list of str
+        The target, the stage and the reason of each.
+
+    Raises
+    ------
+    InputError, FormatError
+        If the case is not prepared; see `case_entries`.
+    """
+    case = _prepared_case(config, plan, case_id)
+    targets, missing = {}, []
+    for name, node_id in plan.targets.items():
+        found: dict[str, Entry] = {}
+        for node in plan.upstream(node_id) if node_id else ():
+            stage = plan.nodes[node].stage
+            try:
+                if stage != "prepare":
+                    found[stage] = _entry(config, case_id, node)
+            except (FormatError, InputError) as error:
+                missing.append(f"{name}: no {stage}: {error}")
+        target = CaseTarget(case, name, describe_target(config, plan, name), found.get("target"))
+        targets[name] = TargetEntries(target, found.get("seeds"), found.get("distance"))
+    return CaseEntries(case, targets), missing
 
 
 def node_entry(config: Config, plan: Plan, case_id: str, node_id: str) -> NodeEntry:
