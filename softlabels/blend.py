@@ -155,7 +155,11 @@ class Blend:
         Raises
         ------
         InputError
-            If the stored map is missing, superfluous, or of another shape than the masks.
+            If the masks are not bool, or the stored map is missing, superfluous, or of another shape than the masks.
+
+        Notes
+        -----
+        Cost: one or two passes over the channels, and no temporary of their size but the result.
 
         Examples
         --------
@@ -163,37 +167,39 @@ class Blend:
         >>> Blend("label_smoothing", 0.5).soft_label(masks).tolist()
         [[0.75, 0.25], [0.25, 0.75]]
         """
-        soft = self._by_rule(masks, stored, is_overlapping)
+        hard = np.asarray(masks)
+        if hard.dtype != bool:
+            raise InputError(f"masks: got {hard.dtype}, expected bool, from softlabels.classes.class_masks")
+        if self.needs_stored != (stored is not None):
+            raise InputError(
+                f"blend rule {self.rule!r}: stored map {'missing' if stored is None else 'given, but not used'}"
+            )
+        if stored is not None and np.shape(stored) != hard.shape:
+            raise InputError(f"stored map: got shape {np.shape(stored)}, expected that of the masks, {hard.shape}")
+        soft = self._by_rule(hard, stored, is_overlapping)
         return soft if self.calibration is None else self.calibration.applied(soft, is_overlapping=is_overlapping)
 
-    def _by_rule(self, masks: ArrayLike, stored: ArrayLike | None, is_overlapping: bool) -> NDArray[np.float32]:
-        """Return what the rule gives, newly allocated."""
-        if not self.needs_stored:
-            if stored is not None:
-                raise InputError(f"blend rule {self.rule!r}: stored map given, but not used")
-            hard = np.array(masks, np.float32)
-            if self.rule == "onehot":
-                return hard
-            uniform = np.float32(0.5 if is_overlapping else 1.0 / len(hard))
-            return self._mixed_into(hard, uniform)
+    def _by_rule(self, hard: NDArray[np.bool_], stored: ArrayLike | None, is_overlapping: bool) -> NDArray[np.float32]:
+        """Return what the rule gives, newly allocated.
+
+        A one-hot label is 0 or 1, so its share is added where it is 1: the same bits in a quarter of the time.
+        """
+        share, rest = np.float32(self.value or 0.0), np.float32(1.0 - (self.value or 0.0))
         if stored is None:
-            raise InputError(f"blend rule {self.rule!r}: stored map missing")
-        if np.shape(stored) != np.shape(masks):
-            raise InputError(f"stored map: got shape {np.shape(stored)}, expected that of the masks, {np.shape(masks)}")
+            if self.rule == "onehot":
+                return hard.astype(np.float32)
+            soft = np.full(hard.shape, share * np.float32(0.5 if is_overlapping else 1.0 / len(hard)))
+            return np.add(soft, rest, out=soft, where=hard)
         if self.rule == "none":
             return np.array(stored, np.float32)
         if self.rule == "mix_onehot":
-            return self._mixed_into(np.array(masks, np.float32), np.asarray(stored, np.float32))
-        soft = self._mixed_into(np.array(stored, np.float32), 2 * np.asarray(masks).astype(np.float32) - 1)
+            soft = np.multiply(stored, share, dtype=np.float32)
+            return np.add(soft, rest, out=soft, where=hard)
+        soft = np.multiply(stored, rest, dtype=np.float32)
+        np.add(soft, share, out=soft, where=hard)
+        np.subtract(soft, share, out=soft, where=~hard)
         soft[np.asarray(stored) == FAR] = FAR
         return soft
-
-    def _mixed_into(self, first: NDArray[np.float32], second: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
-        """Return (1-value)*first + value*second, computed in `first`."""
-        value = self.value or 0.0
-        first *= np.float32(1.0 - value)
-        first += np.float32(value) * second
-        return first
 
 
 def _only_value(rule: str, values: Mapping[str, float]) -> float | None:

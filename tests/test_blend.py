@@ -115,16 +115,27 @@ def test_a_rule_without_a_parameter_takes_no_value():
         Blend("sharpen")
 
 
-def test_a_blend_is_its_formula_bit_for_bit(masks, probabilities):
-    hard, share = masks.astype(np.float32), np.float32(0.3)
-    rest = np.float32(1.0 - 0.3)
-    for found, expected in (
-        (Blend("mix_onehot", 0.3).soft_label(masks, probabilities), rest * hard + share * probabilities),
-        (Blend("signed_margin", 0.3).soft_label(masks, probabilities), rest * probabilities + share * (2 * hard - 1)),
-        (Blend("label_smoothing", 0.3).soft_label(masks), rest * hard + share * np.float32(1 / 3)),
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.3, 1 / 3, 0.97, 1.0])
+@pytest.mark.parametrize("is_overlapping", [False, True])
+def test_a_blend_is_its_formula_bit_for_bit(masks, value, is_overlapping):
+    hard, share, rest = masks.astype(np.float32), np.float32(value), np.float32(1.0 - value)
+    stored = np.random.default_rng(2).choice(np.linspace(-1, 1, 256, dtype=np.float32), masks.shape)
+    signed = rest * stored + share * (2 * hard - 1)
+    signed[stored == -1] = -1
+    uniform = np.float32(0.5 if is_overlapping else 1 / 3)
+    for chosen, given, expected in (
+        (Blend("mix_onehot", value), np.abs(stored), rest * hard + share * np.abs(stored)),
+        (Blend("signed_margin", value), stored, signed),
+        (Blend("label_smoothing", value), None, rest * hard + share * uniform),
     ):
-        assert found.dtype == np.float32
-        np.testing.assert_array_equal(found, expected)
+        soft = chosen.soft_label(masks, given, is_overlapping=is_overlapping)
+        assert soft.dtype == np.float32
+        np.testing.assert_array_equal(soft.view(np.uint32), expected.view(np.uint32))
+
+
+def test_hard_labels_that_are_not_bool_are_refused(masks):
+    with pytest.raises(InputError, match="masks: got float32, expected bool"):
+        Blend("onehot").soft_label(masks.astype(np.float32))
 
 
 def test_a_stored_map_is_required_or_refused_as_the_rule_says(masks, probabilities):
