@@ -8,9 +8,12 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install -q $(addprefix -
 GEODISTK_VENV ?= .venv-geodistk
 export SOFTLABELS_GEODISTK_PYTHON ?= $(CURDIR)/$(GEODISTK_VENV)/bin/python
 LOWEST_VENV ?= .venv-lowest
+NNUNET_VENV ?= .venv-nnunet
+OLDEST_NNUNET := 2.6.0
+NNUNET_PIP = $(NNUNET_VENV)/bin/python -m pip --disable-pip-version-check install -q $(addprefix -c ,$(CONSTRAINTS))
 CORES ?= $(shell nproc)
 
-.PHONY: changelog demo docs test test-lowest test-wheel test-faults test-browser test-slurm check bench-geodesic bench-geodesic-cuda bench-case clean-demo help
+.PHONY: changelog demo docs test test-lowest test-wheel test-nnunet test-faults test-browser test-slurm check bench-geodesic bench-geodesic-cuda bench-case clean-demo help
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -49,6 +52,19 @@ $(GEODISTK_VENV)/.ready: envs/geodistk-requirements.txt
 		|| echo "GeodisTK was not built: its parity tests will say so and be skipped"
 	@touch $@
 
+# torch first, in the version that is tested everywhere; nnunetv2 then takes it as it is. torchvision must fit the build of
+# torch, which the one of the package index need not; only networks of nnU-Net that are not used here want it. The oldest
+# nnU-Net is laid over the newest, because both run with the same other packages.
+$(NNUNET_VENV)/.ready: envs/nnunet-requirements.txt pyproject.toml $(CONSTRAINTS)
+	@echo "Installing the newest and the oldest supported nnU-Net into $(NNUNET_VENV) (once)"
+	$(PYTHON) -m venv $(NNUNET_VENV)
+	$(NNUNET_VENV)/bin/python -m pip --disable-pip-version-check install -q -U pip
+	$(NNUNET_PIP) -e '.[loader]'
+	$(NNUNET_PIP) -e '.[workflow,loader,nnunet]' -r envs/nnunet-requirements.txt
+	$(NNUNET_VENV)/bin/python -m pip --disable-pip-version-check uninstall -q -y torchvision
+	$(NNUNET_PIP) --no-deps --upgrade --target $(NNUNET_VENV)/oldest nnunetv2==$(OLDEST_NNUNET)
+	@touch $@
+
 demo: $(VENV)/.demo  ## the main job on a real brain: picture, table, index (under 90 s after the install)
 	$(BIN)/python examples/icbm152.py --cores $(CORES)
 
@@ -74,6 +90,11 @@ test-faults: $(VENV)/.test  ## the sixteen failure tests in their full form
 
 test-browser: $(VENV)/.test  ## the viewer in a real Chromium, which apt installs where it is missing (needs root for that)
 	bash tests/browser/run.sh $(BIN)
+
+test-nnunet: $(NNUNET_VENV)/.ready  ## nnU-Net trains on soft labels, newest and oldest supported version; Lightning, ignite
+	$(NNUNET_VENV)/bin/python -m pytest -q tests/nnunet tests/training/test_frameworks.py
+	PYTHONPATH=$(CURDIR)/$(NNUNET_VENV)/oldest $(NNUNET_VENV)/bin/python -m pytest -q tests/nnunet \
+		-k "test_loader or test_against or test_install or (predicts and (1-3d or 1-2d))"
 
 test-slurm: $(VENV)/.test  ## the workflow on a real Slurm on this machine (needs root and apt)
 	bash tests/slurm/run.sh $(BIN)

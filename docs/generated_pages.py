@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,6 +29,8 @@ WINGS = {
     "Looking and judging": ("softlabels.view", "softlabels.evaluation"),
     "Errors": ("softlabels.errors",),
 }
+#: Modules that nnU-Net loads, and that cannot be imported without it; docs/nnunet.md is their page.
+_OF_NNUNET = ("softlabels.training.nnunet.trainer", "softlabels.training.nnunet.transforms")
 
 
 def write_api_pages(folder: Path) -> None:
@@ -76,6 +79,7 @@ def _modules(root: ModuleType) -> list[ModuleType]:
     """Return a package and its public modules, its face first; or a module alone."""
     found = pkgutil.walk_packages(getattr(root, "__path__", []), f"{root.__name__}.")
     names = [info.name for info in found if not any(part.startswith("_") for part in info.name.split("."))]
+    names = [name for name in names if name not in _OF_NNUNET or find_spec("nnunetv2")]
     return [root, *map(import_module, names)]
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from softlabels.loader import EpochSampler, RandomFlip, SoftLabelDataset
-from softlabels.losses import focal_l1, soft_cross_entropy
+from softlabels.losses import focal_l1, soft_binary_cross_entropy, soft_cross_entropy
 
 
 class UNet(nn.Module):
@@ -56,8 +56,7 @@ def loss_of(dataset: SoftLabelDataset, scores, batch):
     if dataset.kind != "probability":
         sys.exit(f"target {dataset.target!r} holds distances, not soft labels: see softlabels.losses.boundary_loss")
     if dataset.is_overlapping:
-        terms = functional.binary_cross_entropy_with_logits(scores, soft_label, reduction="none")
-        return terms[valid[:, None].expand_as(terms)].mean()
+        return soft_binary_cross_entropy(scores, soft_label, valid=valid)
     return soft_cross_entropy(scores, soft_label, valid=valid)
 
 

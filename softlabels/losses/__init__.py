@@ -13,6 +13,7 @@ from softlabels.losses.distribution import (
     focal_loss,
     inverse_log_frequency,
     kl_divergence,
+    soft_binary_cross_entropy,
     soft_cross_entropy,
     superpixel_loss,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "l2_loss",
     "product_loss",
     "rebalanced_weights",
+    "soft_binary_cross_entropy",
     "soft_cross_entropy",
     "stolen_weights",
     "superpixel_loss",

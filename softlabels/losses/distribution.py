@@ -39,6 +39,28 @@ def soft_cross_entropy(
     return mean(functional.cross_entropy(logits, target, like(weight, logits), reduction="none"), valid)
 
 
+def soft_binary_cross_entropy(logits: Tensor, target: Tensor, *, valid: Tensor | None = None) -> Tensor:
+    """Return the cross-entropy of regions that may overlap, each a binary problem of its own.
+
+    Mean over voxels and regions of ``-q log p - (1 - q) log(1 - p)`` with ``p = sigmoid(logits)``. PyTorch's own
+    binary_cross_entropy_with_logits computes it and is right on fractional targets.
+
+    Parameters
+    ----------
+    logits, target : (B, C, *spatial) tensors
+        Scores before the sigmoid; probabilities in [0, 1].
+    valid : (B, *spatial) bool tensor, optional
+        Where to look.
+
+    Examples
+    --------
+    >>> f"{soft_binary_cross_entropy(torch.zeros(1, 2, 1), torch.tensor([[[0.3], [1.0]]])):.4f}"  # log 2
+    '0.6931'
+    """
+    logits, target = matched(logits, target)
+    return mean(functional.binary_cross_entropy_with_logits(logits, target, reduction="none"), valid)
+
+
 def kl_divergence(logits: Tensor, target: Tensor, *, valid: Tensor | None = None) -> Tensor:
     """Return the Kullback-Leibler divergence from prediction to target, L_KL of superpixel softening (Eq. 2).
 

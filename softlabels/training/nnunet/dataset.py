@@ -1,0 +1,86 @@
+"""nnU-Net's own data set, with the soft label of each case behind the channels of its image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softlabels.training.nnunet.soft_labels import SoftLabels
+
+
+@dataclass(frozen=True)
+class ImageWithSoftLabel:
+    """An array (M + H, z, y, x) of image and soft label less its pad value, read where it is sliced.
+
+    Parameters
+    ----------
+    image, segmentation : (M, z, y, x) and (1, z, y, x) arrays
+        nnU-Net's own, not read yet.
+    soft_labels : SoftLabels
+    identifier : str
+        Of the case.
+    """
+
+    image: Any
+    segmentation: Any
+    soft_labels: SoftLabels
+    identifier: str
+
+    dtype = np.dtype(np.float32)
+    ndim = 4
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels and size."""
+        n_channels, *size = self.image.shape
+        return (n_channels + self.soft_labels.n_heads, *size)
+
+    def __getitem__(self, region: tuple[slice, ...]) -> NDArray[np.float32]:
+        """Return all channels in a box, as nnU-Net's loader cuts it: ``[:, z0:z1, y0:y1, x0:x1]``."""
+        bounds = [part.indices(n)[:2] for part, n in zip(region[1:], self.shape[1:], strict=True)]
+        image = np.asarray(self.image[region], np.float32)
+        labels = np.asarray(self.segmentation[region])[0]
+        soft = self.soft_labels.read(self.identifier, tuple(bounds), labels)
+        soft -= self.soft_labels.pad_value[:, None, None, None]
+        return np.concatenate([image, soft])
+
+
+class WithSoftLabels:
+    """nnU-Net's data set, for its own loader.
+
+    Parameters
+    ----------
+    dataset : nnUNetBaseDataset
+        The training cases.
+    soft_labels : SoftLabels
+    """
+
+    def __init__(self, dataset: Any, soft_labels: SoftLabels):
+        self.dataset, self.soft_labels = dataset, soft_labels
+        self.identifiers = dataset.identifiers
+
+    def load_case(self, identifier: str) -> tuple[Any, ...]:
+        """Return image with soft label, segmentation, segmentation of the previous stage, properties."""
+        image, segmentation, *rest = self.dataset.load_case(identifier)
+        return ImageWithSoftLabel(image, segmentation, self.soft_labels, identifier), segmentation, *rest
+
+    def __getitem__(self, identifier: str) -> tuple[Any, ...]:
+        return self.load_case(identifier)
+
+    def check(self, *, with_labels: bool) -> None:
+        """Raise InputError unless the soft labels are of these very cases.
+
+        Parameters
+        ----------
+        with_labels : bool
+            Compare all voxels of the segmentations too, not the shapes alone.
+        """
+        self.soft_labels.check_cases(self.identifiers)
+        for identifier in self.identifiers:
+            image, segmentation, *_ = self.dataset.load_case(identifier)
+            self.soft_labels.check_shape(identifier, tuple(map(int, image.shape[1:])))
+            if with_labels:
+                self.soft_labels.check_labels(identifier, np.asarray(segmentation[...])[0])

@@ -1,0 +1,119 @@
+"""nnU-Net's trainer on precomputed soft labels (nnunetv2 2.6 or newer).
+
+Everything but the training target is nnU-Net's own: plans, network, sampling, augmentation, optimiser, validation,
+checkpoints, inference. Neither validation nor inference reads a soft label.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from softlabels.losses import rebalanced_weights
+from softlabels.training.nnunet.choice import Choice, chosen
+from softlabels.training.nnunet.dataset import WithSoftLabels
+from softlabels.training.nnunet.loss import SoftLabelLoss
+from softlabels.training.nnunet.soft_labels import SoftLabels
+from softlabels.training.nnunet.transforms import with_soft_label
+
+
+class nnUNetTrainerSoftLabels(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net is untyped
+    """Train on the soft labels that `SOFTLABELS_INDEX` and `SOFTLABELS_TARGET` name; docs/nnunet.md.
+
+    Attributes
+    ----------
+    soft_target : str or None
+        The target of a class that stands for one; None: as the variable says, or the only one of the index.
+    boundary_schedule : callable
+        Epoch to (region weight, boundary weight), for level sets; see `softlabels.losses.schedules`.
+    soft_labels : SoftLabels or None
+        Read from training start on; None in validation and inference.
+    """
+
+    soft_target: str | None = None
+    boundary_schedule: Callable[[int], tuple[float, float]] = staticmethod(rebalanced_weights)
+    soft_labels: SoftLabels | None = None
+    _soft_loss: SoftLabelLoss
+
+    def on_train_start(self) -> None:
+        """Find and check the soft labels before anything is trained, and take the loss that fits their kind."""
+        if not self.was_initialized:
+            self.initialize()
+        choice = self._open_soft_labels()
+        super().on_train_start()
+        if self.local_rank == 0:
+            choice.write(Path(self.output_folder))
+
+    def on_train_epoch_start(self) -> None:
+        """Set the weights of the boundary loss as well."""
+        super().on_train_epoch_start()
+        if self.soft_labels is not None and self.soft_labels.kind == "distance":
+            weights = self.boundary_schedule(self.current_epoch)
+            self._soft_loss.region_weight, self._soft_loss.boundary_weight = weights
+            self.print_to_log_file(f"softlabels: region weight {weights[0]:.4g}, boundary weight {weights[1]:.4g}")
+
+    def get_tr_and_val_datasets(self) -> tuple[WithSoftLabels, Any]:
+        """Return the training cases with their soft labels, checked, and the validation cases as they are."""
+        if self.soft_labels is None:
+            self._open_soft_labels()
+        train, validation = super().get_tr_and_val_datasets()
+        with_labels = WithSoftLabels(train, self.soft_labels)
+        with_labels.check(with_labels=self.local_rank == 0)
+        self.print_to_log_file(f"softlabels: {self.soft_labels}, {len(train.identifiers)} cases checked")
+        return with_labels, validation
+
+    def get_training_transforms(self, *args: Any, **kwargs: Any) -> ComposeTransforms:
+        """Return nnU-Net's transforms, which move the soft label with the image."""
+        stock = super().get_training_transforms(*args, **kwargs)
+        if self.soft_labels is None:
+            self._open_soft_labels()
+        return with_soft_label(stock, self.soft_labels.pad_value, self.soft_labels.augmentation)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:
+        """Leave mirroring out, in inference too, where the target does not allow it."""
+        rotation, dummy_2d, initial_size, mirror_axes = (
+            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        if self.soft_labels is not None and not self.soft_labels.augmentation["flip"]:
+            mirror_axes = self.inference_allowed_mirroring_axes = None
+        return rotation, dummy_2d, initial_size, mirror_axes
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """Return nnU-Net's loaders; what they yield for training has the soft label behind the hard target."""
+        if self.soft_labels is None:
+            self._open_soft_labels()
+        return super().get_dataloaders()
+
+    def _open_soft_labels(self) -> Choice:
+        """Open the soft labels that were chosen, and put their loss in the place of nnU-Net's."""
+        choice = chosen(
+            os.environ,
+            Path(self.preprocessed_dataset_folder),
+            Path(self.output_folder),
+            target=self.soft_target,
+            is_continued=self.current_epoch > 0,
+        )
+        has_softmax = not self.label_manager.has_regions
+        labels = self.label_manager.all_labels if has_softmax else self.label_manager.foreground_regions
+        heads = [tuple(map(int, label)) if isinstance(label, tuple | list) else (int(label),) for label in labels]
+        self.soft_labels = SoftLabels(
+            Path(choice.index), choice.target, heads=heads, has_softmax=has_softmax, overrides=choice.overrides
+        )
+        self._soft_loss = SoftLabelLoss(
+            self.soft_labels.kind,
+            heads=heads,
+            has_softmax=has_softmax,
+            ignore_label=self.label_manager.ignore_label,
+            batch_dice=self.configuration_manager.batch_dice,
+        )
+        is_deep = isinstance(self.loss, DeepSupervisionWrapper)
+        weights = self.loss.weight_factors if is_deep else None
+        if self.loss is not None:  # None before `initialize`, which then makes nnU-Net's; training start replaces it
+            self.loss = DeepSupervisionWrapper(self._soft_loss, weights) if is_deep else self._soft_loss
+        return choice

@@ -1,0 +1,148 @@
+"""The sampler in training frameworks, which know nothing of it; `make test-nnunet` installs and runs them."""
+
+import itertools
+import warnings
+
+import pytest
+import torch
+from helpers.made_cohort import SHAPES, make_cohort
+from torch.utils.data import DataLoader
+
+from softlabels.training.dataset import SoftLabelDataset
+from softlabels.training.sampler import EpochSampler
+
+N_EPOCHS = 3
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory):
+    return make_cohort(tmp_path_factory.mktemp("cohort"), {"large": SHAPES["large"], "other": (19, 64, 40)})
+
+
+def new_dataset(index):
+    """Return 16 small patches of two large volumes, drawn from some 10**5 places each."""
+    return SoftLabelDataset(index, target="onehot", patch_size=(3, 4, 5), patches_per_case=8, foreground_fraction=0.0)
+
+
+@pytest.fixture
+def dataset(index):
+    return new_dataset(index)
+
+
+def places(batch):
+    return [(case, *map(int, origin)) for case, origin in zip(batch["case_id"], batch["origin"], strict=True)]
+
+
+def assert_all_differ(seen, n):
+    assert [len(epoch) for epoch in seen] == [n] * N_EPOCHS
+    together = [place for epoch in seen for place in epoch]
+    assert len(set(together)) == len(together)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_lightning(dataset, workers):
+    lightning = pytest.importorskip("lightning", reason="make test-nnunet runs this test")
+    seen = [[] for _ in range(N_EPOCHS)]
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.network = torch.nn.Conv3d(2, 3, 1)
+
+        def training_step(self, batch, _):
+            seen[self.current_epoch] += places(batch)
+            return self.network(batch["image"]).mean()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 1e-3)
+
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    trainer = lightning.Trainer(max_epochs=N_EPOCHS, accelerator="cpu", **quiet)
+    loader = DataLoader(
+        dataset, batch_size=4, sampler=EpochSampler(dataset), num_workers=workers, persistent_workers=workers > 0
+    )
+    trainer.fit(Module(), loader)
+    assert_all_differ(seen, len(dataset))
+
+
+def _train_in_lightning(folder, index):
+    """Run in a process of its own: two ranks on the CPU; each notes what it saw."""
+    import lightning
+
+    warnings.simplefilter("ignore")
+    dataset = new_dataset(index)
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.network, self.seen = torch.nn.Conv3d(2, 3, 1), [[] for _ in range(N_EPOCHS)]
+
+        def training_step(self, batch, _):
+            self.seen[self.current_epoch] += places(batch)
+            return self.network(batch["image"]).mean()
+
+        def on_train_end(self):
+            torch.save(self.seen, f"{folder}/rank{self.global_rank}.pt")
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 1e-3)
+
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
+    trainer = lightning.Trainer(max_epochs=N_EPOCHS, accelerator="cpu", devices=2, strategy="ddp_fork", **quiet)
+    trainer.fit(Module(), DataLoader(dataset, batch_size=4, sampler=EpochSampler(dataset)))
+
+
+def test_lightning_on_two_ranks(index, tmp_path):
+    pytest.importorskip("lightning", reason="make test-nnunet runs this test")
+    process = torch.multiprocessing.get_context("spawn").Process(target=_train_in_lightning, args=(tmp_path, index))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
+    assert [len(epoch) for epoch in (*first, *second)] == [8] * (2 * N_EPOCHS)
+    assert_all_differ([a + b for a, b in zip(first, second, strict=True)], 16)
+
+
+def test_ignite(dataset):
+    engine = pytest.importorskip("ignite.engine", reason="make test-nnunet runs this test")
+    seen = [[] for _ in range(N_EPOCHS)]
+    runner = engine.Engine(lambda running, batch: seen[running.state.epoch - 1].extend(places(batch)))
+    runner.run(DataLoader(dataset, batch_size=4, sampler=EpochSampler(dataset)), max_epochs=N_EPOCHS)
+    assert_all_differ(seen, len(dataset))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("n_done", [1, 4, 6])
+def test_torchdata_resumes_in_the_middle_of_an_epoch(index, workers, n_done):
+    stateful = pytest.importorskip("torchdata.stateful_dataloader", reason="make test-nnunet runs this test")
+
+    def new_loader():
+        dataset = new_dataset(index)
+        options = {"batch_size": 4, "sampler": EpochSampler(dataset), "num_workers": workers}
+        return stateful.StatefulDataLoader(dataset, **options)
+
+    def first(n, loader):
+        epochs = itertools.chain.from_iterable(iter(lambda: loader, None))  # one epoch after the other, for ever
+        return [places(batch) for batch in itertools.islice(epochs, n)]
+
+    whole = first(12, new_loader())
+    assert len({place for batch in whole for place in batch}) == 48
+    interrupted = new_loader()
+    begun = first(n_done, interrupted)
+    state = interrupted.state_dict()
+    resumed = new_loader()
+    resumed.load_state_dict(state)
+    rest = first(12 - n_done, resumed)
+    assert begun + rest == whole
