@@ -1,6 +1,18 @@
 """The PyTorch loader's public names; the code is in `softlabels.training`."""
 
-from softlabels.training.dataset import MODES, RandomFlip, SoftLabelDataset, stitch_cases
+from softlabels.training.augmentation import RandomFlip
+from softlabels.training.dataset import MODES, SoftLabelDataset, stitch_cases
+from softlabels.training.folds import Fold, k_folds, nnunet_folds
 from softlabels.training.sampler import EpochSampler, RepeatedPatchWarning
 
-__all__ = ["MODES", "EpochSampler", "RandomFlip", "RepeatedPatchWarning", "SoftLabelDataset", "stitch_cases"]
+__all__ = [
+    "MODES",
+    "EpochSampler",
+    "Fold",
+    "RandomFlip",
+    "RepeatedPatchWarning",
+    "SoftLabelDataset",
+    "k_folds",
+    "nnunet_folds",
+    "stitch_cases",
+]

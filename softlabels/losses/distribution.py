@@ -57,7 +57,7 @@ def soft_binary_cross_entropy(logits: Tensor, target: Tensor, *, valid: Tensor |
     >>> f"{soft_binary_cross_entropy(torch.zeros(1, 2, 1), torch.tensor([[[0.3], [1.0]]])):.4f}"  # log 2
     '0.6931'
     """
-    logits, target = matched(logits, target)
+    logits, target = matched(logits, target, valid)
     return mean(functional.binary_cross_entropy_with_logits(logits, target, reduction="none"), valid)
 
 

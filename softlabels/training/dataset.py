@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from softlabels.classes import LabelClass, foreground
-from softlabels.cohort.case import CaseTarget, IndexedCohort
+from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase
 from softlabels.cohort.index import IndexedCase
 from softlabels.errors import InputError
 from softlabels.training.patches import (
@@ -34,14 +34,13 @@ try:
     import torch
     from torch.utils.data import Dataset
 
+    from softlabels.training.augmentation import Sample, check_transform
     from softlabels.training.sampler import RepeatWatch
 except ImportError as error:
     raise ImportError("softlabels.training.dataset needs PyTorch: pip install 'softlabels[loader]'") from error
 
 MODES = ("random", "grid", "whole")
 T = TypeVar("T")
-#: A sample: image, labels, soft_label, valid, case_id and origin.
-Sample = dict[str, Any]
 #: Cases that a process keeps open; an open case takes about 30 kB, opening one again a few milliseconds.
 MAX_OPEN = 1000
 
@@ -58,7 +57,11 @@ class SoftLabelDataset(Dataset[Sample]):
     valid         (d, h, w) bool      inside the volume and not the ignore label: where a loss may look
     case_id       str
     origin        (3,) int64          first voxel (z, y, x) in the volume; negative where the volume is smaller
+    spacing       (3,) float64        voxel size in mm, (z, y, x)
+    affine        (4, 4) float64      homogeneous voxel indices of the patch, (z, y, x, 1), to RAS+ mm; z is 0 in 2D
     ============  ==================  ==========================================================================
+
+    Each of `further_targets` adds `soft_label_<name>`, like `soft_label`.
 
     Parameters
     ----------
@@ -75,8 +78,13 @@ class SoftLabelDataset(Dataset[Sample]):
         a (1, H, W) one. A volume smaller than the patch is in its middle. Not for mode "whole".
     store : path, optional
         Where the store is now; by default where it was when the index was written, relative to the index.
+    further_targets : sequence of str, optional
+        Targets whose soft labels are in the sample as well; image and labels are read once for all.
     split : str, optional
         Only the cases of this split; by default all.
+    cases : sequence of str, optional
+        Only the cases with these ids, in the order of the index; not together with `split`. Folds are in
+        `softlabels.training.folds`.
     patches_per_case : int
         For mode "random", >= 1.
     foreground_fraction : float
@@ -90,12 +98,12 @@ class SoftLabelDataset(Dataset[Sample]):
     seed : int
         Of all random choices, >= 0.
     alpha, delta, epsilon : float, optional
-        Replaces the parameter of the target's blend.
+        Replaces the parameter of the target's blend; not that of further targets.
     image_pad : float
         Intensity outside the volume. 0 is the mean after zscore and the minimum after minmax.
     transform : callable, optional
         `transform(sample, rng)` returns the sample to use; rng is the sample's own numpy Generator. If it has an
-        attribute `augmentations` (names such as "flip"), the target must allow each.
+        attribute `augmentations` (names such as "flip"), every target must allow each.
     dtype : torch.dtype
         Of image and soft_label.
 
@@ -137,10 +145,12 @@ class SoftLabelDataset(Dataset[Sample]):
         index: str | Path,
         *,
         target: str,
+        further_targets: Sequence[str] = (),
         store: str | Path | None = None,
         mode: str = "random",
         patch_size: Sequence[int] | None = None,
         split: str | None = None,
+        cases: Sequence[str] | None = None,
         patches_per_case: int = 1,
         foreground_fraction: float = 1 / 3,
         foreground_classes: Sequence[str] | None = None,
@@ -162,20 +172,26 @@ class SoftLabelDataset(Dataset[Sample]):
         sample_rng(seed, 0, 0)  # refuses a wrong seed here, not in a worker
         self._cohort = IndexedCohort.open(index, store)
         described = self._cohort.index.target(target).with_blend(alpha=alpha, delta=delta, epsilon=epsilon)
-        self._described = described
+        self._described = {target: described} | {name: self._cohort.index.target(name) for name in further_targets}
+        if len(self._described) != 1 + len(further_targets):
+            raise InputError(
+                f"further_targets: got {', '.join(further_targets)}, expected others than {target!r}, once"
+            )
         self.mode, self.seed, self.dtype, self.image_pad = mode, seed, dtype, image_pad
         self.target, self.kind, self.classes = target, described.kind, described.classes
         self.is_overlapping, self.blend = described.is_overlapping, described.blend
         self.pad_value, self.augmentation = described.pad_value, described.augmentation
         self.channels, self.ignore_label = self._cohort.index.channels, self._cohort.index.ignore_label
-        self.transform = _checked_transform(transform, target, self.augmentation)
+        for name, one in self._described.items():
+            check_transform(transform, name, one.augmentation)
+        self.transform = transform
         self.patches_per_case, self.foreground_fraction = patches_per_case, foreground_fraction
         self.foreground = _foreground_values(self.classes, foreground_classes)
         self.is_2d, self.patch_size = _checked_patch(mode, patch_size)
-        self._cases = _cases_of_split(self._cohort.index.cases, split, index)
+        self._cases = _chosen_cases(self._cohort.index.cases, split, cases, index)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._asked = RepeatWatch(len(self)) if mode == "random" else None
-        self._open: dict[int, CaseTarget] = {}
+        self._open: dict[int, list[CaseTarget]] = {}
         self._tables: dict[int, ForegroundTable] = {}
         if mode == "grid":
             self._grid_case, self._grid_origin = self._grid(overlap)
@@ -192,7 +208,7 @@ class SoftLabelDataset(Dataset[Sample]):
     def shape_of(self, case_id: str) -> tuple[int, int, int]:
         """Return the size (z, y, x) of a case's volume."""
         positions = {known: position for position, known in enumerate(self.case_ids)}
-        return self._case(_chosen(positions, case_id, "case", "the dataset")).case.shape
+        return self._case(_chosen(positions, case_id, "case", "the dataset")).shape
 
     def __len__(self) -> int:
         if self.mode == "grid":
@@ -209,8 +225,8 @@ class SoftLabelDataset(Dataset[Sample]):
         if self._asked is not None:
             self._asked.note(epoch, number, is_pair=isinstance(index, tuple))
         rng = sample_rng(self.seed, epoch, number)
-        target, origin = self._place(number % len(self), rng)
-        sample = self._sample(target, origin, self._size(target))
+        position, origin = self._place(number % len(self), rng)
+        sample = self._sample(position, origin)
         return sample if self.transform is None else self.transform(sample, rng)
 
     def _epoch_and_number(self, index: SupportsIndex | tuple[SupportsIndex, SupportsIndex]) -> tuple[int, int]:
@@ -227,94 +243,81 @@ class SoftLabelDataset(Dataset[Sample]):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}, "_tables": {}}
 
-    def _case(self, position: int) -> CaseTarget:
-        """Return an open case. Entries hold no open file, so a forked worker may go on with those of its parent."""
-        case = self._open.pop(position, None)
-        if case is None:
-            case = self._cohort.target(self._cases[position], self.target, self._described)
-        self._open[position] = case
+    def _targets(self, position: int) -> list[CaseTarget]:
+        """Return an open case with each target. Entries hold no open file: a forked worker may go on with them."""
+        targets = self._open.pop(position, None)
+        if targets is None:
+            case = self._cases[position]
+            first, *others = self._described.items()
+            targets = [self._cohort.target(case, *first)]
+            targets += [self._cohort.target(case, *other, prepared=targets[0].case) for other in others]
+        self._open[position] = targets
         if len(self._open) > MAX_OPEN:
             self._open.pop(next(iter(self._open)))  # the one that was used longest ago
-        return case
+        return targets
+
+    def _case(self, position: int) -> PreparedCase:
+        """Return an open case."""
+        return self._targets(position)[0].case
 
     def _grid(self, overlap: int | Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the case position and the origin of every patch of the grid."""
         sizes = np.broadcast_to(overlap, 2 if self.is_2d and np.ndim(overlap) else 3).tolist()
         shared = (0, *sizes[-2:]) if self.is_2d else tuple(sizes)
-        targets = map(self._case, range(len(self._cases)))
-        origins = [grid_origins(target.case.shape, self._size(target), shared) for target in targets]
+        cases = map(self._case, range(len(self._cases)))
+        origins = [grid_origins(case.shape, self._size(case), shared) for case in cases]
         return np.repeat(np.arange(len(origins)), [len(own) for own in origins]), np.concatenate(origins)
 
-    def _place(self, number: int, rng: np.random.Generator) -> tuple[CaseTarget, tuple[int, int, int]]:
-        """Return the case and the origin of a sample."""
+    def _place(self, number: int, rng: np.random.Generator) -> tuple[int, tuple[int, int, int]]:
+        """Return the position of the case and the origin of a sample."""
         if self.mode == "grid":
             z, y, x = self._grid_origin[number].tolist()
-            return self._case(int(self._grid_case[number])), (z, y, x)
+            return int(self._grid_case[number]), (z, y, x)
         if self.mode == "whole":
-            return self._case(number), (0, 0, 0)
+            return number, (0, 0, 0)
         position = number // self.patches_per_case
-        target, centre = self._case(position), None
+        case, centre = self._case(position), None
         if rng.random() < self.foreground_fraction:
-            centre = self._foreground_table(position).draw(rng, target.case.labels)
-        return target, random_origin(target.case.shape, self._size(target), rng, centre)
+            centre = self._foreground_table(position).draw(rng, case.labels)
+        return position, random_origin(case.shape, self._size(case), rng, centre)
 
-    def _size(self, target: CaseTarget) -> tuple[int, int, int]:
+    def _size(self, case: PreparedCase) -> tuple[int, int, int]:
         """Return the size of a sample: that of a patch, or of the whole case."""
-        return self.patch_size or target.case.shape
+        return self.patch_size or case.shape
 
     def _foreground_table(self, position: int) -> ForegroundTable:
         """Return how many voxels of each foreground class each chunk of a case's labels holds; counted once."""
         if position not in self._tables:
-            case = self._case(position).case
+            case = self._case(position)
             block = case.entry.chunks("labels")
             self._tables[position] = ForegroundTable.build(case.shape, self.foreground, case.labels, block)
         return self._tables[position]
 
-    def _sample(self, target: CaseTarget, origin: tuple[int, int, int], size: tuple[int, int, int]) -> Sample:
+    def _sample(self, position: int, origin: tuple[int, int, int]) -> Sample:
         """Return the sample of one patch, before any transform."""
-        case = target.case
+        case = self._case(position)
+        size = self._size(case)
         window, place = patch_windows(origin, size, case.shape)
         image, labels = case.image(window), case.labels(window)
-        soft_label, valid = target.soft_label(window, labels), case.valid(window, labels)
         sample = {
             "image": torch.from_numpy(padded(image, place, size, self.image_pad)).to(self.dtype),
             "labels": torch.from_numpy(padded(labels.astype(np.int64), place, size, 0)),
-            "soft_label": torch.from_numpy(padded(soft_label, place, size, self.pad_value)).to(self.dtype),
-            "valid": torch.from_numpy(padded(valid, place, size, False)),
+            "valid": torch.from_numpy(padded(case.valid(window, labels), place, size, False)),
         }
+        for target in self._targets(position):
+            name = "soft_label" if target.name == self.target else f"soft_label_{target.name}"
+            soft_label = target.soft_label(window, labels)
+            volume = padded(soft_label, place, size, target.description.pad_value)
+            sample[name] = torch.from_numpy(volume).to(self.dtype)
         if self.is_2d:
             sample = {name: volume.squeeze(-3) for name, volume in sample.items()}
-        return {**sample, "case_id": case.id, "origin": torch.tensor(origin)}
-
-
-class RandomFlip:
-    """A transform that mirrors each axis with probability 1/2; exact for every target whose contract allows "flip".
-
-    Parameters
-    ----------
-    axes : tuple of ints, optional
-        Of the patch (0 is z in 3D, y in 2D); by default all.
-
-    Examples
-    --------
-    >>> sample = {name: torch.arange(3).reshape(1, 1, 3) for name in ("image", "labels", "soft_label", "valid")}
-    >>> flipped = RandomFlip(axes=(2,))(sample, np.random.default_rng(1))
-    >>> flipped["labels"].tolist() in ([[[0, 1, 2]]], [[[2, 1, 0]]])
-    True
-    """
-
-    augmentations = ("flip",)
-
-    def __init__(self, axes: Sequence[int] | None = None):
-        self.axes = axes
-
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """Return the sample with some axes mirrored; the one passed is not modified."""
-        n_axes = sample["labels"].ndim
-        axes = tuple(range(n_axes)) if self.axes is None else self.axes
-        dims = [axis - n_axes for axis in axes if rng.random() < 0.5]
-        mirrored = {name: torch.flip(sample[name], dims) for name in ("image", "labels", "soft_label", "valid")}
-        return {**sample, **mirrored}
+        return {
+            **sample,
+            "case_id": case.id,
+            "origin": torch.tensor(origin),
+            "spacing": torch.tensor(case.grid.spacing, dtype=torch.float64),
+            "affine": torch.from_numpy(case.grid.cropped(origin, size).affine_ras),
+        }
 
 
 def stitch_cases(
@@ -350,12 +353,22 @@ def _chosen(known: Mapping[str, T], name: str, what: str, where: str) -> T:
     return known[name]
 
 
-def _cases_of_split(cases: Sequence[IndexedCase], split: str | None, where: str | Path) -> list[IndexedCase]:
-    """Return the cases of a split; at least one."""
-    chosen = [case for case in cases if split is None or case.split == split]
+def _chosen_cases(
+    known: Sequence[IndexedCase], split: str | None, ids: Sequence[str] | None, where: str | Path
+) -> list[IndexedCase]:
+    """Return the cases of a split, or those with some ids; at least one."""
+    if ids is not None:
+        if split is not None:
+            raise InputError(f"cases, split: got both, expected one of them. Leave split {split!r} out")
+        missing = sorted(set(ids) - {case.id for case in known})
+        if missing or not ids:
+            shown = f"{len(missing)} ids that it lacks: {', '.join(missing[:5])}" if missing else "no id"
+            raise InputError(f"cases: got {shown}; expected ids of the {len(known)} cases in {where}")
+        return [case for case in known if case.id in set(ids)]
+    chosen = [case for case in known if split is None or case.split == split]
     if not chosen:
-        known = sorted({str(case.split) for case in cases})
-        raise InputError(f"split: got {split!r}, expected one of {', '.join(known) or 'none'} (in {where})")
+        splits = sorted({str(case.split) for case in known})
+        raise InputError(f"split: got {split!r}, expected one of {', '.join(splits) or 'none'} (in {where})")
     return chosen
 
 
@@ -370,17 +383,6 @@ def _checked_patch(mode: str, patch_size: Sequence[int] | None) -> tuple[bool, t
     if patch_size is not None and np.size(patch_size) == 2:
         return True, checked_sizes("patch_size", (1, *patch_size))
     return False, checked_sizes("patch_size", patch_size)
-
-
-def _checked_transform(transform: Any, target: str, allowed: Mapping[str, bool]) -> Any:
-    """Return the transform, or raise if the target forbids what it says it does."""
-    forbidden = [kind for kind in getattr(transform, "augmentations", ()) if not allowed.get(kind, False)]
-    if forbidden:
-        raise InputError(
-            f"transform: does {', '.join(forbidden)}, which would make target {target!r} wrong "
-            f"(it allows {', '.join(k for k, v in allowed.items() if v) or 'none'}). Leave it out"
-        )
-    return transform
 
 
 def _foreground_values(classes: Sequence[LabelClass], names: Sequence[str] | None) -> tuple[tuple[int, ...], ...]:

@@ -67,13 +67,13 @@ def publish(store, key, layers, grid):
     return EntryAddress(key, entry.manifest_digest)
 
 
-def make_cohort(folder, shapes=SHAPES, spacing=(3.0, 1.0, 1.0)):
+def make_cohort(folder, shapes=SHAPES, spacing=(3.0, 1.0, 1.0), affine=None):
     """Publish a cohort under `folder` and return the path of its index."""
     store, cases = Store(folder / "store"), []
     names = [[c.name for c in group] for group in (CLASSES, REGIONS)]
     for number, (case_id, shape) in enumerate(shapes.items()):
         image, labels, probabilities, signed = volumes(case_id, shape)
-        grid = Grid(shape, spacing)
+        grid = Grid(shape, spacing, affine)
         prepared = [
             Layer("image", image, ["T1", "T2"], Lossless()),
             Layer("labels", labels, encoding=Lossless(), role="labels"),

@@ -26,12 +26,13 @@ from softlabels.losses import (  # noqa: E402
     l2_loss,
     product_loss,
     rebalanced_weights,
+    soft_binary_cross_entropy,
     soft_cross_entropy,
     stolen_weights,
     superpixel_loss,
 )
 
-FROM_LOGITS = [soft_cross_entropy, kl_divergence, focal_loss]
+FROM_LOGITS = [soft_cross_entropy, soft_binary_cross_entropy, kl_divergence, focal_loss]
 FROM_PROBABILITIES = [dice_loss, jaccard_metric_loss, dice_metric_loss]
 FROM_MAPS = [focal_l1, partial(focal_l1, simplified=True), l1_loss, l2_loss, product_loss]
 ALL = [*FROM_LOGITS, *FROM_PROBABILITIES, *FROM_MAPS, boundary_loss]

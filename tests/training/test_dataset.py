@@ -16,7 +16,8 @@ from torch.utils.data import DataLoader
 
 from softlabels.blend import blend
 from softlabels.errors import FormatError, InputError
-from softlabels.training.dataset import RandomFlip, SoftLabelDataset, stitch_cases
+from softlabels.training.augmentation import RandomFlip
+from softlabels.training.dataset import SoftLabelDataset, stitch_cases
 
 #: Samples are asked for again on purpose, to compare them.
 pytestmark = pytest.mark.filterwarnings("ignore::softlabels.training.sampler.RepeatedPatchWarning")
@@ -84,6 +85,7 @@ def test_the_types_are_those_that_training_wants(index):
     sample = SoftLabelDataset(index, target="geols", patch_size=(4, 8, 8), dtype=torch.float16)[0]
     assert [sample[name].dtype for name in VOLUMES] == [torch.float16, torch.int64, torch.float16, torch.bool]
     assert [tuple(sample[name].shape) for name in VOLUMES] == [(2, 4, 8, 8), (4, 8, 8), (3, 4, 8, 8), (4, 8, 8)]
+    assert (sample["spacing"].dtype, sample["affine"].dtype) == (torch.float64, torch.float64)
 
 
 def test_whole_mode_gives_each_case_once_at_its_own_size(index):
@@ -200,6 +202,86 @@ def test_split_chooses_cases(index):
     assert SoftLabelDataset(index, target="geols", mode="whole", split="val").case_ids == ["small", "empty"]
     with pytest.raises(InputError, match="'test', expected one of train, val"):
         SoftLabelDataset(index, target="geols", mode="whole", split="test")
+
+
+def test_ids_choose_cases_in_the_order_of_the_index(index):
+    dataset = SoftLabelDataset(index, target="geols", mode="whole", cases=["empty", "thin"])
+    assert dataset.case_ids == [case for case in SHAPES if case in ("empty", "thin")]
+    with pytest.raises(InputError, match="cases: got 2 ids that it lacks: nope, other; expected ids of the 4 cases"):
+        SoftLabelDataset(index, target="geols", mode="whole", cases=["other", "thin", "nope"])
+    with pytest.raises(InputError, match="cases: got no id"):
+        SoftLabelDataset(index, target="geols", mode="whole", cases=[])
+    with pytest.raises(InputError, match="cases, split: got both"):
+        SoftLabelDataset(index, target="geols", mode="whole", cases=["thin"], split="val")
+
+
+@pytest.mark.parametrize("patch_size", [(5, 16, 16), (16, 16)])
+def test_further_targets_are_those_of_data_sets_of_their_own(index, patch_size):
+    options = {"patch_size": patch_size, "patches_per_case": 3, "seed": 5}
+    others = ["sing", "onehot", "svls"]
+    together = SoftLabelDataset(index, target="geols", further_targets=others, **options)
+    alone = {name: SoftLabelDataset(index, target=name, **options) for name in ["geols", *others]}
+    for i in range(len(together)):
+        sample, expected = together[i], alone["geols"][i]
+        for name in others:
+            # The foreground of a patch is that of the main target: compare where the draws agree.
+            other = alone[name][i]
+            if torch.equal(other["origin"], sample["origin"]):
+                assert torch.equal(sample[f"soft_label_{name}"], other["soft_label"])
+        assert same({k: v for k, v in sample.items() if not k.startswith("soft_label_")}, expected)
+    assert sum(torch.equal(alone["onehot"][i]["origin"], together[i]["origin"]) for i in range(len(together))) > 6
+
+
+def test_image_and_labels_are_read_once_for_all_targets(index, monkeypatch):
+    from softlabels.store.read import Entry
+
+    read = []
+    original = Entry.read
+    monkeypatch.setattr(Entry, "read", lambda self, name, *args: read.append(name) or original(self, name, *args))
+    options = {"patch_size": (3, 6, 6), "foreground_fraction": 0.0}
+    SoftLabelDataset(index, target="geols", further_targets=["sing", "onehot", "svls"], **options)[2]
+    assert sorted(read) == ["image", "labels", "target", "target", "target"]
+
+
+def test_further_targets_must_be_others(index):
+    for wrong in (["geols"], ["sing", "sing"]):
+        with pytest.raises(InputError, match="further_targets: got .* expected others than 'geols', once"):
+            SoftLabelDataset(index, target="geols", mode="whole", further_targets=wrong)
+    with pytest.raises(InputError, match="expected one of 'geols'"):
+        SoftLabelDataset(index, target="geols", mode="whole", further_targets=["nope"])
+
+
+def test_every_target_has_a_say_in_the_transform(index):
+    options = {"mode": "whole", "transform": RandomFlip()}
+    SoftLabelDataset(index, target="geols", further_targets=["sing"], **options)
+    with pytest.raises(InputError, match="flip, which would make target 'svls' wrong"):
+        SoftLabelDataset(index, target="geols", further_targets=["svls"], **options)
+
+
+@pytest.mark.parametrize("patch_size", [(9, 16, 12), (16, 12)])
+@pytest.mark.parametrize("transform", [None, RandomFlip()])
+def test_the_affine_says_where_each_voxel_of_the_patch_is(tmp_path, patch_size, transform):
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    spacing = (3.0, 1.0, 0.5)
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = rotation * spacing, (5.0, -7.0, 11.0)
+    shapes = {"large": SHAPES["large"], "small": SHAPES["small"]}
+    index = make_cohort(tmp_path, shapes, spacing, affine)
+    dataset = SoftLabelDataset(
+        index, target="geols", patch_size=patch_size, patches_per_case=4, image_pad=np.nan, transform=transform
+    )
+    n_found = 0
+    for sample in dataset:
+        assert sample["spacing"].tolist() == list(spacing)
+        image = sample["image"][0].numpy()
+        image = image[None] if image.ndim == 2 else image
+        for patch_voxel in np.argwhere(np.isfinite(image))[:: max(image.size // 7, 1)]:
+            whole = volumes(sample["case_id"], shapes[sample["case_id"]])[0][0]
+            (voxel,) = np.argwhere(whole == image[tuple(patch_voxel)])
+            found = sample["affine"].numpy() @ [*patch_voxel, 1.0]
+            np.testing.assert_allclose(found, affine @ [*voxel, 1.0], atol=1e-9)
+            n_found += 1
+    assert n_found > 20
 
 
 def test_flipping_mirrors_all_volumes_alike_and_leaves_its_input_alone(index):
