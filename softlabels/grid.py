@@ -81,14 +81,17 @@ class Grid:
         axes = np.abs(directions).argmax(axis=0)
         return "".join(("LR", "PA", "IS")[a][int(directions[a, i] > 0)] for i, a in enumerate(axes))
 
+    @property
+    def tolerance_mm(self) -> float:
+        """How far apart corners of equal grids may be: 0.01 mm, or 1 % of the smallest voxel side if that is less."""
+        return min(1e-2, 1e-2 * min(self.spacing))
+
     def differences(self, other: Grid, tolerance_mm: float | None = None) -> list[str]:
         """Return what keeps two grids from being one in physical space; empty if they agree.
 
-        The eight corners are compared, so that a rotation noise of 1e-8 passes and a flip does not. By default they
-        may lie 0.01 mm apart, or a hundredth of the smallest voxel side if that is less.
+        The eight corners are compared, so that a rotation noise of 1e-8 passes and a flip does not.
         """
-        if tolerance_mm is None:
-            tolerance_mm = min(1e-2, 1e-2 * min(self.spacing))
+        tolerance_mm = self.tolerance_mm if tolerance_mm is None else tolerance_mm
         if self.shape != other.shape:
             return [f"shape (z, y, x) {self.shape} and {other.shape}"]
         found = []
@@ -117,14 +120,6 @@ class Grid:
     def from_xyz(cls, size_xyz, affine_xyz, spacing_xyz) -> Grid:
         """Return the grid of an array whose header counts voxels as (x, y, z) and maps them to RAS+ mm."""
         return cls(tuple(size_xyz)[::-1], tuple(spacing_xyz)[::-1], np.asarray(affine_xyz, float) @ _REVERSE_AXES)
-
-    @classmethod
-    def from_sitk(cls, size, spacing, origin, direction) -> Grid:
-        """Return the grid of a 3D SimpleITK image from its size, spacing, origin (x, y, z; LPS mm) and direction."""
-        lps = np.eye(4)
-        lps[:3, :3] = np.reshape(direction, (3, 3)) * np.asarray(spacing)
-        lps[:3, 3] = origin
-        return cls(tuple(size)[::-1], tuple(spacing)[::-1], _LPS_TO_RAS @ lps @ _REVERSE_AXES)
 
     def to_sitk(self) -> dict:
         """Return origin, spacing and direction (x, y, z; LPS) as SimpleITK's setters take them."""

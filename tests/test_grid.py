@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from helpers.grids import grid_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,7 +43,7 @@ def test_positions_agree_with_simpleitk(index, flips):
     image.SetSpacing([0.7, 0.9, 5.0])
     image.SetOrigin([10.0, -20.0, 30.0])
     image.SetDirection((ROTATION * np.array(flips)).ravel().tolist())
-    grid = Grid.from_sitk(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    grid = grid_of(image)
     lps = image.TransformIndexToPhysicalPoint(index[::-1])
     assert np.allclose(grid.position(index), np.array(lps) * [-1, -1, 1], atol=1e-9)
     back = grid.to_sitk()

@@ -98,15 +98,15 @@ def check(
     checks = project.plan.nodes[project.plan.prepare].checks
     with ThreadPoolExecutor(threads or usable_cpus()) as pool:
         found = pool.map(lambda case: check_case(case, threads=1, **checks), project.cases)
-        problems = [p for case in track(found, "Reading", len(project.cases)) for p in case]
+        findings = [one for case in track(found, "Reading", len(project.cases)) for one in case]
     for note in recipe_notes(project.config):
-        print(f"note   {note}")
-    for problem in problems:
-        print(f"{'fault' if problem.is_fault else 'note '}  {problem}")
-    faults = sum(problem.is_fault for problem in problems)
-    bad = len({problem.case_id for problem in problems if problem.is_fault})
-    print(f"{len(project.cases)} cases: {len(project.cases) - bad} good, {bad} with {faults} faults")
-    raise typer.Exit(1 if faults else 0)
+        print(f"{'note':<7}  {note}")
+    for finding in findings:
+        print(f"{finding.severity:<7}  {finding}")
+    n_errors = sum(finding.is_error for finding in findings)
+    bad = len({finding.case_id for finding in findings if finding.is_error})
+    print(f"{len(project.cases)} cases: {len(project.cases) - bad} good, {bad} with {n_errors} errors")
+    raise typer.Exit(1 if n_errors else 0)
 
 
 @app.command(hidden=True)

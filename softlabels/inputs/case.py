@@ -1,6 +1,6 @@
 """Reading image and label files so that nothing false gets in, and what is wrong with the files of a case.
 
-`read_volume` reads one file, `read_case` all files of a case. `check_case` is the same reading with a list of problems
+`read_volume` reads one file, `read_case` all files of a case. `check_case` is the same reading with a list of findings
 instead of an exception; the command `softlabels check` and the prepare stage use both, so they never disagree.
 """
 
@@ -21,7 +21,7 @@ from softlabels.inputs.sheet import Case
 from softlabels.inputs.stream import FileState
 from softlabels.inputs.volume import MAX_VOXELS, Volume, read_volume
 
-__all__ = ["CaseVolumes", "MAX_VOXELS", "Problem", "Volume", "check_case", "read_case", "read_volume"]
+__all__ = ["CaseVolumes", "MAX_VOXELS", "Finding", "Volume", "check_case", "read_case", "read_volume"]
 
 
 @dataclass(frozen=True)
@@ -59,20 +59,30 @@ class CaseVolumes:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """One finding in a case: a `fault` must be repaired, a `flag` is a lawful answer, a `note` is for people."""
+class Finding:
+    """One finding in the files of a case.
+
+    Attributes
+    ----------
+    case_id, role : str
+        Which file: ``image:0``, ``label``, ``rater:1``.
+    message : str
+    severity : {"error", "warning", "note"}
+        An error must be repaired before the case can be used. A warning is a lawful but remarkable answer, such as
+        ``empty_label``; it becomes a flag of the case. A note is for people.
+    """
 
     case_id: str
     role: str
     message: str
-    kind: Literal["fault", "flag", "note"] = "fault"
+    severity: Literal["error", "warning", "note"] = "error"
 
     @property
-    def is_fault(self) -> bool:
+    def is_error(self) -> bool:
         """Whether the case cannot be used before this is repaired."""
-        return self.kind == "fault"
+        return self.severity == "error"
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"case {self.case_id}, {self.role}: {self.message}"
 
 
@@ -111,10 +121,10 @@ def read_case(
     InputError
         With the case id and every fault of every file.
     """
-    volumes, problems = _inspect(case, channels, label_values, ignore_label, threads, max_voxels)
-    faults = [problem for problem in problems if problem.is_fault]
-    if faults:
-        raise InputError("; ".join(str(fault) for fault in faults))
+    volumes, findings = _inspect(case, channels, label_values, ignore_label, threads, max_voxels)
+    errors = [finding for finding in findings if finding.is_error]
+    if errors:
+        raise InputError("; ".join(map(str, errors)))
     images = [volumes[role] for role in volumes if role.startswith("image")]
     labels = [volumes[role].values for role in volumes if not role.startswith("image")]
     widest = np.result_type(*labels)
@@ -125,8 +135,8 @@ def read_case(
         grid=images[0].grid,
         digests={role: volume.digest for role, volume in volumes.items()},
         states={role: volume.state for role, volume in volumes.items()},
-        flags=tuple(problem.message for problem in problems if problem.kind == "flag"),
-        notes=tuple(f"{problem.role}: {problem.message}" for problem in problems if problem.kind == "note"),
+        flags=tuple(finding.message for finding in findings if finding.severity == "warning"),
+        notes=tuple(f"{finding.role}: {finding.message}" for finding in findings if finding.severity == "note"),
     )
 
 
@@ -138,10 +148,10 @@ def check_case(
     ignore_label: int | None = None,
     threads: int | None = None,
     max_voxels: int = MAX_VOXELS,
-) -> list[Problem]:
-    """Return everything that is wrong (`is_fault`) or remarkable in the files of a case; cost: one pass over them.
+) -> list[Finding]:
+    """Return everything that is wrong (`is_error`) or remarkable in the files of a case; cost: one pass over them.
 
-    Parameters are those of `read_case`, which raises exactly if one of these problems is a fault.
+    Parameters are those of `read_case`, which raises exactly if one of these findings is an error.
     """
     return _inspect(case, channels, label_values, ignore_label, threads, max_voxels)[1]
 
@@ -156,7 +166,7 @@ def _stacked(images: list[Volume], n_channels: int, threads: int | None) -> np.n
 
 
 def _inspect(case, channels, label_values, ignore_label, threads, max_voxels):
-    """Read all files of a case; return ({role: Volume} of those that could be read, [Problem])."""
+    """Read all files of a case; return ({role: Volume} of those that could be read, [Finding])."""
     files = list(case.files())
 
     def read(item):
@@ -165,28 +175,28 @@ def _inspect(case, channels, label_values, ignore_label, threads, max_voxels):
             kind = "image" if role.startswith("image") else "label"
             return read_volume(path, role=kind, max_voxels=max_voxels, spacing=case.spacing)
         except InputError as error:
-            return Problem(case.id, role, str(error))
+            return Finding(case.id, role, str(error))
 
     with ThreadPoolExecutor(threads or usable_cpus()) as pool:
         results = dict(zip([role for role, _ in files], pool.map(read, files), strict=True))
-    problems = [result for result in results.values() if isinstance(result, Problem)]
+    findings = [result for result in results.values() if isinstance(result, Finding)]
     volumes = {role: result for role, result in results.items() if isinstance(result, Volume)}
-    problems += [Problem(case.id, role, note, "note") for role, volume in volumes.items() for note in volume.notes]
-    problems += _channel_problems(case, channels, volumes)
-    problems += _grid_problems(case, volumes)
+    findings += [Finding(case.id, role, note, "note") for role, volume in volumes.items() for note in volume.notes]
+    findings += _channel_findings(case, channels, volumes)
+    findings += _grid_findings(case, volumes)
     for role, volume in volumes.items():
         if not role.startswith("image"):
-            problems += _label_problems(case, role, volume, label_values, ignore_label)
-    return volumes, problems
+            findings += _label_findings(case, role, volume, label_values, ignore_label)
+    return volumes, findings
 
 
-def _channel_problems(case: Case, channels: Sequence[str], volumes: dict[str, Volume]) -> list[Problem]:
+def _channel_findings(case: Case, channels: Sequence[str], volumes: dict[str, Volume]) -> list[Finding]:
     """Return findings on the number of channels, and on channels of one value only."""
-    problems = []
+    findings = []
     expected = len(channels) if len(case.images) == 1 else 1
     if len(case.images) not in (1, len(channels)):
         wanted = f"expected 1 or {len(channels)} ({', '.join(channels)})"
-        problems.append(Problem(case.id, "image", f"got {len(case.images)} image files, {wanted}; correct the sheet"))
+        findings.append(Finding(case.id, "image", f"got {len(case.images)} image files, {wanted}; correct the sheet"))
     for index, path in enumerate(case.images):
         role = f"image:{index}"
         if role not in volumes:
@@ -194,44 +204,46 @@ def _channel_problems(case: Case, channels: Sequence[str], volumes: dict[str, Vo
         values = volumes[role].values.reshape(-1, *volumes[role].grid.shape)
         if len(values) != expected:
             message = f"{path}: got {len(values)} channels, expected {expected}; correct `channels` or the sheet"
-            problems.append(Problem(case.id, role, message))
+            findings.append(Finding(case.id, role, message))
             continue
         for channel, part in enumerate(values, start=index):
             if part.min() == part.max():
                 name = channels[channel] if channel < len(channels) else channel
-                problems.append(Problem(case.id, role, f"constant_image:{name}", kind="flag"))
-    return problems
+                findings.append(Finding(case.id, role, f"constant_image:{name}", severity="warning"))
+    return findings
 
 
-def _grid_problems(case: Case, volumes: dict[str, Volume]) -> list[Problem]:
+def _grid_findings(case: Case, volumes: dict[str, Volume]) -> list[Finding]:
     """Return how the files differ from the first readable image in where their voxels lie."""
     reference = next((role for role in volumes if role.startswith("image")), None)
-    problems = []
+    findings = []
     for role, volume in volumes.items() if reference else ():
-        differences = volumes[reference].grid.differences(volume.grid)
+        first = volumes[reference]
+        tolerance_mm = first.grid.tolerance_mm + first.noise_mm + volume.noise_mm
+        differences = first.grid.differences(volume.grid, tolerance_mm)
         if differences:
             notes = " ".join(f"({r}: {note})" for r in (reference, role) for note in volumes[r].notes)
             message = (
                 f"not on the grid of {reference}: {', '.join(differences)}; resample it onto that grid {notes}".strip()
             )
-            problems.append(Problem(case.id, role, message))
-    return problems
+            findings.append(Finding(case.id, role, message))
+    return findings
 
 
-def _label_problems(case: Case, role: str, volume: Volume, label_values, ignore_label) -> list[Problem]:
+def _label_findings(case: Case, role: str, volume: Volume, label_values, ignore_label) -> list[Finding]:
     """Return findings on the labels that occur or do not."""
     counts = label_counts(volume.values)
-    foreign = undeclared(counts, label_values, ignore_label)
+    unknown = undeclared(counts, label_values, ignore_label)
     suffix = "" if role == "label" else f"@{role}"
-    problems = []
-    if foreign:
-        shown = ", ".join(f"{value} ({n} of {volume.grid.n_voxels} voxels)" for value, n in list(foreign.items())[:8])
+    findings = []
+    if unknown:
+        shown = ", ".join(f"{value} ({n} of {volume.grid.n_voxels} voxels)" for value, n in list(unknown.items())[:8])
         message = f"labels that are not declared: {shown}; expected {sorted(label_values)}; declare or remap them"
-        problems.append(Problem(case.id, role, message))
+        findings.append(Finding(case.id, role, message))
     # Neither a fully labelled case nor one of which nothing but what to ignore is known lacks the ignore label.
     wanted = [value for value in sorted(label_values) if value not in (0, ignore_label)]
     if not any(value in counts for value in wanted):
-        return [*problems, Problem(case.id, role, f"empty_label{suffix}", kind="flag")]
+        return [*findings, Finding(case.id, role, f"empty_label{suffix}", severity="warning")]
     absent = [value for value in wanted if value not in counts]
-    problems += [Problem(case.id, role, f"absent_label:{value}{suffix}", kind="flag") for value in absent]
-    return problems
+    findings += [Finding(case.id, role, f"absent_label:{value}{suffix}", severity="warning") for value in absent]
+    return findings

@@ -34,8 +34,10 @@ class Header:
         Bytes between the header and the samples.
     scale : tuple of 2 floats, or None
         (slope, intercept) that turn stored samples into values.
+    noise_mm : float
+        How far in mm the rounding of the header's fields may move a corner of the volume.
     notes : list of str
-        What was not as usual but lawful.
+        Unusual but valid header fields.
     """
 
     dtype: np.dtype
@@ -46,6 +48,7 @@ class Header:
     spacing_xyz: tuple[float, float, float]
     skip: int = 0
     scale: tuple[float, float] | None = None
+    noise_mm: float = 0.0
     notes: list[str] = field(default_factory=list)
 
     @property

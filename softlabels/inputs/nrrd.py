@@ -1,6 +1,9 @@
 """Headers of NRRD files with attached data (`.nrrd`), raw or gzip encoded.
 
 Written from the format's definition (teem.sourceforge.net/nrrd/format.html).
+
+pynrrd's parser was tried on the lines of the stream: 114 statements instead of 113. It splits fields and vectors, gives
+no affine, does not tell an axis without direction from a direction of NaN, and raises six kinds of errors.
 """
 
 from __future__ import annotations
@@ -86,7 +89,10 @@ def _fields(stream: Stream) -> dict[str, str]:
             continue
         if not separator:
             raise InputError(f"{stream.path}: got NRRD header line {line[:60]!r}, expected 'field: value'")
-        fields[key.strip().lower()] = value.strip()
+        name = key.strip().lower()
+        if name in fields:
+            raise InputError(f"{stream.path}: got NRRD field {name!r} twice, expected it once; repair its header")
+        fields[name] = value.strip()
     return fields
 
 

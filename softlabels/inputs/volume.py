@@ -31,6 +31,8 @@ class Volume:
         sha256 (hex) of the header and samples, unpacked: equal for a file and its gzipped copy.
     state : FileState
         Size and time of last change of the file that was read.
+    noise_mm : float
+        How far in mm the rounding of the header's fields may have moved a corner.
     notes : tuple of str
         Unusual but valid header fields.
     """
@@ -39,6 +41,7 @@ class Volume:
     grid: Grid
     digest: str
     state: FileState
+    noise_mm: float = 0.0
     notes: tuple[str, ...] = ()
 
 
@@ -95,7 +98,7 @@ def read_volume(
         if str(error).startswith(str(path)):
             raise
         raise InputError(f"{path}: {error}") from error
-    return Volume(values, grid, digest, state, tuple(header.notes))
+    return Volume(values, grid, digest, state, header.noise_mm, tuple(header.notes))
 
 
 def read_header(path, spacing: tuple[float, float, float] | None = None) -> Header:

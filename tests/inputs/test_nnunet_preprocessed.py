@@ -140,8 +140,8 @@ def test_too_many_voxels_are_refused_before_they_are_unpacked(dataset):
 
 def test_foreign_labels_are_refused(dataset):
     (case, *_), channels, _ = import_nnunet_preprocessed(dataset / "nnUNetPlans_2d")
-    problems = check_case(case, channels=channels, label_values=[0, 1])
-    assert [str(p) for p in problems if p.is_fault] == [
+    findings = check_case(case, channels=channels, label_values=[0, 1])
+    assert [str(p) for p in findings if p.is_error] == [
         f"case a, label: labels that are not declared: 2 ({(arrays('a')[1] == 2).sum()} of 2160 voxels); "
         "expected [0, 1]; declare or remap them"
     ]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from helpers.grids import sitk_grid
 from ome_zarr_models.common.omero import Omero
 from ome_zarr_models.v05.image import Image
 from ome_zarr_models.v05.image_label import ImageLabel
@@ -16,7 +17,7 @@ from softlabels.grid import Grid
 from softlabels.store import BitRound, Layer, ScaleOffset, Store, entry_key
 
 SHAPE = (20, 70, 67)
-OBLIQUE = Grid.from_sitk(SHAPE[::-1], (0.8, 1.0, 3.0), (5, 6, 7), (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
+OBLIQUE = sitk_grid(SHAPE[::-1], (0.8, 1.0, 3.0), (5, 6, 7), (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
 ALIGNED = Grid(SHAPE, (3.0, 1.0, 0.8), [[0, 0, 0.8, -7.5], [0, 1.0, 0, 20.0], [3.0, 0, 0, 4.0], [0, 0, 0, 1]])
 RNG = np.random.default_rng(0)
 TARGET = RNG.random((3, *SHAPE)).astype(np.float32)

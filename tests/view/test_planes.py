@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from helpers.grids import grid_of
 
 from softlabels.errors import InputError
 from softlabels.grid import Grid
@@ -53,7 +54,7 @@ def test_an_axial_page_is_nibabels_canonical_slice_mirrored(order, signs):
 def test_a_real_volume_of_another_orientation_is_shown_upright(shared_data):
     path = shared_data / "spinal_cord" / "t2.nii.gz"
     image = sitk.ReadImage(str(path))
-    grid = Grid.from_sitk(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+    grid = grid_of(image)
     canonical = nibabel.as_closest_canonical(nibabel.load(path)).get_fdata()
     view = Plane.of(grid, "sagittal")
     middle = grid.shape[view.axis] // 2
