@@ -283,3 +283,16 @@ def test_averaged_blocks_are_told_better_than_by_the_best_gaussian(shared_data, 
         found = brier(unmix_map(coarse, masks, spacing, sigma_mm=0.5), shares).brier
         gains.append(1 - found / best_gaussian(masks, spacing, shares))
     assert np.mean(gains) >= least_gain and min(gains) > 0
+
+
+@pytest.mark.parametrize(("cells", "sigma_mm"), [("d1", 5.0), ("d3", 3.5)])
+def test_where_annotators_disagree_it_is_farther_from_their_mean_as_documented(shared_data, cells, sigma_mm):
+    scores = []
+    for folder in sorted((shared_data / "cells_tune" / cells).iterdir()):
+        image, labels = read(folder / "image.nii.gz").astype(np.float32), read(folder / "label.nii.gz")
+        truth, masks = read(folder / "reference.nii.gz").astype(np.float32), np.stack([labels == 0, labels > 0])
+        gaussian = gaussian_map(masks, (1, 1, 1), sigma_mm=sigma_mm)
+        unmixed = unmix_map(image[None], masks, (1, 1, 1), sigma_mm=sigma_mm)
+        scores.append([brier(gaussian, truth).brier, brier(unmixed, truth).brier])
+    gaussian, unmixed = np.mean(scores, axis=0)
+    assert 1.03 * gaussian < unmixed < 1.2 * gaussian
