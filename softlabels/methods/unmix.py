@@ -27,7 +27,8 @@ combination of the channels before it, has no influence.
 **Where the image says nothing, the map is the Gaussian**: for a constant image, for classes of equal means, as rho
 grows, and outside of the domain. A class without voxels in the window (less than 1e-5 of what is there) keeps its prior
 share. So do voxels whose prior is 0.9995 or more for a class: only the band around boundaries is computed. Voxels
-outside of the domain and voxels of the ignore label have no part in any mean.
+outside of the domain have no part in any mean, nor have those of the ignore label if classes exclude each other; to an
+overlapping region they are outside, as to every method.
 
 **Relatives.** The mixel model of partial volume (Choi, Haynor and Kim, IEEE TMI 1991), class means from pure voxels
 (Tohka, Zijdenbos and Evans, NeuroImage 2004), partial volume in a statistical framework (Van Leemput et al., IEEE TMI
