@@ -1,5 +1,7 @@
+# Verify the files of a case, resample, scale and crop them. The rules of the other stages are this one, changed where
+# they differ: what a job reads and what it asks for follows from its nodes.
 rule prepare:
-    """Verify the files of a case, resample, scale and crop them."""
+    """Run one stage, or all stages, for a case or a batch of cases."""
     input:
         upstream_receipts,
         case_files,
