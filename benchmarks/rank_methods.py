@@ -97,6 +97,10 @@ def candidates(image: np.ndarray, labels: np.ndarray, names, spacing=(1.0, 1.0, 
         "dilation 1, 0.5": lambda: stored("dilation", radius_mm=1.0),
         "dilation 2, 0.5": lambda: stored("dilation", radius_mm=2.0),
         "superpixel, renormalised": lambda: stored("superpixel", renormalise=True),
+        "unmix 1": lambda: stored("unmix", "raw"),
+        "unmix 2": lambda: stored("unmix", "raw", sigma_mm=2.0),
+        "geodesic band 1": lambda: stored("geodesic_band", "raw"),
+        "geodesic band 2": lambda: stored("geodesic_band", "raw", sigma_mm=2.0),
     }
     for kind in ("raw", "zscore"):
         made = {}
