@@ -121,17 +121,19 @@ class CaseView:
         Memory: the result and some blocks of at most 64 voxels a side, with all channels for an entropy.
         """
         layer = self.layer(layer_id, channel)
-        z, y, x = (slice(a, a + 1) for a in field.start)
-        out = np.empty(field.shape, layer.read(channel, (z, y, x)).dtype)
+        size = _BLOCK if self.case is None else self.case.entry.chunks("labels")
+        blocks = field.blocks(size)
+        window, wanted, target = next(blocks)
+        first = layer.read(channel, window, wanted)
+        out = np.empty(field.shape, first.dtype)
+        out[target] = first
 
         def fill(block: tuple[Window, Window, Window]) -> None:
-            part, inside, target = block
-            out[target] = layer.read(channel, part)[inside]
+            window, wanted, target = block
+            out[target] = layer.read(channel, window, wanted)
 
-        size = _BLOCK if self.case is None else self.case.entry.chunks("labels")
         with ThreadPoolExecutor(min(_THREADS, usable_cpus())) as pool:
             # A few blocks at a time, so that a failure ends the reading soon.
-            blocks = field.blocks(size)
             while some := list(itertools.islice(blocks, 4 * _THREADS)):
                 list(pool.map(fill, some))
         return out
@@ -241,7 +243,7 @@ def _planes(grid: Grid) -> tuple[str, dict[str, int]]:
     """Return the plane that shows the finest pixels, and the array axis across each plane."""
     # A 2D image has one plane only; how its axes lie in space is asked of a grid of two slices.
     shape = (max(2, grid.shape[0]), *grid.shape[1:])
-    solid = Grid(shape, grid.spacing, grid.affine_ras)
+    solid = Grid(shape, grid.spacing, grid.affine)
     axes = {plane: Plane.of(solid, plane).axis for plane in PLANES}
     across_slices = next(plane for plane, axis in axes.items() if axis == 0)
     return (Plane.of(grid).name if grid.shape[0] > 1 else across_slices), axes

@@ -60,7 +60,7 @@ class Field:
         affine[:, 3] = affine @ [*self.start, 1.0]
         affine[:3, :3] *= self.step
         z, y, x = (size * s for size, s in zip(grid.spacing, self.step, strict=True))
-        return Grid(self.shape, (z, y, x), affine)
+        return Grid(self.shape, (z, y, x), tuple(tuple(row) for row in affine.tolist()))
 
     def blocks(self, size: Sequence[int]) -> Iterator[tuple[Window, Window, Window]]:
         """Yield windows of the grid on multiples of `size`, with what of each is drawn and where it goes.

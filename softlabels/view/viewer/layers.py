@@ -21,7 +21,8 @@ from softlabels.store.read import Entry
 from softlabels.view.entries import TargetEntries
 from softlabels.view.viewer.fields import Window
 
-Read = Callable[[int, Window], "Values"]
+#: Takes a channel, a window, and which of the window's voxels are wanted (slices with steps).
+Read = Callable[[int, Window, Window], "Values"]
 #: (d, h, w) values of a window, or (C, h, w) of a slice: float32, or the dtype of labels and masks.
 Values = NDArray[Any]
 
@@ -73,7 +74,8 @@ class ViewLayer:
         For people.
     channels : tuple of Channel
     read : callable
-        Takes a channel's number and a window of three slices, returns (d, h, w) values.
+        Takes a channel's number, a window of three slices, and three slices with steps that say which of the window's
+        voxels are wanted; returns their values.
     target : str, optional
         The target that it belongs to.
     """
@@ -201,41 +203,41 @@ def _distance_channel(name: str) -> Channel:
 def _stored_reader(entry: Entry, name: str) -> Read:
     """Return the reader of a layer as it is stored."""
     if entry.channels(name) is None:
-        return lambda channel, window: entry.read(name, window)
-    return lambda channel, window: entry.read(name, window, channels=(channel, channel + 1))[0]
+        return lambda channel, window, wanted: entry.read(name, window)[wanted]
+    return lambda channel, window, wanted: entry.read(name, window, channels=(channel, channel + 1))[0][wanted]
 
 
-def _soft_channel(target: CaseTarget, channel: int, window: Window) -> Values:
+def _soft_channel(target: CaseTarget, channel: int, window: Window, wanted: Window) -> Values:
     """Return one channel of the soft label that the loader gives; it needs that channel of the stored map only."""
     blend = target.description.blend
     if not blend.needs_stored:
         # Label smoothing depends on how many classes there are.
-        return np.stack([slab[channel] for slab in _soft_slabs(target, window)])
-    stored = target.stored_entry.read("target", window, channels=(channel, channel + 1))
-    masks = class_masks(target.case.entry.read("labels", window), target.classes[channel : channel + 1])
+        return np.stack([slab[channel] for slab in _soft_slabs(target, window, wanted)])
+    stored = target.stored_entry.read("target", window, channels=(channel, channel + 1))[(..., *wanted)]
+    masks = class_masks(target.case.entry.read("labels", window)[wanted], target.classes[channel : channel + 1])
     soft = blend.soft_label(masks, stored, is_overlapping=target.description.is_overlapping)
     return np.asarray(soft[0])
 
 
-def _soft_slabs(target: CaseTarget, window: Window) -> Iterator[Values]:
+def _soft_slabs(target: CaseTarget, window: Window, wanted: Window) -> Iterator[Values]:
     """Yield the (C, h, w) soft label of each slice: all classes of a window at once would take much memory."""
     needs_stored = target.description.blend.needs_stored
-    stored = target.stored_entry.read("target", window) if needs_stored else None
-    for z, labels in enumerate(target.case.entry.read("labels", window)):
+    stored = target.stored_entry.read("target", window)[(..., *wanted)] if needs_stored else None
+    for z, labels in enumerate(target.case.entry.read("labels", window)[wanted]):
         yield target.description.soft_label(labels, None if stored is None else stored[:, z])
 
 
-def _difference(target: CaseTarget, channel: int, window: Window) -> Values:
+def _difference(target: CaseTarget, channel: int, window: Window, wanted: Window) -> Values:
     """Return the soft label of a class minus its hard label: 0 and 1, or -1 and +1 for a signed map."""
     one = target.classes[channel : channel + 1]
-    hard = class_masks(target.case.entry.read("labels", window), one)[0].astype(np.float32)
+    hard = class_masks(target.case.entry.read("labels", window)[wanted], one)[0].astype(np.float32)
     if target.description.kind == "signed":
         hard = 2 * hard - 1
-    return np.asarray(_soft_channel(target, channel, window) - hard)
+    return np.asarray(_soft_channel(target, channel, window, wanted) - hard)
 
 
-def _entropy(target: CaseTarget, channel: int, window: Window) -> Values:
+def _entropy(target: CaseTarget, channel: int, window: Window, wanted: Window) -> Values:
     """Return the entropy of the soft label over all classes, in bits."""
     is_signed, is_overlapping = target.description.kind == "signed", target.description.is_overlapping
-    slabs = _soft_slabs(target, window)
+    slabs = _soft_slabs(target, window, wanted)
     return np.stack([entropy_bits(slab, is_signed=is_signed, is_overlapping=is_overlapping) for slab in slabs])

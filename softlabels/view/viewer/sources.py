@@ -60,7 +60,8 @@ def _entry_of_path(path: Path) -> Entry | None:
     """Return the entry that a folder belongs to, or None if it is not in a store."""
     for folder in (path.resolve(), *path.resolve().parents):
         if len(folder.name) == 64 and _KEY.fullmatch(folder.name) and folder.parents[1].name == VERSION_FOLDER:
-            return Store(folder.parents[2]).find(folder.name)
+            found: Entry | None = Store(folder.parents[2]).find(folder.name)
+            return found
     return None
 
 
