@@ -15,7 +15,7 @@ def show(
     case: CaseId,
     config: ConfigPath = DEFAULT_CONFIG,
     config_json: ConfigJson = None,
-    node: Annotated[str | None, typer.Option(help="one node's own montage, by its id (softlabels status)")] = None,
+    node: Annotated[str | None, typer.Option(help="one stage alone: prepare, a target, or target/distance")] = None,
     class_name: Annotated[str | None, typer.Option(help="the class whose distance and soft labels are shown")] = None,
     plane: Annotated[str | None, typer.Option(help="axial, coronal or sagittal; default: the finest pixels")] = None,
     output: Annotated[Path | None, typer.Option(help="PNG file; default: montage.png in the case's results")] = None,
@@ -35,7 +35,7 @@ def show(
         from softlabels.view.montage import montage
 
         figure = montage(node_entry(project.config, project.plan, case_id, node), plane=plane)
-    path = output or project.results / case_id / (f"{node}.png" if node else "montage.png")
+    path = output or project.results / case_id / (f"{node.replace('/', '-')}.png" if node else "montage.png")
     save_png(figure, path)
     print(path)
 

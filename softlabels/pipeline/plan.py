@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 
 from softlabels.config import Config
+from softlabels.errors import InputError
 from softlabels.methods import GeodesicMethod, Method, SeededMethod
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.stages import DISTANCE, PREPARE, SEEDS, STAGES, TARGET
@@ -24,6 +26,53 @@ class Plan:
     def prepare(self) -> str:
         """The id of the one prepare node."""
         return next(iter(self.nodes))
+
+    def find_node(self, name: str) -> str:
+        """Return the id of the node that a person means.
+
+        Parameters
+        ----------
+        name : str
+            A node's id; ``prepare``; a target's name; a target's name with the stage on its way, such as
+            ``geols/distance``; or the beginning of any of these, if it is the beginning of one node's names only.
+
+        Raises
+        ------
+        InputError
+            If nothing or several nodes are named so, or the target is derived from the labels and has no node; the
+            message lists what is near.
+
+        Examples
+        --------
+        >>> plan = Plan({"prepare-1": Node("prepare", "1", {}, {})}, {"onehot": None})
+        >>> plan.find_node("prep") == plan.prepare
+        True
+        """
+        names = self._node_names()
+        if self.targets.get(name, "") is None:
+            raise InputError(f"node {name!r}: this target is derived from the labels, nothing is stored for it")
+        if name in names:
+            return names[name]
+        found = {node for known, node in names.items() if known.startswith(name)}
+        if len(found) == 1:
+            return found.pop()
+        spoken = [known for known in names if known not in self.nodes]
+        if found:
+            near = [known for known in spoken if known.startswith(name)] or sorted(found)
+            raise InputError(f"node {name!r}: the beginning of {', '.join(near)}. Give more of the name")
+        near = difflib.get_close_matches(name, names, 3) or spoken
+        raise InputError(f"node {name!r}: not in the plan. Did you mean {', '.join(near)}?")
+
+    def _node_names(self) -> dict[str, str]:
+        """Return every name of every node: what people say first, then the ids."""
+        names = {"prepare": self.prepare}
+        for target, node_id in self.targets.items():
+            if node_id is None:
+                continue
+            stages = {self.nodes[node].stage: node for node in self.upstream(node_id)}
+            names[target] = node_id
+            names |= {f"{target}/{stage}": node for stage, node in stages.items()}
+        return names | {node: node for node in self.nodes}
 
     def upstream(self, node_id: str) -> list[str]:
         """Return the ids of all nodes that a node needs, itself last, upstream first."""

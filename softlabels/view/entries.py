@@ -123,23 +123,24 @@ def finished_entries(config: Config, plan: Plan, case_id: str) -> tuple[CaseEntr
     return CaseEntries(case, targets), missing
 
 
-def node_entry(config: Config, plan: Plan, case_id: str, node_id: str) -> NodeEntry:
+def node_entry(config: Config, plan: Plan, case_id: str, name: str) -> NodeEntry:
     """Return what one node computed for a case.
 
     Raises
     ------
     InputError
-        If the plan has no such node (the message lists those it has), or the entry is no longer in the store.
+        If no node is named so; see `Plan.find_node`. Or if the entry is no longer in the store.
     FormatError
         If a receipt is missing, or a receipt or an entry is damaged.
     """
-    if node_id not in plan.nodes:
-        raise InputError(f"node {node_id!r}: not in the plan, which has {', '.join(plan.nodes)}")
-    users = [name for name, target in plan.targets.items() if target and node_id in plan.upstream(target)]
-    name = (users or list(plan.targets))[0]
-    description = describe_target(config, plan, name)
+    node_id = plan.find_node(name)
+    users = [user for user, target in plan.targets.items() if target and node_id in plan.upstream(target)]
+    # Of the targets that share a node, the one that was asked for.
+    asked = name.partition("/")[0]
+    user = asked if asked in users else (users or list(plan.targets))[0]
+    description = describe_target(config, plan, user)
     case, entry = _prepared_case(config, plan, case_id), _entry(config, case_id, node_id)
-    return NodeEntry(case, plan.nodes[node_id].stage, entry, name, description)
+    return NodeEntry(case, plan.nodes[node_id].stage, entry, user, description)
 
 
 def _prepared_case(config: Config, plan: Plan, case_id: str) -> PreparedCase:

@@ -3,6 +3,7 @@
 import pytest
 
 from softlabels.config import parse_config
+from softlabels.errors import InputError
 from softlabels.pipeline.node import nodes_from_json, nodes_to_json
 from softlabels.pipeline.plan import make_plan
 from softlabels.pipeline.stages import STAGES
@@ -141,3 +142,51 @@ def test_nodes_and_keys_stay_what_they_were(target, golden):
     prepare, *chain = made.upstream(made.targets["t"])
     assert (prepare, keys[prepare]) == GOLDEN_PREPARE
     assert [*chain, keys[chain[-1]][:16]] == golden
+
+
+NAMED = {
+    "geols": {"method": "geols"},
+    "geols_strong": {"method": "geols", "alpha": 0.3},
+    "sing": {"method": "sing"},
+    "hard": {"method": "onehot"},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "stage"),
+    [
+        ("prepare", "geols", "prepare"),
+        ("geols", "geols", "target"),
+        ("geols/target", "geols", "target"),
+        ("geols/distance", "geols", "distance"),
+        ("sing/seeds", "sing", "seeds"),
+        ("sing/d", "sing", "distance"),
+        ("sing/prepare", "geols", "prepare"),
+        ("geols_strong/dist", "geols", "distance"),
+        ("geo", "geols", None),
+    ],
+)
+def test_a_node_is_found_by_the_name_of_its_target(name, target, stage):
+    made = plan(targets=NAMED)
+    if stage is None:
+        with pytest.raises(InputError, match="node 'geo': the beginning of geols, geols/prepare, .*Give more"):
+            made.find_node(name)
+        return
+    (expected,) = [n for n in made.upstream(made.targets[target]) if made.nodes[n].stage == stage]
+    assert made.find_node(name) == expected
+
+
+def test_a_node_is_found_by_its_id_and_by_the_beginning_of_one():
+    made = plan(targets=NAMED)
+    for node_id in made.nodes:
+        assert made.find_node(node_id) == made.find_node(node_id[:-2]) == node_id
+
+
+def test_a_name_that_is_none_is_refused_with_what_is_near():
+    made = plan(targets=NAMED)
+    with pytest.raises(InputError, match=r"node 'sing/distence': not in the plan\. Did you mean sing/distance"):
+        made.find_node("sing/distence")
+    with pytest.raises(InputError, match="node 'hard': this target is derived from the labels"):
+        made.find_node("hard")
+    with pytest.raises(InputError, match="node '': the beginning of"):
+        made.find_node("")

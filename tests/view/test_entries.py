@@ -49,7 +49,7 @@ def test_every_node_is_found_with_the_first_target_that_uses_it(project):
         assert (found.case.id, found.stage) == ("case1", planned.stage)
         assert found.name in ("geols", "sing") and found.description.method == found.name
         assert node_id in project.plan.upstream(project.plan.targets[found.name])
-    with pytest.raises(InputError, match="node 'nope': not in the plan, which has prepare-"):
+    with pytest.raises(InputError, match="node 'nope': not in the plan. Did you mean prepare"):
         node_entry(project.config, project.plan, "case1", "nope")
 
 
