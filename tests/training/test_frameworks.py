@@ -1,10 +1,13 @@
 """The sampler in training frameworks, which know nothing of it; `make test-nnunet` installs and runs them."""
 
 import itertools
+import re
 import warnings
 
+import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 from helpers.made_cohort import SHAPES, make_cohort
 from torch.utils.data import DataLoader
 
@@ -120,6 +123,41 @@ def test_ignite(dataset):
     runner = engine.Engine(lambda running, batch: seen[running.state.epoch - 1].extend(places(batch)))
     runner.run(DataLoader(dataset, batch_size=4, sampler=EpochSampler(dataset)), max_epochs=N_EPOCHS)
     assert_all_differ(seen, len(dataset))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_monai_recipe_moves_all_volumes_alike_and_marks_what_it_invents(index):
+    pytest.importorskip("monai", reason="make test-nnunet runs this test")
+    names = {}
+    page = (ROOT / "docs" / "loader.md").read_text()
+    exec(re.search(r"MONAI:\n\n```py\n(.*?)```", page, re.DOTALL)[1], names)
+    recipe = names["MonaiAugmentation"]()
+    new = {"target": "geols", "patch_size": (12, 16, 14), "patches_per_case": 8, "image_pad": 1.0}
+    plain, augmented = (SoftLabelDataset(index, transform=transform, **new) for transform in (None, recipe))
+    n_moved = n_invalid = 0
+    for i in range(len(plain)):
+        before, after = plain[i], augmented[i]
+        assert {name: value.shape for name, value in after.items() if torch.is_tensor(value)} == {
+            name: value.shape for name, value in before.items() if torch.is_tensor(value)
+        }
+        assert (after["labels"].dtype, after["valid"].dtype) == (torch.int64, torch.bool)
+        total = after["soft_label"].sum(0)
+        known = after["valid"]
+        torch.testing.assert_close(total[known], torch.ones_like(total[known]), rtol=0, atol=5e-3)
+        n_moved += not torch.equal(before["image"], after["image"])
+        n_invalid += int(before["valid"].sum() - known.sum())
+    assert n_moved > 4
+    assert n_invalid > 0
+    again = augmented[3]
+    assert all(torch.equal(value, again[name]) for name, value in augmented[3].items() if torch.is_tensor(value))
+    whole = {
+        **plain[0],
+        "valid": torch.ones(12, 16, 14, dtype=torch.bool),
+        "labels": torch.ones(12, 16, 14, dtype=torch.long),
+    }
+    for seed in range(8):
+        moved = recipe(whole, np.random.default_rng(seed))
+        assert torch.equal(moved["valid"], moved["labels"] == 1)
 
 
 @pytest.mark.filterwarnings("ignore")
