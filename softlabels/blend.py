@@ -99,6 +99,11 @@ class Blend:
         """Whether the soft label is made of a stored map, or of the hard labels alone."""
         return RULES[self.rule].needs_stored
 
+    @property
+    def mixes_channels(self) -> bool:
+        """Whether a channel of the soft label depends on the other channels, or on how many there are."""
+        return self.rule == "label_smoothing" or self.calibration is not None
+
     def to_json(self) -> dict[str, Any]:
         """Return the blend as in index.json: the rule, its parameter by name, and the calibration."""
         value = {} if self.parameter is None else {self.parameter: self.value}

@@ -235,7 +235,9 @@ class CaseView:
 def target_words(name: str, description: TargetDescription) -> str:
     """Return method, variant and load-time parameter of a target in a few words, without repeating its name."""
     words = [description.method if description.method != name else "", description.variant]
-    words += [f"{k} {v:g}" for k, v in description.blend.to_json().items() if k != "rule"]
+    blend = description.blend
+    words += [f"{blend.parameter} {blend.value:g}"] if blend.parameter else []
+    words += [f"calibrated for {blend.calibration.fitted_for}"] if blend.calibration else []
     return ", ".join(word for word in words if word not in ("", "standard"))
 
 

@@ -169,7 +169,7 @@ def target_layers(entries: TargetEntries) -> list[ViewLayer]:
     if description.kind != "distance":
         add("difference", "difference", "soft minus hard", unit, classes, partial(_difference, target))
         add("entropy", "entropy", "entropy", "bits", (Channel("all classes"),), partial(_entropy, target))
-    if target.entry is not None and description.blend.rule != "none":
+    if target.entry is not None and (description.blend.rule != "none" or description.blend.calibration):
         add("stored", role, "stored map", unit, classes, _stored_reader(target.entry, "target"))
     return found
 
@@ -208,10 +208,9 @@ def _stored_reader(entry: Entry, name: str) -> Read:
 
 
 def _soft_channel(target: CaseTarget, channel: int, window: Window, wanted: Window) -> Values:
-    """Return one channel of the soft label that the loader gives; it needs that channel of the stored map only."""
+    """Return one channel of the soft label that the loader gives, from that channel of the stored map if it may be."""
     blend = target.description.blend
-    if not blend.needs_stored:
-        # Label smoothing depends on how many classes there are.
+    if blend.mixes_channels or not blend.needs_stored:
         return np.stack([slab[channel] for slab in _soft_slabs(target, window, wanted)])
     stored = target.stored_entry.read("target", window, channels=(channel, channel + 1))[(..., *wanted)]
     masks = class_masks(target.case.entry.read("labels", window)[wanted], target.classes[channel : channel + 1])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from helpers.made_cohort import CLASSES, REGIONS, TARGETS, key_of, make_cohort, publish, seeds_and_distance, volumes
 
-from softlabels.blend import entropy_bits
+from softlabels.blend import Blend, entropy_bits
+from softlabels.calibration import Calibration
 from softlabels.cohort.case import IndexedCohort, PreparedCase
 from softlabels.errors import FormatError, InputError
 from softlabels.grid import Grid
@@ -37,6 +38,10 @@ def entries(tmp_path_factory):
         name: TargetEntries(cohort.target(case, name, prepared=prepared), **(way if name == "geols" else {}))
         for name in TARGETS
     }
+    # A calibration makes each channel depend on all others.
+    calibrated = Blend("mix_onehot", 0.4, Calibration(0.7, (0.0, 0.8, -0.5), "rater 2"))
+    described = replace(TARGETS["geols"], blend=calibrated)
+    targets["calibrated"] = TargetEntries(replace(targets["geols"].target, name="calibrated", description=described))
     return prepared, targets
 
 
@@ -45,7 +50,7 @@ def view(entries):
     return CaseView(*entries)
 
 
-@pytest.mark.parametrize("name", ["onehot", "smooth", "geols", "sing", "svls"])
+@pytest.mark.parametrize("name", ["onehot", "smooth", "geols", "sing", "svls", "calibrated"])
 def test_soft_label_difference_and_entropy_are_those_of_the_whole_volume(entries, view, name):
     target = entries[1][name].target
     soft, masks = target.soft_label(), target.masks()
@@ -108,6 +113,14 @@ def test_label_codes_stay_clear_of_the_start_of_the_colour_table(tmp_path, n_lab
     np.testing.assert_array_equal(drawn.codes.ravel(), codes)
     # NiiVue draws every value above the lowest at 2/256 of its table or further: no label may lie nearer to 0.
     assert (codes[1] + 0.5) / (last + 1) >= 2 / 256
+
+
+def test_a_target_is_described_in_a_few_words(view):
+    titles = {one["name"]: one["title"] for one in view.describe()["targets"]}
+    assert titles["geols"] == "paper, alpha 0.1"
+    assert titles["calibrated"] == "geols, paper, alpha 0.4, calibrated for rater 2"
+    assert titles["smooth"] == "label_smoothing, epsilon 0.3"
+    assert titles["onehot"] == ""
 
 
 def test_the_start_is_in_the_fullest_slice_of_the_labels(view):
