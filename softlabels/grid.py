@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from softlabels.errors import InputError
 
@@ -18,6 +20,9 @@ Window = Sequence[tuple[int, int]]
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 #: Reverses (x, y, z) voxel indices to (z, y, x) in a homogeneous 4x4 matrix.
 _REVERSE_AXES = np.eye(4)[[2, 1, 0, 3]]
+
+#: Four rows of four numbers.
+Affine = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -43,19 +48,19 @@ class Grid:
 
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
-    affine: tuple[tuple[float, ...], ...] = None
+    affine: Affine = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         object.__setattr__(self, "spacing", checked_spacing(self.spacing))
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise InputError(f"grid shape: got {self.shape}, expected 3 sizes >= 1 ordered (z, y, x)")
-        affine = np.diag([*self.spacing, 1.0])[[2, 1, 0, 3]] if self.affine is None else np.asarray(self.affine, float)
+        affine = np.diag([*self.spacing, 1.0])[[2, 1, 0, 3]] if len(self.affine) == 0 else np.asarray(self.affine, float)
         _check_affine(affine, self.spacing)
-        object.__setattr__(self, "affine", tuple(tuple(float(v) for v in row) for row in affine))
+        object.__setattr__(self, "affine", as_rows(affine))
 
     @property
-    def affine_ras(self) -> np.ndarray:
+    def affine_ras(self) -> NDArray[np.float64]:
         """The affine as a (4, 4) float64 array: (z, y, x, 1) to RAS+ mm."""
         return np.array(self.affine)
 
@@ -64,15 +69,16 @@ class Grid:
         """D * H * W."""
         return int(np.prod(self.shape))
 
-    def position(self, index_zyx) -> tuple[float, float, float]:
+    def position(self, index_zyx: Sequence[float]) -> tuple[float, float, float]:
         """Return the RAS+ position in mm of a (possibly fractional) voxel index."""
-        return tuple(float(v) for v in (self.affine_ras @ [*index_zyx, 1.0])[:3])
+        x, y, z = (float(v) for v in (self.affine_ras @ [*index_zyx, 1.0])[:3])
+        return x, y, z
 
-    def cropped(self, start_zyx, shape) -> Grid:
+    def cropped(self, start_zyx: Sequence[float], shape: tuple[int, int, int]) -> Grid:
         """Return the grid of the sub-volume that begins at `start_zyx`."""
         affine = self.affine_ras
         affine[:, 3] = affine @ [*start_zyx, 1.0]
-        return Grid(shape, self.spacing, affine)
+        return Grid(shape, self.spacing, as_rows(affine))
 
     @property
     def orientation(self) -> str:
@@ -103,7 +109,7 @@ class Grid:
             found.append(f"position: corners up to {apart:.3g} mm apart (tolerance {tolerance_mm:.3g} mm)")
         return found
 
-    def to_json(self) -> dict:
+    def to_json(self) -> dict[str, Any]:
         """Return the grid as plain JSON values."""
         return {
             "shape": list(self.shape),
@@ -112,16 +118,17 @@ class Grid:
         }
 
     @classmethod
-    def from_json(cls, data: dict) -> Grid:
+    def from_json(cls, data: dict[str, Any]) -> Grid:
         """Return the grid that `to_json` wrote."""
-        return cls(tuple(data["shape"]), tuple(data["spacing_mm"]), data["affine_ras"])
+        return cls(tuple(data["shape"]), tuple(data["spacing_mm"]), as_rows(data["affine_ras"]))
 
     @classmethod
-    def from_xyz(cls, size_xyz, affine_xyz, spacing_xyz) -> Grid:
+    def from_xyz(cls, size_xyz: Sequence[int], affine_xyz: ArrayLike, spacing_xyz: Sequence[float]) -> Grid:
         """Return the grid of an array whose header counts voxels as (x, y, z) and maps them to RAS+ mm."""
-        return cls(tuple(size_xyz)[::-1], tuple(spacing_xyz)[::-1], np.asarray(affine_xyz, float) @ _REVERSE_AXES)
+        (width, height, depth), (x, y, z) = size_xyz, spacing_xyz
+        return cls((depth, height, width), (z, y, x), asas_rows(np.asarray(affine_xyz, float) @ _REVERSE_AXES))
 
-    def to_sitk(self) -> dict:
+    def to_sitk(self) -> dict[str, Any]:
         """Return origin, spacing and direction (x, y, z; LPS) as SimpleITK's setters take them."""
         lps = _LPS_TO_RAS @ self.affine_ras @ _REVERSE_AXES
         spacing = np.linalg.norm(lps[:3, :3], axis=0)
@@ -131,20 +138,26 @@ class Grid:
             "direction": (lps[:3, :3] / spacing).ravel().tolist(),
         }
 
-    def to_nifti_affine(self) -> np.ndarray:
+    def to_nifti_affine(self) -> NDArray[np.float64]:
         """Return the (4, 4) affine for a NIfTI array in (x, y, z) order."""
         return self.affine_ras @ _REVERSE_AXES
 
 
-def checked_spacing(spacing) -> tuple[float, float, float]:
+def as_rows(affine: ArrayLike) -> Affine:
+    """Return a matrix as tuples, which can be compared and hashed."""
+    return tuple(tuple(float(value) for value in row) for row in np.asarray(affine))
+
+
+def checked_spacing(spacing: ArrayLike) -> tuple[float, float, float]:
     """Return `spacing` as 3 floats, or raise InputError: 3 finite values > 0 in mm, ordered (z, y, x)."""
     values = tuple(float(v) for v in np.ravel(spacing))
     if len(values) != 3 or not all(np.isfinite(v) and v > 0 for v in values):
         raise InputError(f"spacing: got {spacing!r}, expected 3 finite values > 0 in mm, ordered (z, y, x)")
-    return values
+    z, y, x = values
+    return z, y, x
 
 
-def _check_affine(affine: np.ndarray, spacing) -> None:
+def _check_affine(affine: NDArray[np.float64], spacing: tuple[float, float, float]) -> None:
     """Raise InputError unless `affine` is a rotation (or mirror) of axes whose lengths are `spacing`."""
     if affine.shape != (4, 4) or not (np.abs(affine) <= 1e12).all() or (affine[3] != [0, 0, 0, 1]).any():
         raise InputError(f"grid affine: got {affine.tolist()}, expected a finite 4x4 matrix with last row 0 0 0 1")

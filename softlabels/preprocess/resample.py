@@ -7,12 +7,14 @@ value and the spline mirrors the volume.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels.errors import InputError
-from softlabels.grid import Grid
+from softlabels.grid import Grid, as_rows
 
 Kernel = Literal["nearest", "linear", "bspline"]
 #: Coordinates are rounded to this many digits of a voxel, so that noise in an affine cannot decide a tie.
@@ -22,7 +24,7 @@ _INTERPOLATORS = {"nearest": "sitkNearestNeighbor", "linear": "sitkLinear", "bsp
 _FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
 
-def resampled_grid(grid: Grid, spacing) -> Grid:
+def resampled_grid(grid: Grid, spacing: Sequence[float]) -> Grid:
     """Return the grid of `spacing` that covers the same box of space.
 
     Along each axis the new grid has ``max(1, round(n * old / new))`` voxels and the same centre, so that each face of
@@ -52,10 +54,13 @@ def resampled_grid(grid: Grid, spacing) -> Grid:
     centre = affine @ [*((np.array(grid.shape) - 1) / 2), 1.0]
     affine[:3, :3] *= new / old
     affine[:3, 3] = (centre - affine @ [*((shape - 1) / 2), 0.0])[:3]
-    return Grid(tuple(shape), tuple(new), affine)
+    (depth, height, width), (z, y, x) = shape.tolist(), new.tolist()
+    return Grid((depth, height, width), (z, y, x), as_rows(affine))
 
 
-def resample(values: np.ndarray, source: Grid, target: Grid, kernel: Kernel, *, antialias: bool = False) -> np.ndarray:
+def resample(
+    values: NDArray[Any], source: Grid, target: Grid, kernel: Kernel, *, antialias: bool = False
+) -> NDArray[Any]:
     """Return `values` on the target grid.
 
     Parameters
@@ -99,7 +104,7 @@ def resample(values: np.ndarray, source: Grid, target: Grid, kernel: Kernel, *, 
     return _resampled(out, scales, offsets, target.shape, kernel)
 
 
-def _axis_maps(source: Grid, target: Grid) -> tuple[np.ndarray, np.ndarray]:
+def _axis_maps(source: Grid, target: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return (scale, offset), each (3,): source index = scale * target index + offset, along each axis."""
     to_source = np.linalg.solve(source.affine_ras, target.affine_ras)
     linear = to_source[:3, :3]
@@ -112,7 +117,13 @@ def _axis_maps(source: Grid, target: Grid) -> tuple[np.ndarray, np.ndarray]:
     return np.round(np.diag(linear), 9), np.round(to_source[:3, 3], _DIGITS)
 
 
-def _resampled(values: np.ndarray, scales, offsets, shape, kernel: Kernel) -> np.ndarray:
+def _resampled(
+    values: NDArray[Any],
+    scales: NDArray[np.float64],
+    offsets: NDArray[np.float64],
+    shape: tuple[int, int, int],
+    kernel: Kernel,
+) -> NDArray[Any]:
     """Return the voxels at ``scale * index + offset`` of an array, by SimpleITK; the type is kept."""
     # Its import takes a fifth of a second, and jobs that resample nothing need not wait for it.
     import SimpleITK as sitk

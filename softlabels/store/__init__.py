@@ -4,6 +4,7 @@ Names load on first use, so that `softlabels.store.key` needs nothing but Python
 """
 
 from importlib import import_module
+from typing import Any
 
 _HOMES = {
     "Store": "softlabels.store.store",
@@ -19,7 +20,7 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

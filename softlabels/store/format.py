@@ -6,7 +6,9 @@ A change that old readers would misread raises `FORMAT_VERSION`, and with it eve
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 FORMAT_VERSION = 1
 ZARR, MANIFEST, QUALITY, PROVENANCE = "entry.zarr", "MANIFEST.json", "QUALITY.json", "PROVENANCE.json"
@@ -30,7 +32,7 @@ def entry_folder(store: Path, key: str) -> Path:
     return Path(store) / VERSION_FOLDER / key[:2] / key
 
 
-def codec(dtype: str, is_rounded: bool) -> dict:
+def codec(dtype: str, is_rounded: bool) -> dict[str, Any]:
     """Return how blosc compresses an array, chosen by measurement on real images and geodesic maps (docs/store.md).
 
     Integers are smooth or flat: zstd makes them 2 to 100 times smaller than lz4. Floats are mostly noise: lz4 writes 5
@@ -57,17 +59,23 @@ def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     return tuple(_even_part(n, most_channels) for n in shape[:-3]) + space
 
 
-def _even_part(n, most):
+def _even_part(n: int, most: int) -> int:
     """Return the size of the largest of the fewest near-equal parts of n that are at most `most` long."""
     return math.ceil(n / math.ceil(n / most))
 
 
-def grid_of_chunks(shape, chunks) -> tuple[int, ...]:
+def grid_of_chunks(shape: Sequence[int], chunks: Sequence[int]) -> tuple[int, ...]:
     """Return how many chunks there are along each axis."""
     return tuple(math.ceil(n / c) for n, c in zip(shape, chunks, strict=True))
 
 
-def array_metadata(shape, dtype: str, chunks, compression: dict, attributes: dict) -> dict:
+def array_metadata(
+    shape: Sequence[int],
+    dtype: str,
+    chunks: Sequence[int],
+    compression: dict[str, Any],
+    attributes: dict[str, Any],
+) -> dict[str, Any]:
     """Return the zarr.json of an array that lies in one shard file."""
     n_chunks = grid_of_chunks(shape, chunks)
     itemsize = int(dtype.lstrip("uintfloa")) // 8
@@ -98,7 +106,7 @@ def array_metadata(shape, dtype: str, chunks, compression: dict, attributes: dic
     }
 
 
-def group_metadata(attributes: dict) -> dict:
+def group_metadata(attributes: dict[str, Any]) -> dict[str, Any]:
     """Return the zarr.json of a group."""
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
@@ -108,6 +116,6 @@ def layer_folder(name: str, role: str) -> str:
     return f"labels/{name}/0" if role == "labels" else name
 
 
-def shard_path(layer: dict) -> str:
+def shard_path(layer: dict[str, Any]) -> str:
     """Return the layer's one data file, relative to the entry."""
     return "/".join([ZARR, layer["path"], "c", *["0"] * len(layer["shape"])])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from typing import Any
 
 from softlabels._shared.plain_json import canonical_json, require_plain_json
 from softlabels.store.format import FORMAT_VERSION
 
 
-def entry_key(*, stage: str, algorithm: str, params: dict, inputs: dict) -> str:
+def entry_key(*, stage: str, algorithm: str, params: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     """Return the key of the entry that one stage publishes for one case.
 
     Equal arguments give equal keys on every machine and Python version. The store's format version is part of the key;

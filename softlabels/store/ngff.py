@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
+from softlabels.grid import Grid
 from softlabels.store.format import NGFF_VERSION
 
 _AXES = (
@@ -15,10 +19,10 @@ _AXES = (
 _COLOURS = ("E69F00", "56B4E9", "009E73", "F0E442", "0072B2", "D55E00", "CC79A7", "FFFFFF")
 
 
-def multiscale(name: str, path: str, n_axes: int, grid) -> dict:
+def multiscale(name: str, path: str, n_axes: int, grid: Grid) -> dict[str, Any]:
     """Return the one-level multiscale of an array on `grid`."""
     lead = n_axes - 3
-    steps = [{"type": "scale", "scale": [1.0] * lead + list(grid.spacing)}]
+    steps: list[dict[str, Any]] = [{"type": "scale", "scale": [1.0] * lead + list(grid.spacing)}]
     origin = _origin(grid)
     if origin is not None:
         steps.append({"type": "translation", "translation": [0.0] * lead + origin})
@@ -29,7 +33,7 @@ def multiscale(name: str, path: str, n_axes: int, grid) -> dict:
     }
 
 
-def _origin(grid):
+def _origin(grid: Grid) -> list[float] | None:
     """Return the (z, y, x) position of voxel 0, or None where scale and translation cannot express the affine."""
     affine = grid.affine_ras[[2, 1, 0]]  # rows in the order z, y, x, as the columns are
     if np.array_equal(affine[:, :3], np.diag(np.diag(affine[:, :3]))) and (np.diag(affine[:, :3]) > 0).all():
@@ -37,7 +41,9 @@ def _origin(grid):
     return None
 
 
-def image_attributes(multiscales: list[dict], channels, window: tuple[float, float]) -> dict:
+def image_attributes(
+    multiscales: list[dict[str, Any]], channels: Sequence[str] | None, window: tuple[float, float]
+) -> dict[str, Any]:
     """Return the `ome` attribute of an image group; `channels` and `window` (as stored) describe the first image."""
     low, high = window
     omero = [
@@ -52,12 +58,12 @@ def image_attributes(multiscales: list[dict], channels, window: tuple[float, flo
     return {"version": NGFF_VERSION, "multiscales": multiscales, "omero": {"channels": omero}}
 
 
-def labels_attributes(names: list[str]) -> dict:
+def labels_attributes(names: list[str]) -> dict[str, Any]:
     """Return the `ome` attribute of the `labels` group."""
     return {"version": NGFF_VERSION, "labels": names}
 
 
-def label_attributes(scale: dict, has_image: bool) -> dict:
+def label_attributes(scale: dict[str, Any], has_image: bool) -> dict[str, Any]:
     """Return the `ome` attribute of one label image."""
     source = {"source": {"image": "../../"}} if has_image else {}
     return {"version": NGFF_VERSION, "multiscales": [scale], "image-label": source}

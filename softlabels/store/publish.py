@@ -5,16 +5,19 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels._shared.files import explained
 from softlabels._shared.plain_json import readable_json, require_plain_json, sealed_json
 from softlabels.errors import InputError, StoreError
+from softlabels.grid import Grid
 from softlabels.store import ngff
 from softlabels.store.encoding import Encoding, Lossless, ScaleOffset, encoding_from_json
 from softlabels.store.format import (
@@ -45,12 +48,13 @@ class ChannelStack:
     ((3, 1, 1, 3), [[[[0.0, 0.0]]], [[[1.0, 1.0]]]])
     """
 
-    def __init__(self, parts: Sequence[np.ndarray]):
+    def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
         self._volumes = [volume for part in parts for volume in part]
-        self.shape, self.dtype = (len(self._volumes), *self._volumes[0].shape), self._volumes[0].dtype
+        self.shape: tuple[int, ...] = (len(self._volumes), *self._volumes[0].shape)
+        self.dtype: np.dtype[Any] = self._volumes[0].dtype
         self.ndim = len(self.shape)
 
-    def __getitem__(self, region: tuple[slice, ...]) -> np.ndarray:
+    def __getitem__(self, region: tuple[slice, ...], /) -> NDArray[Any]:
         return np.stack([volume[region[1:]] for volume in self._volumes[region[0]]])
 
 
@@ -73,12 +77,12 @@ class Layer:
     """
 
     name: str
-    values: np.ndarray | ChannelStack
+    values: NDArray[Any] | ChannelStack
     channels: Sequence[str] | None = None
     encoding: Encoding = Lossless()
     role: str = "image"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         shape, where = self.values.shape, f"layer {self.name!r}"
         if not (self.name.isidentifier() and self.name.isascii()):
             raise InputError(f"{where}: expected a name of letters, digits and underscores")
@@ -94,7 +98,17 @@ class Layer:
             raise InputError(f"{where}: got {dtype}, expected integers for role 'labels'")
 
 
-def publish_entry(store, key, layers, *, grid, attributes, quality, provenance, n_threads) -> tuple[Entry, str]:
+def publish_entry(
+    store: Path,
+    key: str,
+    layers: Sequence[Layer],
+    *,
+    grid: Grid,
+    attributes: dict[str, Any],
+    quality: dict[str, Any],
+    provenance: dict[str, Any],
+    n_threads: int,
+) -> tuple[Entry, str]:
     """Publish layers under `key`; see `Store.publish`."""
     _require_publishable(layers, grid, attributes, quality, provenance)
     final = entry_folder(store, key)
@@ -123,7 +137,13 @@ def publish_entry(store, key, layers, *, grid, attributes, quality, provenance, 
     return entry, outcome
 
 
-def _require_publishable(layers, grid, attributes, quality, provenance):
+def _require_publishable(
+    layers: Sequence[Layer],
+    grid: Grid,
+    attributes: dict[str, Any],
+    quality: dict[str, Any],
+    provenance: dict[str, Any],
+) -> None:
     """Raise InputError unless the layers lie on the grid under different names and the records are plain JSON."""
     names = [layer.name for layer in layers]
     if not names or len(set(names)) != len(names) or "labels" in [n.name for n in layers if n.role == "image"]:
@@ -136,7 +156,7 @@ def _require_publishable(layers, grid, attributes, quality, provenance):
 
 
 @contextmanager
-def _temporary_folder(store):
+def _temporary_folder(store: Path) -> Iterator[Path]:
     """Make a folder on the store's file system; whatever is left in it at the end is removed."""
     root = Path(store) / VERSION_FOLDER
     root.mkdir(parents=True, exist_ok=True)
@@ -148,12 +168,16 @@ def _temporary_folder(store):
         remove_tree(tmp)
 
 
-def _write_zarr(tmp, layers, grid, attributes, n_threads):
+def _write_zarr(
+    tmp: Path, layers: Sequence[Layer], grid: Grid, attributes: dict[str, Any], n_threads: int
+) -> dict[str, Any]:
     """Write the Zarr group; return the manifest's record of every file."""
-    files, described, scales = {}, [], {"image": [], "labels": []}
+    files: dict[str, Any] = {}
+    described: list[dict[str, Any]] = []
+    scales: dict[str, list[dict[str, Any]]] = {"image": [], "labels": []}
     for layer in layers:
         folder = layer_folder(layer.name, layer.role)
-        description = {"name": layer.name, "path": folder, "role": layer.role, "shape": list(layer.values.shape)}
+        description: dict[str, Any] = {"name": layer.name, "path": folder, "role": layer.role, "shape": list(layer.values.shape)}
         shard = shard_path(description)
         (tmp / shard).parent.mkdir(parents=True)
         encoding = layer.encoding.for_values(layer.values.dtype)
@@ -186,19 +210,24 @@ def _write_zarr(tmp, layers, grid, attributes, n_threads):
     return files
 
 
-def _cf_attributes(description):
+def _cf_attributes(description: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes of an array: CF names that xarray decodes, and the bound of the error."""
-    found = {"softlabels": {name: description[name] for name in ("encoding", "error", "channels")}}
+    found: dict[str, Any] = {"softlabels": {name: description[name] for name in ("encoding", "error", "channels")}}
     encoding = encoding_from_json(description["encoding"])
     if isinstance(encoding, ScaleOffset):
         found |= {"scale_factor": encoding.scale, "add_offset": encoding.lo}
     return found
 
 
-def _groups(described, scales, grid, attributes):
+def _groups(
+    described: list[dict[str, Any]],
+    scales: dict[str, list[dict[str, Any]]],
+    grid: Grid,
+    attributes: dict[str, Any],
+) -> dict[str, dict[str, Any]]:
     """Return folder to attributes of every group of the entry."""
     own = {"format": FORMAT_VERSION, "grid": grid.to_json(), "layers": described, "attributes": attributes}
-    groups = {"": {"softlabels": own}}
+    groups: dict[str, dict[str, Any]] = {"": {"softlabels": own}}
     images = [description for description in described if description["role"] == "image"]
     if images:
         groups[""]["ome"] = ngff.image_attributes(scales["image"], images[0]["channels"], _window(images[0]))
@@ -209,7 +238,7 @@ def _groups(described, scales, grid, attributes):
     return groups
 
 
-def _window(description):
+def _window(description: dict[str, Any]) -> tuple[float, float]:
     """Return the range of stored values that a viewer should show."""
     if description["encoding"]["kind"] == "integer":
         return 0.0, float(np.iinfo(description["dtype"]).max)
@@ -217,7 +246,7 @@ def _window(description):
     return (low, high) if low < high else (low, low + 1.0)
 
 
-def _write_file(path, content):
+def _write_file(path: Path, content: bytes) -> dict[str, Any]:
     """Write and sync a small file; return the manifest's record of it."""
     with new_file(path) as file:
         file.write(content)
@@ -226,13 +255,13 @@ def _write_file(path, content):
     return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def _sync_folders(top):
+def _sync_folders(top: Path) -> None:
     """Make the names of all files under `top` durable, innermost first."""
     for folder, _, _ in os.walk(top, topdown=False):
-        _sync_folder(folder)
+        _sync_folder(Path(folder))
 
 
-def _sync_folder(folder):
+def _sync_folder(folder: Path) -> None:
     """Make the names in a folder durable, where the file system can (SMB, for one, cannot)."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

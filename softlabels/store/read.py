@@ -10,12 +10,13 @@ import errno
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels._shared.files import is_damage, read_small_file
 from softlabels._shared.plain_json import unsealed_json
@@ -34,6 +35,9 @@ from softlabels.store.format import (
     shard_path,
 )
 from softlabels.store.shard import read_shard_index, read_window
+
+if TYPE_CHECKING:
+    import zarr
 
 
 def open_entry(store: Path, key: str, manifest_digest: str | None = None) -> Entry | None:
@@ -68,7 +72,7 @@ def open_entry(store: Path, key: str, manifest_digest: str | None = None) -> Ent
                 raise
 
 
-def _identity(folder):
+def _identity(folder: Path) -> tuple[int, int, int] | None:
     """Return what changes when a folder is renamed or replaced; None if there is none."""
     with readable(folder):
         try:
@@ -99,7 +103,7 @@ def readable(path: Path) -> Iterator[None]:
         raise StoreError(f"{error.filename or path}: cannot be read ({error.strerror}); {remedy}") from error
 
 
-def _opened(folder, key, manifest_digest):
+def _opened(folder: Path, key: str, manifest_digest: str | None) -> Entry:
     """Return the entry in `folder` after the checks that every opening makes."""
     content = read_small_file(folder / MANIFEST)
     manifest = _unsealed(content, folder / MANIFEST)
@@ -152,13 +156,17 @@ class Entry:
         The manifest: file to its size, sha256 and, for arrays, the checksum of each chunk.
     """
 
-    def __init__(self, path: Path, key: str, manifest_digest: str, files: dict, root: dict, quality: dict):
+    def __init__(
+        self, path: Path, key: str, manifest_digest: str, files: dict[str, Any], root: dict[str, Any], quality: dict[str, Any]
+    ) -> None:
         self.path, self.key, self.manifest_digest = Path(path), key, manifest_digest
         self.quality, self.attributes = quality, root["attributes"]
         self.grid = Grid.from_json(root["grid"])
-        self.files, self._layers, self._indexes = files, root["layers"], {}
+        self.files = files
+        self._layers: list[dict[str, Any]] = root["layers"]
+        self._indexes: dict[str, NDArray[np.uint64]] = {}
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Entry({self.key[:12]}, {', '.join(f'{n} {self.shape(n)}' for n in self.layers)})"
 
     @property
@@ -183,7 +191,7 @@ class Entry:
         return len(self.files) + 2
 
     @property
-    def provenance(self) -> dict:
+    def provenance(self) -> dict[str, Any]:
         """Who made the entry, where, when and how long it took."""
         path = self.path / PROVENANCE
         with readable(path):
@@ -198,7 +206,7 @@ class Entry:
         names = self._layer(name)["channels"]
         return None if names is None else tuple(names)
 
-    def dtype(self, name: str) -> np.dtype:
+    def dtype(self, name: str) -> np.dtype[Any]:
         """Return the dtype that `read` gives."""
         return np.dtype(self._layer(name)["values_dtype"])
 
@@ -206,13 +214,18 @@ class Entry:
         """Return the chunk shape of a layer on disk."""
         return tuple(self._layer(name)["chunks"])
 
-    def error(self, name: str) -> dict:
+    def error(self, name: str) -> dict[str, Any]:
         """Return a layer's encoding, its bound and the largest error measured when it was written."""
         return self._layer(name)["encoding"] | self._layer(name)["error"]
 
     def read(
-        self, name: str, window=None, n_threads: int = 1, *, channels: tuple[int, int] | None = None
-    ) -> np.ndarray:
+        self,
+        name: str,
+        window: Sequence[slice | Sequence[int]] | None = None,
+        n_threads: int = 1,
+        *,
+        channels: tuple[int, int] | None = None,
+    ) -> NDArray[Any]:
         """Return a layer's values: float32 where they were quantised or rounded, else the dtype they came in.
 
         Parameters
@@ -243,29 +256,29 @@ class Entry:
         Costs one opening of a file and the decoding of the chunks that the window touches.
         """
         layer = self._layer(name)
-        window = _full_window(window, layer["shape"], channels)
-        out = np.empty([w.stop - w.start for w in window], layer["values_dtype"])
+        region = _full_window(window, layer["shape"], channels)
+        out = np.empty([w.stop - w.start for w in region], layer["values_dtype"])
         file = shard_path(layer)
         encoding = encoding_from_json(layer["encoding"])
         with readable(self.path / file):
             checked = (self._index(layer), self.files[file]["chunks_crc32c"])
-            read_window(self.path / file, layer, encoding, *checked, window, out, n_threads)
+            read_window(self.path / file, layer, encoding, *checked, region, out, n_threads)
         return out
 
-    def stored(self, name: str):
+    def stored(self, name: str) -> zarr.Array[Any]:
         """Return the plain Zarr array, quantised values as they are stored, without this package's own checks."""
         import zarr
 
         return zarr.open_array(self.zarr_path / self._layer(name)["path"], mode="r")
 
-    def _layer(self, name):
+    def _layer(self, name: str) -> dict[str, Any]:
         """Return the description of a layer, or raise InputError naming those there are."""
         for layer in self._layers:
             if layer["name"] == name:
                 return layer
         raise InputError(f"entry {self.key[:12]}: got layer {name!r}, expected one of {', '.join(self.layers)}")
 
-    def _index(self, layer):
+    def _index(self, layer: dict[str, Any]) -> NDArray[np.uint64]:
         """Return where the layer's chunks lie in its file, read once."""
         name = layer["name"]
         if name not in self._indexes:
@@ -275,7 +288,9 @@ class Entry:
         return self._indexes[name]
 
 
-def _full_window(window, shape, channels=None):
+def _full_window(
+    window: Sequence[slice | Sequence[int]] | None, shape: Sequence[int], channels: tuple[int, int] | None = None
+) -> tuple[slice, ...]:
     """Return one slice with start and stop per axis; all channels unless some are named; InputError outside."""
     space = tuple(shape[-3:])
     window = (slice(None),) * 3 if window is None else window
@@ -290,7 +305,7 @@ def _full_window(window, shape, channels=None):
     return lead + tuple(slice(a, b) for a, b in pairs)
 
 
-def _start_stop(part, size):
+def _start_stop(part: slice | Sequence[int], size: int) -> tuple[int, int]:
     """Return the start and stop of a slice or a pair; a step makes an empty range, which is refused."""
     if not isinstance(part, slice):
         return int(part[0]), int(part[1])

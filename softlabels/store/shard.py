@@ -11,12 +11,17 @@ import itertools
 import math
 import os
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Protocol, Self, TypeVar
 
 import google_crc32c
 import numpy as np
 from numcodecs import blosc
+from numpy.typing import NDArray
 
 from softlabels.errors import FormatError
 from softlabels.store.encoding import BitRound, Encoding
@@ -26,8 +31,28 @@ _INDEX_DTYPE = np.dtype("<u8")
 _CRC_BYTES = 4
 _SLAB_VOXELS = 2**16
 
+T = TypeVar("T")
+R = TypeVar("R")
+#: Of encoded values: the largest error, the smallest and the largest finite value.
+Figures = tuple[float, float, float]
 
-def write_shard(path: Path, values: np.ndarray, encoding: Encoding, n_threads: int) -> dict:
+
+class Writable(Protocol):
+    """Values that are written part by part: an array, or a `ChannelStack`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, D, H, W) or (D, H, W)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the values as they came."""
+
+    def __getitem__(self, region: tuple[slice, ...], /) -> NDArray[Any]:
+        """Return the values of a region, one slice per axis."""
+
+
+def write_shard(path: Path, values: Writable, encoding: Encoding, n_threads: int) -> dict[str, Any]:
     """Write `values` to a new file; return its manifest record, layout, finite range and largest error.
 
     Memory: a few chunks per thread beside `values`.
@@ -38,13 +63,16 @@ def write_shard(path: Path, values: np.ndarray, encoding: Encoding, n_threads: i
     shuffle = {"shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}[compression["shuffle"]]
     compressor = blosc.Blosc(compression["cname"], compression["clevel"], shuffle)
 
-    def encoded(chunk):
+    def encoded(chunk: tuple[int, ...]) -> tuple[bytes, int, Figures]:
         region = tuple(slice(i * c, (i + 1) * c) for i, c in zip(chunk, chunks, strict=True))
         block, figures = _encoded_block(values[region], encoding, chunks, dtype)
         data = compressor.encode(block)
         return data, google_crc32c.value(data), figures
 
-    index, checksums, figures, offset = [], [], [], 0
+    index: list[tuple[int, int]] = []
+    checksums: list[str] = []
+    figures: list[Figures] = []
+    offset = 0
     with ThreadPoolExecutor(n_threads) as pool, _HashedFile(path) as file:
         for data, checksum, found in _in_order(
             pool, encoded, np.ndindex(*grid_of_chunks(values.shape, chunks)), n_threads
@@ -67,7 +95,9 @@ def write_shard(path: Path, values: np.ndarray, encoding: Encoding, n_threads: i
     }
 
 
-def _encoded_block(values, encoding, chunks, dtype):
+def _encoded_block(
+    values: NDArray[Any], encoding: Encoding, chunks: tuple[int, ...], dtype: np.dtype[Any]
+) -> tuple[NDArray[Any], Figures]:
     """Return one chunk as it is stored, zero past the array's end, and its largest error and finite range."""
     block = np.zeros(chunks, dtype)
     error, low, high = 0.0, math.inf, -math.inf
@@ -82,7 +112,7 @@ def _encoded_block(values, encoding, chunks, dtype):
     return block, (error, low, high)
 
 
-def _finite_range(stored):
+def _finite_range(stored: NDArray[Any]) -> tuple[float, float]:
     """Return the smallest and the largest finite value; inf and -inf if there is none."""
     low, high = float(stored.min()), float(stored.max())
     if math.isfinite(low) and math.isfinite(high):
@@ -94,18 +124,21 @@ def _finite_range(stored):
 class _HashedFile:
     """A new file that is hashed while it is written, and synced when it is closed without an error."""
 
-    def __init__(self, path):
-        self._file, self._digest, self.sha256 = new_file(path), hashlib.sha256(), None
+    def __init__(self, path: Path) -> None:
+        self._file, self._digest = new_file(path), hashlib.sha256()
+        self.sha256: str | None = None
 
-    def append(self, data) -> int:
+    def append(self, data: bytes) -> int:
         self._file.write(data)
         self._digest.update(data)
         return len(data)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         with self._file as file:
             if error is None:
                 file.flush()
@@ -113,24 +146,27 @@ class _HashedFile:
         self.sha256 = self._digest.hexdigest()
 
 
-def new_file(path):
+def new_file(path: Path) -> BinaryIO:
     """Open a new read-only file for writing: mode 0444 less the umask, from the first moment."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444), "wb")
 
 
-def _in_order(pool, function, items, n_threads):
+def _in_order(
+    pool: Executor, function: Callable[[T], R], items: Iterable[T], n_threads: int
+) -> Iterator[R]:
     """Yield function(item) in order; at most two results per thread are computed before they are wanted."""
-    items, pending = iter(items), deque()
-    for item in itertools.islice(items, 2 * n_threads):
+    left = iter(items)
+    pending: deque[Future[R]] = deque()
+    for item in itertools.islice(left, 2 * n_threads):
         pending.append(pool.submit(function, item))
     while pending:
         result = pending.popleft().result()
-        for item in itertools.islice(items, 1):
+        for item in itertools.islice(left, 1):
             pending.append(pool.submit(function, item))
         yield result
 
 
-def read_shard_index(path: Path, size: int, n_chunks: int) -> np.ndarray:
+def read_shard_index(path: Path, size: int, n_chunks: int) -> NDArray[np.uint64]:
     """Return the (n_chunks, 2) offsets and sizes at the end of a shard of `size` bytes."""
     n_bytes = n_chunks * 2 * _INDEX_DTYPE.itemsize
     with open(path, "rb") as file:
@@ -143,7 +179,14 @@ def read_shard_index(path: Path, size: int, n_chunks: int) -> np.ndarray:
 
 
 def read_window(
-    path: Path, layer: dict, encoding: Encoding, index: np.ndarray, checksums: str, window, out, n_threads: int = 1
+    path: Path,
+    layer: dict[str, Any],
+    encoding: Encoding,
+    index: NDArray[np.uint64],
+    checksums: str,
+    window: tuple[slice, ...],
+    out: NDArray[Any],
+    n_threads: int = 1,
 ) -> None:
     """Fill `out` with the decoded values of `window`, a slice with start and stop per axis."""
     chunks = tuple(layer["chunks"])
@@ -157,7 +200,16 @@ def read_window(
         list(pool.map(lambda first: _read_chunks(touched[first::n_threads], *rest), range(n_threads)))
 
 
-def _read_chunks(touched, path, layer, encoding, index, checksums, window, out):
+def _read_chunks(
+    touched: list[tuple[int, ...]],
+    path: Path,
+    layer: dict[str, Any],
+    encoding: Encoding,
+    index: NDArray[np.uint64],
+    checksums: str,
+    window: tuple[slice, ...],
+    out: NDArray[Any],
+) -> None:
     """Check and decode some of the chunks of a window into `out`."""
     chunks = tuple(layer["chunks"])
     n_chunks = grid_of_chunks(layer["shape"], chunks)
@@ -175,7 +227,7 @@ def _read_chunks(touched, path, layer, encoding, index, checksums, window, out):
             encoding.decode(block[inside], out=out[target])
 
 
-def _read_at(file, offset, size, path):
+def _read_at(file: BinaryIO | FileIO, offset: int, size: int, path: Path) -> bytes:
     """Return exactly `size` bytes from `offset`."""
     file.seek(offset)
     data = file.read(size)
@@ -184,17 +236,19 @@ def _read_at(file, offset, size, path):
     return data
 
 
-def _crc_bytes(checksum):
+def _crc_bytes(checksum: int) -> bytes:
     """Return a checksum as it is stored."""
     return checksum.to_bytes(_CRC_BYTES, "little")
 
 
-def _checksum(data):
+def _checksum(data: bytes) -> int:
     """Return the checksum that the last bytes of `data` hold."""
     return int.from_bytes(data[-_CRC_BYTES:], "little")
 
 
-def _overlap(chunk, chunks, window):
+def _overlap(
+    chunk: tuple[int, ...], chunks: tuple[int, ...], window: tuple[slice, ...]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
     """Return which part of a chunk lies in the window, and where it goes in the window's array."""
     inside, target = [], []
     for i, c, w in zip(chunk, chunks, window, strict=True):

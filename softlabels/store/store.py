@@ -7,6 +7,7 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from softlabels._shared.cpus import usable_cpus
 from softlabels._shared.files import explained
@@ -46,7 +47,7 @@ class Store:
     ('computed', np.int64(24), ('tumour',))
     """
 
-    def __init__(self, path: str | os.PathLike, n_threads: int | None = None):
+    def __init__(self, path: str | os.PathLike[str], n_threads: int | None = None) -> None:
         self.path = Path(path).absolute()
         self.n_threads = n_threads or usable_cpus()
         try:
@@ -58,7 +59,7 @@ class Store:
         if not is_folder:
             raise StoreError(f"{self.path}: got a file, expected the store's folder; name another path")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
 
     def find(self, key: str, manifest_digest: str | None = None) -> Entry | None:
@@ -72,7 +73,14 @@ class Store:
         return entry
 
     def publish(
-        self, key: str, layers: Sequence[Layer], *, grid: Grid, attributes: dict, quality: dict, provenance: dict
+        self,
+        key: str,
+        layers: Sequence[Layer],
+        *,
+        grid: Grid,
+        attributes: dict[str, Any],
+        quality: dict[str, Any],
+        provenance: dict[str, Any],
     ) -> tuple[Entry, str]:
         """Publish layers as the entry of `key`, unless another writer was first.
 
@@ -127,7 +135,7 @@ class Store:
         """Return, and with `delete` remove, unreferenced entries; see `softlabels.store.garbage.collect_garbage`."""
         return garbage.collect_garbage(self, live, delete=delete, min_age_s=min_age_s)
 
-    def register_results(self, results: str | os.PathLike) -> None:
+    def register_results(self, results: str | os.PathLike[str]) -> None:
         """Make `gc` spare what a project names; see `softlabels.store.garbage.register_results`."""
         garbage.register_results(self.path, Path(results))
 
@@ -158,7 +166,7 @@ def _is_prefix(one: os.DirEntry[str]) -> bool:
     return re.fullmatch("[0-9a-f]{2}", one.name) is not None and one.is_dir(follow_symlinks=False)
 
 
-def _checked_key(key):
+def _checked_key(key: object) -> str:
     """Return `key` if it is 64 hex digits."""
     if not (isinstance(key, str) and _KEY.fullmatch(key)):
         raise InputError(f"store key: got {key!r}, expected 64 hex digits from entry_key")
