@@ -55,7 +55,9 @@ class Grid:
         object.__setattr__(self, "spacing", checked_spacing(self.spacing))
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise InputError(f"grid shape: got {self.shape}, expected 3 sizes >= 1 ordered (z, y, x)")
-        affine = np.diag([*self.spacing, 1.0])[[2, 1, 0, 3]] if len(self.affine) == 0 else np.asarray(self.affine, float)
+        affine = (
+            np.diag([*self.spacing, 1.0])[[2, 1, 0, 3]] if len(self.affine) == 0 else np.asarray(self.affine, float)
+        )
         _check_affine(affine, self.spacing)
         object.__setattr__(self, "affine", as_rows(affine))
 
@@ -126,7 +128,7 @@ class Grid:
     def from_xyz(cls, size_xyz: Sequence[int], affine_xyz: ArrayLike, spacing_xyz: Sequence[float]) -> Grid:
         """Return the grid of an array whose header counts voxels as (x, y, z) and maps them to RAS+ mm."""
         (width, height, depth), (x, y, z) = size_xyz, spacing_xyz
-        return cls((depth, height, width), (z, y, x), asas_rows(np.asarray(affine_xyz, float) @ _REVERSE_AXES))
+        return cls((depth, height, width), (z, y, x), as_rows(np.asarray(affine_xyz, float) @ _REVERSE_AXES))
 
     def to_sitk(self) -> dict[str, Any]:
         """Return origin, spacing and direction (x, y, z; LPS) as SimpleITK's setters take them."""

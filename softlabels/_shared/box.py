@@ -30,10 +30,10 @@ def bounding_box(mask: NDArray[np.bool_], margin: Sequence[int] = (0, 0, 0)) -> 
     >>> bounding_box(mask, margin=(0, 1, 4))
     (slice(0, 1, None), slice(1, 4, None), slice(0, 9, None))
     """
-    rows = mask.any(axis=2)
+    rows = np.any(mask, axis=2)
     if not rows.any():
         return None
-    lines = (rows.any(axis=1), rows.any(axis=0), mask.any(axis=(0, 1)))
+    lines = (np.any(rows, axis=1), np.any(rows, axis=0), np.any(mask, axis=(0, 1)))
     z, y, x = (_widened(line, extra) for line, extra in zip(lines, margin, strict=True))
     return z, y, x
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels._shared.cpus import usable_cpus
 from softlabels.errors import InputError
@@ -48,9 +49,9 @@ class CaseVolumes:
         Remarks on headers, for people.
     """
 
-    image: np.ndarray
-    labels: np.ndarray
-    raters: np.ndarray | None
+    image: NDArray[np.float32]
+    labels: NDArray[Any]
+    raters: NDArray[Any] | None
     grid: Grid
     digests: dict[str, str]
     states: dict[str, FileState]
@@ -156,7 +157,7 @@ def check_case(
     return _inspect(case, channels, label_values, ignore_label, threads, max_voxels)[1]
 
 
-def _stacked(images: list[Volume], n_channels: int, threads: int | None) -> np.ndarray:
+def _stacked(images: list[Volume], n_channels: int, threads: int | None) -> NDArray[np.float32]:
     """Return the channels of all image files as one (M, D, H, W) float32 array."""
     stacked = np.empty((n_channels, *images[0].grid.shape), np.float32)
     channels = [values for image in images for values in image.values.reshape(-1, *image.grid.shape)]
@@ -165,11 +166,18 @@ def _stacked(images: list[Volume], n_channels: int, threads: int | None) -> np.n
     return stacked
 
 
-def _inspect(case, channels, label_values, ignore_label, threads, max_voxels):
+def _inspect(
+    case: Case,
+    channels: Sequence[str],
+    label_values: Collection[int],
+    ignore_label: int | None,
+    threads: int | None,
+    max_voxels: int,
+) -> tuple[dict[str, Volume], list[Finding]]:
     """Read all files of a case; return ({role: Volume} of those that could be read, [Finding])."""
     files = list(case.files())
 
-    def read(item):
+    def read(item: tuple[str, str]) -> Volume | Finding:
         role, path = item
         try:
             kind = "image" if role.startswith("image") else "label"
@@ -216,9 +224,11 @@ def _channel_findings(case: Case, channels: Sequence[str], volumes: dict[str, Vo
 def _grid_findings(case: Case, volumes: dict[str, Volume]) -> list[Finding]:
     """Return how the files differ from the first readable image in where their voxels lie."""
     reference = next((role for role in volumes if role.startswith("image")), None)
-    findings = []
-    for role, volume in volumes.items() if reference else ():
-        first = volumes[reference]
+    findings: list[Finding] = []
+    if reference is None:
+        return findings
+    first = volumes[reference]
+    for role, volume in volumes.items():
         tolerance_mm = first.grid.tolerance_mm + first.noise_mm + volume.noise_mm
         differences = first.grid.differences(volume.grid, tolerance_mm)
         if differences:
@@ -230,7 +240,9 @@ def _grid_findings(case: Case, volumes: dict[str, Volume]) -> list[Finding]:
     return findings
 
 
-def _label_findings(case: Case, role: str, volume: Volume, label_values, ignore_label) -> list[Finding]:
+def _label_findings(
+    case: Case, role: str, volume: Volume, label_values: Collection[int], ignore_label: int | None
+) -> list[Finding]:
     """Return findings on the labels that occur or do not."""
     counts = label_counts(volume.values)
     unknown = undeclared(counts, label_values, ignore_label)

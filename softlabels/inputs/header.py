@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels.errors import InputError
 
 MAX_SIZE = 32_767
 _FARTHEST_MM = 1e9
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -40,11 +46,11 @@ class Header:
         Unusual but valid header fields.
     """
 
-    dtype: np.dtype
+    dtype: np.dtype[Any]
     size_xyz: tuple[int, int, int]
     n_channels: int
     channels_first: bool
-    affine: np.ndarray
+    affine: NDArray[np.float64]
     spacing_xyz: tuple[float, float, float]
     skip: int = 0
     scale: tuple[float, float] | None = None
@@ -57,14 +63,14 @@ class Header:
         return int(self.size_xyz[0]) * int(self.size_xyz[1]) * int(self.size_xyz[2]) * int(self.n_channels)
 
 
-def checked_sizes(path, sizes) -> tuple[int, ...]:
+def checked_sizes(path: str | os.PathLike[str], sizes: Sequence[int]) -> tuple[int, ...]:
     """Return `sizes` if each is in 1..32767, else raise InputError."""
     if not all(1 <= n <= MAX_SIZE for n in sizes):
         raise InputError(f"{path}: got sizes {list(sizes)}, expected each in 1..{MAX_SIZE}; its header is damaged")
     return tuple(sizes)
 
 
-def parse_numbers(path, text: str, kind, what: str) -> list:
+def parse_numbers(path: str | os.PathLike[str], text: str, kind: Callable[[str], Number], what: str) -> list[Number]:
     """Return the numbers of a text header's field, or raise InputError."""
     try:
         return [kind(word) for word in text.split()]
@@ -72,7 +78,7 @@ def parse_numbers(path, text: str, kind, what: str) -> list:
         raise InputError(f"{path}: {what}: got {text[:60]!r}, expected numbers; its header is damaged") from error
 
 
-def checked_geometry(path, numbers: np.ndarray, what: str) -> np.ndarray:
+def checked_geometry(path: str | os.PathLike[str], numbers: NDArray[np.float64], what: str) -> NDArray[np.float64]:
     """Return `numbers` of an affine (in mm) if none is beyond 1e9 or not finite, else raise InputError."""
     if not (np.abs(numbers) <= _FARTHEST_MM).all():
         raise InputError(f"{path}: {what}: got {numbers.tolist()}, expected finite mm; repair its header")

@@ -8,9 +8,11 @@ region, `ignore`). Names become what a config takes: letters, digits and `_` ("l
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from softlabels._shared.files import read_small_text
 from softlabels._shared.plain_json import parsed_json
@@ -20,7 +22,7 @@ from softlabels.inputs.sheet import Case, case_id_fault
 Imported = tuple[list[Case], list[str], dict[str, int | list[int]]]
 
 #: Label values of BraTS by release. The same number means different tissues, so a release is never guessed.
-BRATS_LABELS = {
+BRATS_LABELS: dict[str, dict[str, int | list[int]]] = {
     "2012-2022": {"background": 0, "whole_tumor": [1, 2, 4], "tumor_core": [1, 4], "enhancing_tumor": [4]},
     "2023": {"background": 0, "whole_tumor": [1, 2, 3], "tumor_core": [1, 3], "enhancing_tumor": [3]},
 }
@@ -29,7 +31,7 @@ _BRATS_ENDINGS = (("_flair", "_t1", "_t1ce", "_t2", "_seg"), ("-t2f", "-t1n", "-
 _BRATS_CHANNELS = ["FLAIR", "T1", "T1ce", "T2"]
 
 
-def import_nnunet(folder) -> Imported:
+def import_nnunet(folder: str | os.PathLike[str]) -> Imported:
     """Read an nnU-Net raw data set: `dataset.json`, `imagesTr/CASE_0000.nii.gz`, `labelsTr/CASE.nii.gz`.
 
     Both the present `dataset.json` (`channel_names`, labels by name) and that of nnU-Net 1 are understood, and the
@@ -72,7 +74,7 @@ def import_nnunet(folder) -> Imported:
     return checked_cases(folder, cases), channels, labels_of(folder, dataset)
 
 
-def import_msd(folder) -> Imported:
+def import_msd(folder: str | os.PathLike[str]) -> Imported:
     """Read a task of the Medical Segmentation Decathlon: `dataset.json` and 3D or 4D (channels last) images.
 
     Parameters
@@ -107,7 +109,7 @@ def import_msd(folder) -> Imported:
     )
 
 
-def import_brats(folder, labels: str | Mapping[str, int | list[int]] | None = None) -> Imported:
+def import_brats(folder: str | os.PathLike[str], labels: str | Mapping[str, int | list[int]] | None = None) -> Imported:
     """Read a BraTS training folder: one folder a case, at any depth, with four channels and a segmentation.
 
     Parameters
@@ -135,7 +137,7 @@ def import_brats(folder, labels: str | Mapping[str, int | list[int]] | None = No
             f"BraTS labels: got {labels!r}, expected one of {', '.join(BRATS_LABELS)} (--brats-labels), or a "
             "mapping of names to values; the values differ between releases and are never guessed"
         )
-    labels = BRATS_LABELS[labels] if isinstance(labels, str) else labels
+    meaning = BRATS_LABELS[labels] if isinstance(labels, str) else labels
     cases = []
     for path in sorted(folder.rglob("*seg.nii*")):
         for *images, segmentation in _BRATS_ENDINGS:
@@ -143,10 +145,10 @@ def import_brats(folder, labels: str | Mapping[str, int | list[int]] | None = No
             if found and extension in ("", ".gz") and not case_id.startswith("."):
                 files = tuple(str(path.with_name(f"{case_id}{ending}.nii{extension}")) for ending in images)
                 cases.append(Case(case_id, files, str(path)))
-    return checked_cases(folder, cases), list(_BRATS_CHANNELS), dict(labels)
+    return checked_cases(folder, cases), list(_BRATS_CHANNELS), dict(meaning)
 
 
-def _is_pair(row) -> bool:
+def _is_pair(row: object) -> bool:
     """Whether a row of a decathlon's list names one image and one label."""
     return isinstance(row, dict) and isinstance(row.get("image"), str) and isinstance(row.get("label"), str)
 
@@ -158,7 +160,7 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")]
 
 
-def read_dataset(folder: Path) -> dict:
+def read_dataset(folder: Path) -> dict[str, Any]:
     """Return `dataset.json`."""
     path = folder / "dataset.json"
     try:
@@ -172,7 +174,7 @@ def read_dataset(folder: Path) -> dict:
     return dataset
 
 
-def channels_of(folder: Path, dataset: dict) -> list[str]:
+def channels_of(folder: Path, dataset: dict[str, Any]) -> list[str]:
     """Return channel names, in the order of their numbers."""
     names = dataset.get("channel_names") or dataset.get("modality")
     if not isinstance(names, dict) or sorted(names) != sorted(str(i) for i in range(len(names))) or not names:
@@ -180,7 +182,7 @@ def channels_of(folder: Path, dataset: dict) -> list[str]:
     return _identifiers([str(names[str(i)]) for i in range(len(names))])
 
 
-def labels_of(folder: Path, dataset: dict) -> dict[str, int | list[int]]:
+def labels_of(folder: Path, dataset: dict[str, Any]) -> dict[str, int | list[int]]:
     """Return label names to values, also from the older form, values to names."""
     given = dataset.get("labels")
     if not isinstance(given, dict) or not given:
@@ -206,7 +208,7 @@ def _identifiers(names: list[str]) -> list[str]:
     return made
 
 
-def _listed_files(folder: Path, listed) -> dict[str, tuple[list[str], str]]:
+def _listed_files(folder: Path, listed: Any) -> dict[str, tuple[list[str], str]]:
     """Return case id to (images, label) from the entry `dataset`."""
     try:
         rows = {case_id: (files["images"], files["label"]) for case_id, files in listed.items()}

@@ -64,7 +64,10 @@ def label_counts(labels: np.ndarray) -> dict[int, int]:
     {0: 1, 3: 2}
     """
     if labels.dtype.kind == "u" and labels.dtype.itemsize <= 2:
-        counts = sum(np.bincount(part.ravel(), minlength=int(labels.max()) + 1) for part in labels)
+        n_values = int(labels.max()) + 1
+        counts = np.zeros(n_values, np.int64)
+        for part in labels:
+            counts += np.bincount(part.ravel(), minlength=n_values)
         return {int(v): int(counts[v]) for v in np.flatnonzero(counts)}
     values, counts = np.unique(labels, return_counts=True)
     return {int(v): int(n) for v, n in zip(values, counts, strict=True)}

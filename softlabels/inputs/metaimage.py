@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels.errors import InputError
 from softlabels.inputs.header import Header, checked_geometry, checked_sizes, parse_numbers
@@ -36,8 +39,8 @@ def read_header(stream: Stream, start: bytes) -> Header:
     sizes = checked_sizes(path, parse_numbers(path, fields.get("DimSize", ""), int, "DimSize"))
     if fields.get("NDims") != str(len(sizes)) or not 2 <= len(sizes) <= 4:
         raise InputError(f"{path}: got NDims {fields.get('NDims')!r} and DimSize {list(sizes)}, expected 2 to 4 axes")
-    interleaved = parse_numbers(path, fields.get("ElementNumberOfChannels", "1"), int, "ElementNumberOfChannels")
-    interleaved = checked_sizes(path, interleaved)
+    n_channels = parse_numbers(path, fields.get("ElementNumberOfChannels", "1"), int, "ElementNumberOfChannels")
+    interleaved = checked_sizes(path, n_channels)
     if len(interleaved) != 1 or (interleaved[0] > 1 and len(sizes) == 4):
         raise InputError(f"{path}: got {interleaved} channels for sizes {list(sizes)}, expected one axis of channels")
     element = fields.get("ElementType", "")
@@ -47,9 +50,10 @@ def read_header(stream: Stream, start: bytes) -> Header:
     if _flag(fields, "CompressedData", False):
         stream.inflate(ZLIB)
     is_big = _flag(fields, "BinaryDataByteOrderMSB", False) or _flag(fields, "ElementByteOrderMSB", False)
+    width, height, depth = (*sizes, 1)[:3]
     return Header(
         dtype=np.dtype((">" if is_big else "<") + _DTYPES[element]),
-        size_xyz=(*sizes, 1)[:3],
+        size_xyz=(width, height, depth),
         n_channels=sizes[3] if len(sizes) == 4 else interleaved[0],
         channels_first=interleaved[0] > 1,
         affine=affine,
@@ -59,7 +63,7 @@ def read_header(stream: Stream, start: bytes) -> Header:
 
 def _fields(stream: Stream, start: bytes) -> dict[str, str]:
     """Return the fields up to and with `ElementDataFile`, which is the last."""
-    fields = {}
+    fields: dict[str, str] = {}
     while "ElementDataFile" not in fields:
         line = (start + stream.read_line()).decode("latin-1")
         start = b""
@@ -70,22 +74,28 @@ def _fields(stream: Stream, start: bytes) -> dict[str, str]:
     return fields
 
 
-def _flag(fields, key: str, default: bool) -> bool:
+def _flag(fields: dict[str, str], key: str, default: bool) -> bool:
     """Return a True/False field."""
     return fields.get(key, str(default)).lower() in ("true", "1", "t")
 
 
-def _geometry(path, fields, n_axes: int):
+def _geometry(
+    path: Path, fields: dict[str, str], n_axes: int
+) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
     """Return the affine to RAS+ mm (the file speaks LPS) and the voxel size (x, y, z) in mm."""
 
-    def numbers(names, default):
+    def numbers(names: tuple[str, ...], default: list[float]) -> NDArray[np.float64]:
         text = next((fields[name] for name in names if name in fields), None)
         values = default if text is None else parse_numbers(path, text, float, names[0])
         if len(values) != len(default):
             raise InputError(f"{path}: {names[0]}: got {len(values)} numbers, expected {len(default)}")
         return checked_geometry(path, np.array(values, float), names[0])
 
-    matrix = numbers(("TransformMatrix", "Rotation", "Orientation"), np.eye(n_axes).ravel()).reshape(n_axes, n_axes).T
+    matrix = (
+        numbers(("TransformMatrix", "Rotation", "Orientation"), np.eye(n_axes).ravel().tolist())
+        .reshape(n_axes, n_axes)
+        .T
+    )
     spacing = numbers(("ElementSpacing", "ElementSize"), [1.0] * n_axes)
     offset = numbers(("Offset", "Position", "Origin"), [0.0] * n_axes)
     in_space = min(n_axes, 3)
@@ -95,4 +105,5 @@ def _geometry(path, fields, n_axes: int):
     affine[:in_space, :in_space] = (matrix * spacing)[:in_space, :in_space]
     affine[:in_space, 3] = offset[:in_space]
     affine[:2] *= -1.0
-    return affine, tuple(float(v) for v in (*spacing[:in_space], 1.0)[:3])
+    x, y, z = (float(v) for v in (*spacing[:in_space], 1.0)[:3])
+    return affine, (x, y, z)

@@ -94,7 +94,8 @@ def _sizes(path: Path, dim: tuple[int, ...]) -> tuple[tuple[int, int, int], int]
     beyond = [n for n in sizes[3:] if n > 1]
     if len(beyond) > 1:
         raise InputError(f"{path}: got sizes {list(sizes)}, expected 3 axes in space and at most one of channels")
-    return sizes[:3], beyond[0] if beyond else 1
+    width, height, depth = sizes[:3]
+    return (width, height, depth), beyond[0] if beyond else 1
 
 
 def _dtype(path: Path, raw: Fields, order: str) -> np.dtype[Any]:

@@ -82,7 +82,9 @@ def _planned(folder: Path) -> tuple[list[float], list[int]]:
     for path in sorted(folder.parent.glob("*.json")):
         plans = _json(path)
         configurations = plans.get("configurations") if isinstance(plans, dict) else None
-        for name in configurations if isinstance(configurations, dict) else ():
+        if not isinstance(configurations, dict):
+            continue
+        for name in configurations:
             resolved = _resolved(configurations, name)
             if resolved.get("data_identifier") == folder.name and "spacing" in resolved:
                 spacing = [float(side) for side in resolved["spacing"]]
@@ -156,7 +158,7 @@ def _in_order_of_heads(labels: dict[str, int | list[int]]) -> dict[str, int | li
     plain = {name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in labels.items()}
     if any(isinstance(value, list) for value in plain.values()):
         return plain
-    return dict(sorted(plain.items(), key=lambda item: item[1]))  # type: ignore[arg-type, return-value]  # integers
+    return dict(sorted(plain.items(), key=lambda item: item[1]))
 
 
 def _json(path: Path) -> Any:

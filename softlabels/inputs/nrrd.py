@@ -9,8 +9,11 @@ no affine, does not tell an axis without direction from a direction of NaN, and 
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels.errors import InputError
 from softlabels.inputs.header import Header, checked_geometry, checked_sizes, parse_numbers
@@ -68,9 +71,10 @@ def read_header(stream: Stream) -> Header:
     affine, spacing = _geometry(path, fields, len(space), channel, notes)
     if encoding != "raw":
         stream.inflate(GZIP)
+    width, height, depth = (*space, 1)[:3]
     return Header(
         dtype=_dtype(path, fields),
-        size_xyz=(*space, 1)[:3],
+        size_xyz=(width, height, depth),
         n_channels=1 if channel is None else sizes[channel],
         channels_first=channel == 0,
         affine=affine,
@@ -96,7 +100,7 @@ def _fields(stream: Stream) -> dict[str, str]:
     return fields
 
 
-def _dtype(path, fields) -> np.dtype:
+def _dtype(path: Path, fields: dict[str, str]) -> np.dtype[Any]:
     """Return the dtype of the samples."""
     name = " ".join(fields.get("type", "").lower().split())
     if name not in _DTYPE_OF:
@@ -108,7 +112,7 @@ def _dtype(path, fields) -> np.dtype:
     return np.dtype(("<" if endian == "little" else ">") + code)
 
 
-def _vectors(path, fields, n_axes: int) -> list[list[float] | None]:
+def _vectors(path: Path, fields: dict[str, str], n_axes: int) -> list[list[float] | None]:
     """Return the direction of each axis in space units, None where it has none; empty if the header gives none."""
     text = fields.get("space directions")
     if text is None:
@@ -121,7 +125,7 @@ def _vectors(path, fields, n_axes: int) -> list[list[float] | None]:
     ]
 
 
-def _channel_axis(path, fields, n_axes: int) -> int | None:
+def _channel_axis(path: Path, fields: dict[str, str], n_axes: int) -> int | None:
     """Return the axis of channels, or None: the one without a direction, or whose kind is not one of space."""
     vectors = _vectors(path, fields, n_axes)
     kinds = fields.get("kinds", "").lower().split()
@@ -135,10 +139,12 @@ def _channel_axis(path, fields, n_axes: int) -> int | None:
     return without[0] if without else None
 
 
-def _geometry(path, fields, n_space: int, channel: int | None, notes: list[str]):
+def _geometry(
+    path: Path, fields: dict[str, str], n_space: int, channel: int | None, notes: list[str]
+) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
     """Return the affine to RAS+ mm and the voxel size (x, y, z) in mm."""
     n_axes = n_space + (channel is not None)
-    vectors = [v for axis, v in enumerate(_vectors(path, fields, n_axes)) if axis != channel]
+    vectors = [v or [] for axis, v in enumerate(_vectors(path, fields, n_axes)) if axis != channel]
     affine = np.eye(4)
     if vectors:
         origin = fields.get("space origin", "").strip("()").replace(",", " ")
@@ -165,10 +171,11 @@ def _geometry(path, fields, n_space: int, channel: int | None, notes: list[str])
     if space not in _TO_RAS:
         notes.append(f"NRRD space {space!r} is not anatomical: axes taken as left, posterior, superior")
     affine[:3] *= np.array(_TO_RAS.get(space, _TO_RAS["lps"]), float)[:, None]
-    return affine, tuple(float(f"{v:.12g}") for v in np.linalg.norm(affine[:3, :3], axis=0))
+    x, y, z = (float(f"{v:.12g}") for v in np.linalg.norm(affine[:3, :3], axis=0))
+    return affine, (x, y, z)
 
 
-def _unit(path, fields) -> float:
+def _unit(path: Path, fields: dict[str, str]) -> float:
     """Return mm for one unit of the header's space."""
     units = {u.strip().lower() for u in re.findall(r'"([^"]*)"', fields.get("space units", ""))} or {""}
     if len(units) > 1 or not units <= set(_MM_PER_UNIT):

@@ -78,7 +78,9 @@ class Case:
         >>> Case.from_json(json.loads(json.dumps(asdict(case)))) == case
         True
         """
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
+        }
         return cls(**values)
 
 
@@ -102,7 +104,7 @@ def case_id_fault(case_id: str) -> str | None:
     return None
 
 
-def read_sheet(path, channels: Sequence[str], *, check_files: bool = False) -> list[Case]:
+def read_sheet(path: str | os.PathLike[str], channels: Sequence[str], *, check_files: bool = False) -> list[Case]:
     """Read a sample sheet, in the order of its rows.
 
     Columns: `case`; one `image:<channel>` for each channel, or one `image` for a file that holds all channels; `label`;
@@ -155,7 +157,7 @@ def read_sheet(path, channels: Sequence[str], *, check_files: bool = False) -> l
     return cases
 
 
-def write_sheet(cases: Iterable[Case], path, channels: Sequence[str]) -> None:
+def write_sheet(cases: Iterable[Case], path: str | os.PathLike[str], channels: Sequence[str]) -> None:
     """Write a sheet that `read_sheet` reads back; files below the folder of the sheet are named relative to it.
 
     Without cases it is a header to fill in.
@@ -194,7 +196,7 @@ def write_sheet(cases: Iterable[Case], path, channels: Sequence[str]) -> None:
     write_atomically(path, table.getvalue())
 
 
-def _delimiter(path) -> str:
+def _delimiter(path: str | os.PathLike[str]) -> str:
     """Return the character between the cells of a sheet of this name."""
     return "," if str(path).lower().endswith(".csv") else "\t"
 
@@ -239,7 +241,9 @@ def _header_faults(header: list[str], channels: Sequence[str]) -> list[str]:
     return faults
 
 
-def _parse_row(row: dict[str, str], image_columns, folder: str, check_files: bool) -> tuple[Case, list[str]]:
+def _parse_row(
+    row: dict[str, str], image_columns: Sequence[str], folder: str, check_files: bool
+) -> tuple[Case, list[str]]:
     """Return the case of one row and what is wrong with it."""
     faults = [fault] if (fault := case_id_fault(row["case"])) else []
     rater_columns = [c for c in row if c.startswith("label:") and row[c]]
@@ -278,6 +282,6 @@ def _spacing(cell: str) -> tuple[float, float, float] | None:
     return (z, y, x) if all(0 < side <= 1e6 for side in (z, y, x)) else None
 
 
-def _listed(path, faults: list[str]) -> str:
+def _listed(path: str | os.PathLike[str], faults: list[str]) -> str:
     """Return one message for all faults of a sheet."""
     return f"sheet {path}: {len(faults)} fault{'s' * (len(faults) > 1)}: " + "; ".join(faults)

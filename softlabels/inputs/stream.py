@@ -11,7 +11,8 @@ import hashlib
 import os
 import stat
 import zlib
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, Self
 
 from softlabels.errors import InputError
 
@@ -53,8 +54,8 @@ class Stream:
         The file is missing, empty, not a regular file, or stands for another (Git LFS).
     """
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
         try:
             mode = os.stat(path).st_mode
             if not stat.S_ISREG(mode):
@@ -66,7 +67,7 @@ class Stream:
         self.state = FileState.of(self._file.fileno())
         self.n_read = 0
         self._digest = hashlib.sha256()
-        self._inflater = None
+        self._inflater: zlib._Decompress | None = None
         self._wbits = 0
         start = self._file.peek(32)
         if not start or start.startswith(_LFS_POINTER):
@@ -76,10 +77,10 @@ class Stream:
         if start.startswith(b"\x1f\x8b"):
             self.inflate(GZIP)
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def inflate(self, wbits: int) -> None:

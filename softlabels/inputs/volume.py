@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels.errors import InputError
 from softlabels.grid import Grid
@@ -37,7 +40,7 @@ class Volume:
         Unusual but valid header fields.
     """
 
-    values: np.ndarray
+    values: NDArray[Any]
     grid: Grid
     digest: str
     state: FileState
@@ -46,7 +49,11 @@ class Volume:
 
 
 def read_volume(
-    path, *, role: str = "image", max_voxels: int = MAX_VOXELS, spacing: tuple[float, float, float] | None = None
+    path: str | os.PathLike[str],
+    *,
+    role: str = "image",
+    max_voxels: int = MAX_VOXELS,
+    spacing: tuple[float, float, float] | None = None,
 ) -> Volume:
     """Read a NIfTI-1/2, NRRD, MetaImage or b2nd file in full, and believe nothing that was not verified.
 
@@ -78,9 +85,9 @@ def read_volume(
     try:
         with Stream(path) as stream:
             start = stream.read(4)
-            _check_spacing(path, start, spacing)
-            if start == b2nd.START:
-                frame = b2nd.open_frame(stream, start, spacing)
+            given = _sheet_spacing(path, start, spacing)
+            if given is not None:
+                frame = b2nd.open_frame(stream, start, given)
                 header = _of_lawful_size(path, frame.header, max_voxels)
                 samples, digest = frame.read()
                 samples = b2nd.without_marks(samples) if role == "label" else samples
@@ -101,7 +108,7 @@ def read_volume(
     return Volume(values, grid, digest, state, header.noise_mm, tuple(header.notes))
 
 
-def read_header(path, spacing: tuple[float, float, float] | None = None) -> Header:
+def read_header(path: str | os.PathLike[str], spacing: tuple[float, float, float] | None = None) -> Header:
     """Return what the header of a file says of its samples, which are not unpacked.
 
     Parameters
@@ -116,21 +123,24 @@ def read_header(path, spacing: tuple[float, float, float] | None = None) -> Head
     """
     with Stream(path) as stream:
         start = stream.read(4)
-        _check_spacing(path, start, spacing)
-        if start == b2nd.START:
-            return b2nd.open_frame(stream, start, spacing).header
+        given = _sheet_spacing(path, start, spacing)
+        if given is not None:
+            return b2nd.open_frame(stream, start, given).header
         return _read_header(stream, start)
 
 
-def _check_spacing(path, start: bytes, spacing: tuple[float, float, float] | None) -> None:
-    """Raise unless the sheet gives the spacing of exactly those files that have none."""
+def _sheet_spacing(
+    path: str | os.PathLike[str], start: bytes, spacing: tuple[float, float, float] | None
+) -> tuple[float, float, float] | None:
+    """Return the spacing of the sheet where a file has none, else None; raise unless exactly one of them gives it."""
     if start == b2nd.START and spacing is None:
         raise InputError(f"{path}: b2nd has no voxel size; give it in the sheet's column 'spacing' (z y x, mm)")
     if start != b2nd.START and spacing is not None:
         raise InputError(f"{path}: has a voxel size of its own; leave the sheet's column 'spacing' empty")
+    return spacing
 
 
-def _of_lawful_size(path, header: Header, max_voxels: int) -> Header:
+def _of_lawful_size(path: str | os.PathLike[str], header: Header, max_voxels: int) -> Header:
     """Return the header, or raise if it promises more voxels than allowed."""
     if header.n_voxels > max_voxels:
         raise InputError(f"{path}: got {header.n_voxels} voxels, expected at most {max_voxels}; crop it")
@@ -146,7 +156,7 @@ def _read_header(stream: Stream, start: bytes) -> Header:
     return nifti.read_header(stream, start)
 
 
-def _read_samples(stream: Stream, header: Header) -> tuple[np.ndarray, str]:
+def _read_samples(stream: Stream, header: Header) -> tuple[NDArray[Any], str]:
     """Return the samples as (D, H, W) or (M, D, H, W), and the digest of the whole stream."""
     n_bytes = header.n_voxels * header.dtype.itemsize
     if n_bytes + header.skip > stream.n_available:
@@ -156,7 +166,7 @@ def _read_samples(stream: Stream, header: Header) -> tuple[np.ndarray, str]:
         )
     stream.read(header.skip)
     buffer = np.empty(n_bytes, np.uint8)
-    stream.read_into(memoryview(buffer))
+    stream.read_into(buffer.data)
     digest = stream.finish()
     values = buffer.view(header.dtype)
     values = values.astype(header.dtype.newbyteorder("="), copy=False)
@@ -168,7 +178,7 @@ def _read_samples(stream: Stream, header: Header) -> tuple[np.ndarray, str]:
     return values.reshape(-1, *shape), digest
 
 
-def _scaled(values: np.ndarray, header: Header) -> np.ndarray:
+def _scaled(values: NDArray[Any], header: Header) -> NDArray[Any]:
     """Return slope * values + intercept in float64, or the values themselves if the header does not scale them."""
     if header.scale is None:
         return values
@@ -176,7 +186,7 @@ def _scaled(values: np.ndarray, header: Header) -> np.ndarray:
         return values * np.float64(header.scale[0]) + np.float64(header.scale[1])
 
 
-def _image_values(path, values: np.ndarray, header: Header) -> np.ndarray:
+def _image_values(path: str | os.PathLike[str], values: NDArray[Any], header: Header) -> NDArray[Any]:
     """Return image values, finite."""
     values = _scaled(values, header)
     if header.scale is not None or values.dtype.itemsize == 8:
@@ -194,7 +204,7 @@ def _image_values(path, values: np.ndarray, header: Header) -> np.ndarray:
     return values
 
 
-def _label_values(path, values: np.ndarray, header: Header) -> np.ndarray:
+def _label_values(path: str | os.PathLike[str], values: NDArray[Any], header: Header) -> NDArray[Any]:
     """Return label values as integers."""
     if values.ndim != 3:
         raise InputError(

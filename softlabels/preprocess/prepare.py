@@ -7,11 +7,13 @@ after resampling, taken inside the domain if there is one, in float64; each stor
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels._shared.box import bounding_box
 from softlabels.errors import InputError
@@ -39,18 +41,18 @@ class Prepared:
         What was done, for people.
     """
 
-    image: np.ndarray
-    labels: np.ndarray
-    domain: np.ndarray | None
-    raters: np.ndarray | None
+    image: NDArray[Any]
+    labels: NDArray[Any]
+    domain: NDArray[Any] | None
+    raters: NDArray[Any] | None
     grid: Grid
     flags: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def prepare(
-    image: np.ndarray,
-    labels: np.ndarray,
+    image: NDArray[Any],
+    labels: NDArray[Any],
     grid: Grid,
     *,
     spacing: tuple[float, float, float] | Literal["native"] | None = None,
@@ -61,7 +63,7 @@ def prepare(
     domain: Literal["none", "nonzero"] = "none",
     crop: Literal["none", "nonzero", "labels"] = "none",
     crop_margin_mm: float = 0.0,
-    raters: np.ndarray | None = None,
+    raters: NDArray[Any] | None = None,
     threads: int = 1,
 ) -> Prepared:
     """Crop, resample and normalise one case.
@@ -153,7 +155,14 @@ def prepare(
     )
 
 
-def _check_arguments(image, labels, raters, grid, clip_percentiles, margin) -> None:
+def _check_arguments(
+    image: NDArray[Any],
+    labels: NDArray[Any],
+    raters: NDArray[Any] | None,
+    grid: Grid,
+    clip_percentiles: Sequence[float] | None,
+    margin: float,
+) -> None:
     """Raise InputError unless shapes and ranges are as `prepare` says."""
     if image.ndim != 4 or image.shape[1:] != grid.shape or labels.shape != grid.shape:
         raise InputError(
@@ -169,7 +178,9 @@ def _check_arguments(image, labels, raters, grid, clip_percentiles, margin) -> N
         raise InputError(f"prepare: got crop_margin_mm {margin}, expected a finite value >= 0")
 
 
-def _crop_box(image, everyone, grid: Grid, crop: str, margin_mm: float, flags: list[str]) -> tuple[slice, ...]:
+def _crop_box(
+    image: NDArray[Any], everyone: NDArray[Any], grid: Grid, crop: str, margin_mm: float, flags: list[str]
+) -> tuple[slice, ...]:
     """Return the slices (z, y, x) to keep."""
     keep = (everyone != 0).any(axis=0)
     if crop == "nonzero":
@@ -181,7 +192,9 @@ def _crop_box(image, everyone, grid: Grid, crop: str, margin_mm: float, flags: l
     return box
 
 
-def _nonzero_domain(image, everyone, flags: list[str], notes: list[str]) -> np.ndarray:
+def _nonzero_domain(
+    image: NDArray[Any], everyone: NDArray[Any], flags: list[str], notes: list[str]
+) -> NDArray[np.bool_]:
     """Return where any channel is not 0, holes filled, and every labelled voxel."""
     from scipy.ndimage import binary_fill_holes
 
@@ -207,13 +220,15 @@ def _resampling_notes(source: Grid, target: Grid, antialias: bool) -> list[str]:
     return notes
 
 
-def _lost_labels(before: np.ndarray, after: np.ndarray) -> list[str]:
+def _lost_labels(before: NDArray[Any], after: NDArray[Any]) -> list[str]:
     """Return a flag for each label that resampling left without a voxel."""
     lost = np.setdiff1d(np.unique(before), np.unique(after))
     return [f"lost_label:{value}" for value in lost]
 
 
-def _normalised(channel, inside, clip_percentiles, normalise: str) -> tuple[np.ndarray, bool]:
+def _normalised(
+    channel: NDArray[Any], inside: NDArray[np.bool_] | None, clip_percentiles: Sequence[float] | None, normalise: str
+) -> tuple[NDArray[Any], bool]:
     """Return a channel clipped and normalised, and whether it had to be set to 0 because it is constant."""
     if clip_percentiles is None and normalise == "none":
         return channel, False

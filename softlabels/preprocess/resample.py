@@ -114,7 +114,8 @@ def _axis_maps(source: Grid, target: Grid) -> tuple[NDArray[np.float64], NDArray
             f"resample: axes of source ({source.orientation}) and target ({target.orientation}) run in different "
             "directions; expected grids that differ in spacing, size and position only"
         )
-    return np.round(np.diag(linear), 9), np.round(to_source[:3, 3], _DIGITS)
+    scales = np.diag(linear).astype(np.float64)
+    return np.round(scales, 9), np.round(to_source[:3, 3], _DIGITS)
 
 
 def _resampled(

@@ -226,7 +226,7 @@ def _age(path: str | os.PathLike[str]) -> float | None:
 
 def _youngest_age(path: Path) -> float | None:
     """Return seconds since anything in a folder changed; None if it is gone."""
-    ages = [age for one in (path, *_contents(path)) if (age := _age(one)) is not None]
+    ages = [age for one in (str(path), *_contents(path)) if (age := _age(one)) is not None]
     return min(ages, default=None)
 
 

@@ -177,7 +177,12 @@ def _write_zarr(
     scales: dict[str, list[dict[str, Any]]] = {"image": [], "labels": []}
     for layer in layers:
         folder = layer_folder(layer.name, layer.role)
-        description: dict[str, Any] = {"name": layer.name, "path": folder, "role": layer.role, "shape": list(layer.values.shape)}
+        description: dict[str, Any] = {
+            "name": layer.name,
+            "path": folder,
+            "role": layer.role,
+            "shape": list(layer.values.shape),
+        }
         shard = shard_path(description)
         (tmp / shard).parent.mkdir(parents=True)
         encoding = layer.encoding.for_values(layer.values.dtype)

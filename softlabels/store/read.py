@@ -157,7 +157,13 @@ class Entry:
     """
 
     def __init__(
-        self, path: Path, key: str, manifest_digest: str, files: dict[str, Any], root: dict[str, Any], quality: dict[str, Any]
+        self,
+        path: Path,
+        key: str,
+        manifest_digest: str,
+        files: dict[str, Any],
+        root: dict[str, Any],
+        quality: dict[str, Any],
     ) -> None:
         self.path, self.key, self.manifest_digest = Path(path), key, manifest_digest
         self.quality, self.attributes = quality, root["attributes"]

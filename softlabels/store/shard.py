@@ -151,9 +151,7 @@ def new_file(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444), "wb")
 
 
-def _in_order(
-    pool: Executor, function: Callable[[T], R], items: Iterable[T], n_threads: int
-) -> Iterator[R]:
+def _in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T], n_threads: int) -> Iterator[R]:
     """Yield function(item) in order; at most two results per thread are computed before they are wanted."""
     left = iter(items)
     pending: deque[Future[R]] = deque()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from numba.core.compiler import CompileResult
-from numba.core.runtime import rtsys
+from numba.core.runtime import rtsys  # type: ignore[attr-defined]  # numba's own, without a public name
 from numba.core.serialize import dumps
 
 from softlabels._shared.cache import PrivateCache, warn_unknown_numba
@@ -66,7 +66,7 @@ class _KernelCache:
             warn_unknown_numba(repr(error))
             return None
 
-    def save_overload(self, signature: Any, result: CompileResult) -> None:
+    def save_overload(self, signature: Any, result: Any) -> None:
         """Keep what was compiled for a signature."""
         try:
             if not result.library.has_dynamic_globals:
