@@ -47,9 +47,9 @@ def soft_binary_cross_entropy(logits: Tensor, target: Tensor, *, valid: Tensor |
 
     Parameters
     ----------
-    logits, target : (B, C, *spatial) tensors
+    logits, target : (B, C, ...) tensors
         Scores before the sigmoid; probabilities in [0, 1].
-    valid : (B, *spatial) bool tensor, optional
+    valid : (B, ...) bool tensor, optional
         Where to look.
 
     Examples

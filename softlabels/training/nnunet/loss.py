@@ -75,9 +75,9 @@ class SoftLabelLoss(nn.Module):
 
         Parameters
         ----------
-        output : (B, H, *spatial) tensor
+        output : (B, H, ...) tensor
             Logits of the H heads.
-        target : (B, N + H, *spatial) or (B, N, *spatial) tensor
+        target : (B, N + H, ...) or (B, N, ...) tensor
             First the N channels of nnU-Net's hard target: one label map, or one per region and one for the ignore
             label. Then the soft label; where it is left out, as in nnU-Net's validation, hard labels take its place.
         """

@@ -56,7 +56,7 @@ class JoinSoftLabel(BasicTransform):  # type: ignore[misc]  # untyped
         self.pad_value = torch.as_tensor(pad_value, dtype=torch.float32)
 
     def apply(self, data_dict: dict[str, Any], **params: Any) -> dict[str, Any]:
-        """Return the sample with `segmentation` (N + H, *spatial) float32, or a list of them, and no other target."""
+        """Return the sample with `segmentation` (N + H, ...) float32, or a list of them, and no other target."""
         soft = data_dict.get("regression_target")
         if soft is None:
             raise InputError(
@@ -98,7 +98,7 @@ def with_soft_label(
 
 
 def _averaged(soft: Tensor, size: Sequence[int]) -> Tensor:
-    """Return the means of a (H, *spatial) tensor over the blocks of a coarser grid."""
+    """Return the means of a (H, ...) tensor over the blocks of a coarser grid."""
     return soft if soft.shape[1:] == tuple(size) else interpolate(soft[None], tuple(size), mode="area")[0]
 
 
