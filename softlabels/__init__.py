@@ -1,20 +1,25 @@
 """softlabels: exact soft labels for segmentation networks, computed once, offline, and streamed into training."""
 
-from importlib import import_module
+from typing import TYPE_CHECKING
+
+from softlabels._shared.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from softlabels.cohort.arrays import open_cohort
+    from softlabels.geodesic import geodesic_distance
+    from softlabels.loader import SoftLabelDataset
+    from softlabels.store import Store
 
 __version__ = "0.1.0"
+__all__ = ["SoftLabelDataset", "Store", "geodesic_distance", "open_cohort"]
 
 # Loaded on first use: a trainer must not import the engine, nor a job torch.
-_HOMES = {
-    "SoftLabelDataset": "softlabels.loader",
-    "geodesic_distance": "softlabels.geodesic",
-    "open_cohort": "softlabels.cohort.arrays",
-    "Store": "softlabels.store",
-}
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "SoftLabelDataset": "softlabels.loader",
+        "Store": "softlabels.store",
+        "geodesic_distance": "softlabels.geodesic",
+        "open_cohort": "softlabels.cohort.arrays",
+    },
+)

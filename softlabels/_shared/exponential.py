@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels._shared.jit import Compiler
 
@@ -29,7 +30,7 @@ _LEAST = np.float32(-87.0)
 BLOCK = 1 << 10
 
 
-def exp_nonpositive(x: np.ndarray) -> np.ndarray:
+def exp_nonpositive(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return exp(x).
 
     Parameters
@@ -47,10 +48,11 @@ def exp_nonpositive(x: np.ndarray) -> np.ndarray:
     >>> exp_nonpositive(np.float32([0, -1, -100])).tolist()
     [1.0, 0.3678794503211975, 0.0]
     """
-    return _exponentials(np.ravel(x), 0).reshape(np.shape(x))
+    found: NDArray[np.float32] = _exponentials(np.ravel(x), 0)
+    return found.reshape(np.shape(x))
 
 
-def expm1_nonpositive(x: np.ndarray) -> np.ndarray:
+def expm1_nonpositive(x: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return exp(x) - 1, precise near 0, too.
 
     Parameters
@@ -68,11 +70,14 @@ def expm1_nonpositive(x: np.ndarray) -> np.ndarray:
     >>> expm1_nonpositive(np.float32([0, -1e-6, -100])).tolist()
     [0.0, -9.999995427278918e-07, -1.0]
     """
-    return _exponentials(np.ravel(x), 1).reshape(np.shape(x))
+    found: NDArray[np.float32] = _exponentials(np.ravel(x), 1)
+    return found.reshape(np.shape(x))
 
 
 @_compiled
-def exponentials_of_block(x, less, out, exponents):
+def exponentials_of_block(
+    x: NDArray[np.float32], less: int, out: NDArray[np.float32], exponents: NDArray[np.int32]
+) -> None:
     """Write exp(x) - less for less = 0 or 1 of a 1D block; `exponents` is int32 scratch of its size."""
     scale = exponents.view(np.float32)
     for i in range(x.size):
@@ -100,7 +105,7 @@ def exponentials_of_block(x, less, out, exponents):
 
 
 @_compiled
-def _exponentials(x, less):
+def _exponentials(x: NDArray[np.float32], less: int) -> NDArray[np.float32]:
     """Return exp(x) - less of a 1D array."""
     out, exponents = np.empty(x.size, np.float32), np.empty(BLOCK, np.int32)
     for start in range(0, x.size, BLOCK):

@@ -3,24 +3,41 @@
 Names load on first use, so that `softlabels.store.key` needs nothing but Python.
 """
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
-_HOMES = {
-    "Store": "softlabels.store.store",
-    "ChannelStack": "softlabels.store.publish",
-    "Layer": "softlabels.store.publish",
-    "Entry": "softlabels.store.read",
-    "Damage": "softlabels.store.verify",
-    "entry_key": "softlabels.store.key",
-    "ScaleOffset": "softlabels.store.encoding",
-    "BitRound": "softlabels.store.encoding",
-    "Lossless": "softlabels.store.encoding",
-}
-__all__ = sorted(_HOMES)
+from softlabels._shared.lazy import lazy_names
 
+if TYPE_CHECKING:
+    from softlabels.store.encoding import BitRound, Lossless, ScaleOffset
+    from softlabels.store.key import entry_key
+    from softlabels.store.publish import ChannelStack, Layer
+    from softlabels.store.read import Entry
+    from softlabels.store.store import Store
+    from softlabels.store.verify import Damage
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__all__ = [
+    "BitRound",
+    "ChannelStack",
+    "Damage",
+    "Entry",
+    "Layer",
+    "Lossless",
+    "ScaleOffset",
+    "Store",
+    "entry_key",
+]
+
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "BitRound": "softlabels.store.encoding",
+        "ChannelStack": "softlabels.store.publish",
+        "Damage": "softlabels.store.verify",
+        "Entry": "softlabels.store.read",
+        "Layer": "softlabels.store.publish",
+        "Lossless": "softlabels.store.encoding",
+        "ScaleOffset": "softlabels.store.encoding",
+        "Store": "softlabels.store.store",
+        "entry_key": "softlabels.store.key",
+    },
+)
