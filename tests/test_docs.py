@@ -55,6 +55,12 @@ def test_files_and_folders_that_contributing_names_are_there():
     assert len(named) > 8 and [name for name in named if not (ROOT / name).exists()] == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_and_folders_of_the_checkout_that_a_page_names_exist(page):
+    named = re.findall(r"`((?:softlabels|workflow|tests|benchmarks|examples|docs|envs)/[\w/.]*)`", page.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
 def test_method_of_contributing_is_a_whole_one():
     snippet = re.search(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[1]
     names = {"__name__": "box"}
