@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigJson, ConfigPath, Project, app
+from softlabels.errors import InputError
 
 
 @app.command(rich_help_panel="Look")
@@ -17,24 +18,40 @@ def show(
     config_json: ConfigJson = None,
     node: Annotated[str | None, typer.Option(help="one stage alone: prepare, a target, or target/distance")] = None,
     class_name: Annotated[str | None, typer.Option(help="the class whose distance and soft labels are shown")] = None,
+    channel: Annotated[str | None, typer.Option(help="with --node: the image channel that is shown")] = None,
+    slice_number: Annotated[
+        int | None, typer.Option("--slice", min=1, help="the slice, as the footer counts; default: most foreground")
+    ] = None,
     plane: Annotated[str | None, typer.Option(help="axial, coronal or sagittal; default: the finest pixels")] = None,
     output: Annotated[Path | None, typer.Option(help="PNG file; default: montage.png in the case's results")] = None,
 ) -> None:
-    """Write a picture of a case from image to soft labels, or of any node."""
+    """Write a picture of a case from image to soft labels, or of any node.
+
+    Examples
+    --------
+        softlabels show case_0001 --class-name tumour
+
+        softlabels show case_0001 --node geols/distance --class-name tumour --channel T1 --slice 42
+    """
     from softlabels.view.entries import case_entries, node_entry
     from softlabels.view.panels import save_png
 
     project = Project.load(config, config_json)
     case_id = project.case(case).id
+    if channel is not None and node is None:
+        raise InputError("show: got --channel without --node. Name the stage, such as --node geols/distance")
     if node is None:
         from softlabels.view.case_page import case_picture
 
         entries = case_entries(project.config, project.plan, case_id)
-        figure = case_picture(entries, class_name=class_name, plane=plane)
+        figure = case_picture(entries, class_name=class_name, plane=plane, slice_number=slice_number)
     else:
-        from softlabels.view.montage import montage
+        from softlabels.view.montage import montage, shown_channels
 
-        figure = montage(node_entry(project.config, project.plan, case_id, node), plane=plane)
+        shown = node_entry(project.config, project.plan, case_id, node)
+        if words := shown_channels(shown, class_name, channel).words:
+            print(f"note: {words}")
+        figure = montage(shown, plane=plane, class_name=class_name, channel=channel, slice_number=slice_number)
     path = output or project.results / case_id / (f"{node.replace('/', '-')}.png" if node else "montage.png")
     save_png(figure, path)
     print(path)

@@ -28,10 +28,13 @@ from softlabels.view.slices import (
 log = logging.getLogger(__name__)
 
 
-def case_picture(entries: CaseEntries, *, class_name: str | None = None, plane: str | None = None) -> Figure:
+def case_picture(
+    entries: CaseEntries, *, class_name: str | None = None, plane: str | None = None, slice_number: int | None = None
+) -> Figure:
     """Return one page from image to soft labels, at the slice with most foreground.
 
-    Left, image and labels; then a row per target: its seeds, the distance from them, the soft label and its entropy.
+    Left, image and labels; then a row per target: its seeds, the distance from them, the soft label, its difference
+    from the hard label, and its entropy.
 
     Parameters
     ----------
@@ -42,6 +45,8 @@ def case_picture(entries: CaseEntries, *, class_name: str | None = None, plane: 
         class with most voxels in the slice, of those that all targets have (if none, each target shows its own).
     plane : {"axial", "coronal", "sagittal"}, optional
         By default the plane of the finest pixels.
+    slice_number : int, optional
+        Counted from 1 as the footer counts; by default the slice with most foreground.
 
     Returns
     -------
@@ -50,11 +55,11 @@ def case_picture(entries: CaseEntries, *, class_name: str | None = None, plane: 
     Raises
     ------
     InputError
-        If no target has a class of that name.
+        If no target has a class of that name, or the plane no such slice.
     """
     targets = _having(entries.targets, class_name)
     first, *others = [target.target.classes for target in targets.values()]
-    (page,) = case_slices(entries.case, first, plane, 1, others)
+    (page,) = case_slices(entries.case, first, plane, 1, others, slice_number)
     shared = foreground([c for c in first if all(c in classes for classes in others)])
     titles = _distinct_titles(targets)
     rows = [_target_row(page, target, titles[name], class_name, shared) for name, target in targets.items()]
@@ -122,7 +127,7 @@ def _lead_rows(page: CaseSlice, classes: Sequence[LabelClass], n_rows: int) -> l
 def _target_row(
     page: CaseSlice, entries: TargetEntries, title: str, class_name: str | None, shared: Sequence[LabelClass]
 ) -> list[Panel | None]:
-    """Return seeds, distance, soft label and entropy of a target; None for what it does not have."""
+    """Return seeds, distance, soft label, its difference from the hard one, and entropy; None where there is none."""
     target = entries.target
     channel = _shown_channel(page, target.classes, class_name, shared)
     soft_label = page.soft_label(target)
@@ -133,7 +138,8 @@ def _target_row(
         of_class = [name.of_class for name in distance_channels(entries.distance)]
         distance = page.distance_panel(entries.distance, of_class.index(target.classes[channel].name), target.classes)
     soft = page.soft_label_panel(soft_label, target.description, channel, title)
-    return [seeds, distance, soft, entropy_panel(soft_label, target.description, title)]
+    difference = page.difference_panel(soft_label, target.description, channel, title)
+    return [seeds, distance, soft, difference, entropy_panel(soft_label, target.description, title)]
 
 
 def _shown_channel(

@@ -17,6 +17,7 @@ from softlabels.blend import entropy_bits
 from softlabels.classes import LabelClass, class_masks, foreground
 from softlabels.cohort.case import CaseTarget, PreparedCase, naming
 from softlabels.cohort.index import TargetDescription
+from softlabels.errors import InputError
 from softlabels.grid import Window
 from softlabels.methods import METHODS
 from softlabels.store.read import Entry
@@ -138,6 +139,22 @@ class CaseSlice:
         outline = self.masks([of_class])
         return Panel(f"{title}: {spoken(of_class.name)}", style, soft_label[channel], bar, outline=outline)
 
+    def difference_panel(
+        self, soft_label: NDArray[np.float32], target: TargetDescription, channel: int, title: str
+    ) -> Panel | None:
+        """Return the soft minus the hard label (0 and 1, or -1 and +1) of one class; None for distances and one-hot.
+
+        A soft label with a small alpha looks like the mask on the scale from 0 to 1; here it does not.
+        """
+        if target.kind == "distance" or target.blend.rule == "onehot":
+            return None
+        of_class = target.classes[channel]
+        mask = self.masks([of_class])
+        hard = 2.0 * mask[0] - 1.0 if target.kind == "signed" else mask[0].astype(np.float32)
+        difference = (soft_label[channel] - hard).astype(np.float32)
+        name, focus = f"{title}: {spoken(of_class.name)}, minus hard", difference != 0
+        return Panel(name, "level", difference, "soft minus hard label", outline=mask, focus=focus)
+
     def _legend(self, shown: Sequence[LabelClass]) -> tuple[LegendEntry, ...]:
         """Return name and colour of each class; a class keeps its colour whichever others are shown."""
         colours = class_colours(self.classes)
@@ -150,6 +167,7 @@ def case_slices(
     plane: str | None,
     n_slices: int,
     others: Sequence[Sequence[LabelClass]] = (),
+    slice_number: int | None = None,
 ) -> list[CaseSlice]:
     """Return the slices to show, all cut to the box around the foreground of every one of them.
 
@@ -164,6 +182,13 @@ def case_slices(
         The largest number of slices.
     others : sequence of sequences of LabelClass
         Further classes that the page will show.
+    slice_number : int, optional
+        The one slice to show, counted from 1 as the footer counts; by default those with most foreground.
+
+    Raises
+    ------
+    InputError
+        If the plane has no such slice.
     """
     drawn = tuple(dict.fromkeys(itertools.chain(classes, *others)))
     shown_plane = Plane.of(case.grid, plane)
@@ -171,6 +196,11 @@ def case_slices(
     projected = shown_plane.page(np.any(inside, axis=shown_plane.axis, keepdims=True))
     box = content_box(projected, shown_plane.spacing)
     chosen = chosen_slices(shown_plane.sums(inside), n_slices)
+    if slice_number is not None:
+        of = case.shape[shown_plane.axis]
+        if not 1 <= slice_number <= of:
+            raise InputError(f"slice: got {slice_number}, expected 1 to {of} in the {shown_plane.name} plane")
+        chosen = [slice_number - 1]
     return [CaseSlice(case, shown_plane, index, box, drawn) for index in chosen]
 
 

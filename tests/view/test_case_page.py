@@ -66,7 +66,8 @@ def test_the_unit_of_a_level_set_is_that_of_its_variant(case):
 def test_every_panel_has_a_labelled_colour_bar_and_its_shape_in_mm(case):
     figure = case_picture(case, plane="sagittal")
     panels = [ax for ax in figure.axes if ax.get_title()]
-    assert len(panels) == 1 + len(case.case.channels) + 2 + 2 * len(case.targets)
+    # Soft label, difference and entropy of each target; a one-hot label does not differ from the hard one.
+    assert len(panels) == 1 + len(case.case.channels) + 2 + 3 * len(case.targets) - 1
     for ax in panels:
         assert ax.get_aspect() == 3.0  # rows are z at 3 mm, columns y at 1 mm
         (bar,) = ax.child_axes
