@@ -67,7 +67,7 @@ def publish(store, key, layers, grid):
     return EntryAddress(key, entry.manifest_digest)
 
 
-def make_cohort(folder, shapes=SHAPES, spacing=(3.0, 1.0, 1.0), affine=None):
+def make_cohort(folder, shapes=SHAPES, spacing=(3.0, 1.0, 1.0), affine=()):
     """Publish a cohort under `folder` and return the path of its index."""
     store, cases = Store(folder / "store"), []
     names = [[c.name for c in group] for group in (CLASSES, REGIONS)]
