@@ -1,6 +1,6 @@
-"""Every error a user can meet: one kind per cause, each also the builtin that callers expect.
+"""All errors that softlabels raises: one class per cause, each derived from the built-in exception that callers expect.
 
-A message says what (with the case id), what was got, what was expected, and what to do.
+A message names the case and states what is wrong, what was found, what was expected, and what to do.
 """
 
 
@@ -9,7 +9,7 @@ class SoftLabelsError(Exception):
 
 
 class ConfigError(SoftLabelsError, ValueError):
-    """The configuration is wrong; the message lists every fault at once."""
+    """The configuration is wrong; the message lists all errors at once."""
 
 
 class InputError(SoftLabelsError, ValueError):
@@ -17,7 +17,7 @@ class InputError(SoftLabelsError, ValueError):
 
 
 class SeedError(InputError):
-    """A present class has no seed, or a seed lies where none may lie."""
+    """A present class has no seed, or a seed is where none is allowed."""
 
 
 class StoreError(SoftLabelsError, OSError):
@@ -25,11 +25,11 @@ class StoreError(SoftLabelsError, OSError):
 
 
 class FormatError(StoreError, ValueError):
-    """What lies on disk is damaged, incomplete or of another format version."""
+    """A file on disk is damaged, incomplete or of another format version."""
 
 
 class DeviceError(SoftLabelsError, RuntimeError):
-    """The device or engine that was asked for is not available here."""
+    """The requested device or engine is not available."""
 
 
 class CertificateError(SoftLabelsError, ArithmeticError):
@@ -37,4 +37,4 @@ class CertificateError(SoftLabelsError, ArithmeticError):
 
 
 class PluginError(SoftLabelsError, ImportError):
-    """An installed package that extends softlabels is broken, or claims a name that is taken."""
+    """An installed package that extends softlabels is broken, or claims a name that is in use."""

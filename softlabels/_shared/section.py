@@ -80,6 +80,6 @@ def _lines(detail: Any, fields: Mapping[str, FieldInfo]) -> list[str]:
         return [f"{key}: unknown key. Remove it or correct its spelling (docs/config.md lists all keys)"]
     if detail["type"] == "missing":
         meaning = fields[key].description if key in fields else None
-        return [f"{key}: missing. Add it" + (f": {meaning}" if meaning else " (docs/config.md says what it means)")]
+        return [f"{key}: missing. Add it" + (f": {meaning}" if meaning else " (see docs/config.md)")]
     message = detail["msg"][0].lower() + detail["msg"][1:]
     return [f"{key}: got {detail['input']!r}, expected: {message.removeprefix('input should be ')}"]

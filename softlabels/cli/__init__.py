@@ -1,4 +1,4 @@
-"""The commands a person types, and the one that the rules call. Each only reads arguments, calls, and prints."""
+"""The commands for users, and the command that the rules call. Each parses arguments, calls functions and prints."""
 
 import sys
 
@@ -12,7 +12,7 @@ from softlabels.errors import SoftLabelsError
 
 
 def main() -> None:
-    """Run a command; a softlabels error, or a file's, ends it with one line on stderr and exit code 1."""
+    """Run a command; an error of softlabels or of the file system ends it with one line on stderr and exit code 1."""
     try:
         app()
     except SoftLabelsError as error:
@@ -22,5 +22,7 @@ def main() -> None:
     except OSError as error:
         if error.filename is None:
             raise
-        print(f"softlabels: {error.filename}: {error.strerror}. Check path, rights and free space", file=sys.stderr)
+        print(
+            f"softlabels: {error.filename}: {error.strerror}. Check path, permissions and free space", file=sys.stderr
+        )
         sys.exit(1)

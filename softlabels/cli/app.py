@@ -25,8 +25,8 @@ app = typer.Typer(
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="the configuration file")]
 ConfigJson = Annotated[str | None, typer.Option(hidden=True, help="the configuration as JSON, from Snakemake")]
-StorePath = Annotated[Path | None, typer.Option("--store", help="the store; that of the configuration if left out")]
-CaseId = Annotated[str, typer.Argument(help="a case id of the sheet")]
+StorePath = Annotated[Path | None, typer.Option("--store", help="the store; default: the store of the configuration")]
+CaseId = Annotated[str, typer.Argument(help="a case id in the sheet")]
 DEFAULT_CONFIG = Path("config.yaml")
 
 
@@ -50,7 +50,7 @@ class Project:
         return cls(config, make_plan(config), read_sheet(config.cases, config.channels), Path(config.results))
 
     def case(self, case_id: str) -> Case:
-        """Return one case of the sheet, or raise InputError with near names."""
+        """Return one case of the sheet, or raise InputError with similar names."""
         by_id = {case.id: case for case in self.cases}
         if case_id not in by_id:
             near = difflib.get_close_matches(case_id, by_id, 3) or list(by_id)[:3]
@@ -59,10 +59,10 @@ class Project:
 
 
 def store_of(store: Path | None, config: Path):
-    """Return the store that was named, which must be there, or the one of the configuration, which a run makes."""
+    """Return the given store, which must exist, or the store of the configuration, which a run creates."""
     from softlabels.config import load_config
     from softlabels.store import Store
 
     if store is not None and not store.exists():
-        raise InputError(f"store {store}: no such folder. Name the store of a project, or leave --store out")
+        raise InputError(f"store {store}: no such folder. Give the store of a project, or omit --store")
     return Store(store or load_config(config).store)

@@ -1,4 +1,4 @@
-"""Commands that judge results, and one that refines a network's: report, rank, refine."""
+"""Commands that evaluate results or refine those of a network: report, rank, refine."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigJson, ConfigPath, P
 from softlabels.errors import InputError
 
 
-@app.command(rich_help_panel="Look")
+@app.command(rich_help_panel="View and export")
 def report(
     config: ConfigPath = DEFAULT_CONFIG,
     config_json: ConfigJson = None,
     output: Annotated[Path | None, typer.Option(help="default: report/index.html in the results folder")] = None,
 ) -> None:
-    """Write one page with every case, stage, certificate, quality figure and flag."""
+    """Write one HTML page with every case, stage, certificate, quality figure and flag."""
     from softlabels.cohort import open_cohort
     from softlabels.cohort.index import INDEX_FILE
     from softlabels.monitor.status import read_receipts
@@ -35,16 +35,16 @@ def report(
     print(write_report(path, receipts, targets, pictures=pictures, cohort=cohort))
 
 
-@app.command(rich_help_panel="Look")
+@app.command(rich_help_panel="Evaluate and refine")
 def rank(
     case: CaseId,
-    reference: Annotated[list[Path], typer.Argument(help="the true soft label: a map per class, or one file with all")],
+    reference: Annotated[list[Path], typer.Argument(help="the soft reference: one map per class, or all in one file")],
     config: ConfigPath = DEFAULT_CONFIG,
     output: Annotated[Path | None, typer.Option(help="folder for rank.tsv and rank.png; default: the case's")] = None,
 ) -> None:
-    """Rank a case's targets by their closeness to probability maps or the mean of raters.
+    """Rank the targets of a case by their distance from a soft reference, such as the mean of raters.
 
-    The maps are those of the first target's classes in their order; the background's may be left out.
+    Give the maps in the order of the first target's classes; the map of the background may be omitted.
     """
     from softlabels.evaluation.candidates import candidates
     from softlabels.evaluation.plot import write_plot
@@ -65,32 +65,34 @@ def rank(
     write_plot(ranked, folder / "rank.png")
     print(ranking_table(ranked), end="")
     for name, why in left_out.items():
-        print(f"left out: {name}: {why}")
+        print(f"not ranked: {name}: {why}")
     print(folder / "rank.png")
 
 
-@app.command(rich_help_panel="Look")
+@app.command(rich_help_panel="Evaluate and refine")
 def refine(
     probabilities: Annotated[
-        list[Path], typer.Argument(help="of a network: nnU-Net's .npz, one NIfTI with a channel per class, or one each")
+        list[Path],
+        typer.Argument(help="of a network: an nnU-Net .npz, a NIfTI with a channel per class, or one per class"),
     ],
-    image: Annotated[list[Path], typer.Option(help="of the same case and grid; repeat it for several channels")],
+    image: Annotated[
+        list[Path], typer.Option(help="of the same case, on the same grid; repeat it for several channels")
+    ],
     output: Annotated[Path, typer.Option(help="the refined probabilities: .nii.gz, .nii or .npz")],
-    labels: Annotated[Path | None, typer.Option(help="also write the largest class of each voxel, as NIfTI")] = None,
+    labels: Annotated[Path | None, typer.Option(help="also write the hard labels, as NIfTI")] = None,
     window_mm: Annotated[float | None, typer.Option(help="default: twice the smallest voxel side")] = None,
-    rho: Annotated[float, typer.Option(help="weight of the noise: higher trusts the image less")] = 3.0,
-    temperature: Annotated[float, typer.Option(help="above 1 makes the network less sure before it is refined")] = 1.0,
+    rho: Annotated[float, typer.Option(help="weight of the noise: higher values trust the image less")] = 3.0,
+    temperature: Annotated[float, typer.Option(help="above 1 makes the network less certain before refining")] = 1.0,
     fit: Annotated[
         Path | None,
-        typer.Option(help="fit the temperature: a sheet with columns probabilities and reference, a row per case"),
+        typer.Option(help="fit the temperature on the cases of a sheet with the columns probabilities and reference"),
     ] = None,
     regions: Annotated[bool, typer.Option("--regions", help="classes may overlap (sigmoid)")] = False,
-    threads: Annotated[int, typer.Option(min=1)] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="number of threads")] = 1,
 ) -> None:
-    """Correct a network's probabilities by the image: how much of each tissue a voxel holds.
+    """Refine a network's probabilities with the image, for voxels that contain several tissues.
 
-    For what is soft because voxels hold several tissues, see docs/methods.md. Where the image says nothing, nothing
-    changes.
+    Where the image does not distinguish the tissues, the probabilities do not change. See docs/methods.md.
     """
     from softlabels.evaluation.probabilities import read_image, read_pairs, read_probabilities, write_npz
     from softlabels.evaluation.refine import fit_temperature, hard_labels
@@ -98,7 +100,7 @@ def refine(
     from softlabels.view.export import write_nifti
 
     if fit is not None and temperature != 1.0:
-        raise InputError("refine: got --fit and --temperature; give one of them")
+        raise InputError("refine: got --fit and --temperature, expected one of them. Omit the other")
     if fit is not None:
         pairs = read_pairs(fit)
         temperature = fit_temperature(pairs, is_overlapping=regions)

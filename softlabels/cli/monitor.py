@@ -1,4 +1,4 @@
-"""Commands that follow a run: how far it is, what failed, and where a result came from."""
+"""Commands that follow a run: progress, failures, and the origin of each result."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 _N_NAMED = 5
 
 
-@app.command(rich_help_panel="Look")
+@app.command(rich_help_panel="Follow a run")
 def status(
     config: ConfigPath = DEFAULT_CONFIG,
-    logs: Annotated[Path, typer.Option(help="the workflow's folder of logs")] = Path("logs"),
-    limit: Annotated[int, typer.Option(min=0, help="failures to list")] = 20,
+    logs: Annotated[Path, typer.Option(help="log folder of the workflow")] = Path("logs"),
+    limit: Annotated[int, typer.Option(min=0, help="number of failures to list")] = 20,
 ) -> None:
-    """Show what is done, what runs, what failed and why, and when the rest will be done; works while jobs run."""
+    """Show progress, failures and the expected end of a run. Works while jobs run."""
     from rich.console import Console
 
     from softlabels.cohort.index import INDEX_FILE
@@ -56,7 +56,7 @@ def status(
     Console().print(_status_table(project, receipts, queued, failed, units))
     for reason, n_jobs in Counter(queued.values()).items():
         if not is_running(reason) and reason not in PATIENT:
-            print(f"{n_jobs} jobs wait for {reason}: they may never start. docs/cluster.md says what to change")
+            print(f"{n_jobs} jobs wait for {reason} and may never start. See docs/cluster.md for what to change")
     for job in failed[:limit]:
         print(f"failed: {job.name} {job.step}: {job.why} (log: {job.log})")
     if len(failed) > limit:
@@ -71,9 +71,9 @@ def status(
     if not is_idle and (line := _pace(project, receipts, start_seconds=START_SECONDS if queued else 1)):
         print(line)
     if n_left and is_idle:
-        print(f"{n_left} results are left and nothing runs: the same snakemake command goes on where it stopped")
+        print(f"{n_left} results are left and nothing runs. Run the same snakemake command to resume")
     if not n_left and not changed and (index := project.results / INDEX_FILE).exists():
-        print(f"all results are there; train on {index}")
+        print(f"all results are complete; train on {index}")
 
 
 def _status_table(
@@ -141,12 +141,12 @@ def _pace(project: Project, receipts: Mapping[Work, Receipt], start_seconds: flo
     start_seconds *= n_steps / len(plan.nodes) / project.config.batch_size
     weights = {node: estimate_job(plan, node, project.cases[0], rates).seconds + start_seconds for node in plan.nodes}
     left = seconds_left(plan, project.cases, receipt_times(set(receipts), project.results), weights)
-    return f"at the pace of the last half hour the rest would be done at {finished_at(left)}" if left else None
+    return f"at the pace of the last half hour, the rest will be done at {finished_at(left)}" if left else None
 
 
-@app.command(rich_help_panel="Look")
+@app.command(rich_help_panel="Follow a run")
 def explain(case: CaseId, config: ConfigPath = DEFAULT_CONFIG) -> None:
-    """Say where every result of a case came from, and what would compute it anew."""
+    """Show where every result of a case came from, and what would cause it to be computed again."""
     from softlabels.monitor.explain import explain_case
     from softlabels.store import Store
 
@@ -170,5 +170,5 @@ def _explanation(one: Explanation) -> list[str]:
     lines.append(f"  depends on algorithm {node.algorithm}, {json.dumps(node.params, sort_keys=True)}")
     inputs = "the bytes of the case's files" if node.stage == PREPARE.name else "the entries above"
     lines.append(f"  and on     {inputs}")
-    lines += [f"  changed    {line}; snakemake will read it anew" for line in one.changed]
+    lines += [f"  changed    {line}; snakemake will read it again" for line in one.changed]
     return lines + [f"  note       {flag}" for flag in (one.result.receipt.flags if one.result else [])]

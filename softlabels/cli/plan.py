@@ -1,4 +1,4 @@
-"""The command that says what a run would cost."""
+"""The command that estimates the cost of a run."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from softlabels.pipeline.cost import NodeForecast
 
 
-@app.command(rich_help_panel="Begin")
+@app.command(rich_help_panel="Start a project")
 def plan(
     config: ConfigPath = DEFAULT_CONFIG,
     find_hits: Annotated[
-        bool, typer.Option("--hash", help="read every file and look in the store for what it holds already")
+        bool, typer.Option("--hash", help="read every file, and count the results that are already in the store")
     ] = False,
-    logs: Annotated[Path, typer.Option(help="the workflow's folder of logs: earlier runs make it surer")] = Path(
+    logs: Annotated[Path, typer.Option(help="log folder of the workflow; earlier runs improve the estimate")] = Path(
         "logs"
     ),
 ) -> None:
-    """Say what a run would take before it runs: jobs, hours, memory, disk."""
+    """Estimate jobs, CPU time, memory and disk of a run."""
     from rich.console import Console
     from rich.table import Table
 
@@ -39,7 +39,7 @@ def plan(
     receipts = read_receipts(project.plan, project.cases, project.results)
     stored = _stored(project) if find_hits else set()
     rates = measured_rates(project.plan, case_of, receipts, peak_memory(project.plan, case_of, logs))
-    # A case whose files changed is read and, where its entries are not in the store, computed anew.
+    # A case whose files changed is read and, where its entries are not in the store, computed again.
     changed = changed_inputs(project.cases, receipts)
     done = {work for work in receipts if work[0] not in changed}
     rows = forecast(project.plan, project.cases, done=done, stored=stored, rates=rates)
@@ -59,13 +59,13 @@ def plan(
     suggested = suggested_cases_per_job(project.plan, project.cases, rates, stages_per_job)
     if suggested >= 2 * project.config.batch_size:
         print(
-            f"most of these jobs take little longer than their start: set cases_per_job: {suggested} in {config}, "
-            "and as many cases share one"
+            f"most of these jobs take little longer than their start-up. Set cases_per_job: {suggested} in {config}, "
+            "so that several cases share a job"
         )
 
 
 def _stored(project: Project) -> set[tuple[str, str]]:
-    """Return (case id, node id) of everything that is in the store; cases with faults have nothing."""
+    """Return (case id, node id) of everything that is in the store; cases with errors have nothing."""
     from concurrent.futures import ThreadPoolExecutor
 
     from rich.progress import track
@@ -102,11 +102,11 @@ def _summary(project: Project, rows: list[NodeForecast], n_jobs: int) -> list[st
     through = " through all stages" if project.config.stages_per_job == "all" else ""
     lines = [
         f"{len(project.cases)} cases x {len(rows)} nodes in {n_jobs} jobs of {of_up_to}{through}; "
-        f"{sum(row.n_done for row in rows)} results are there",
+        f"{sum(row.n_done for row in rows)} results are done",
         f"CPU time {cpu}" + (f", GPU time at most {between((r.cost.seconds, r.spread) for r in gpu)}" if gpu else ""),
         f"largest job {largest.cost.memory_mb / 1e3:.1f} GB ({largest.node}), "
         f"store grows by about {sum(row.cost.disk_mb for row in rows) / 1e3:.2f} GB",
     ]
     if n_unknown:
-        lines.append(f"{n_unknown} nodes were not measured here yet; theirs are rates of {MEASURED_ON}")
+        lines.append(f"{n_unknown} nodes have not been measured here yet; their rates are from {MEASURED_ON}")
     return lines

@@ -1,4 +1,4 @@
-"""Commands for the beginning: a new project, its inputs, what a run would cost."""
+"""Commands that start a project and check its inputs."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Project, app
 from softlabels.errors import InputError
 
 
-@app.command(rich_help_panel="Begin")
+@app.command(rich_help_panel="Start a project")
 def init(
     folder: Annotated[Path, typer.Argument(help="where to write config.yaml and cases.tsv")] = Path("."),
-    nnunet: Annotated[Path | None, typer.Option(help="an nnU-Net raw data set to take cases and labels from")] = None,
+    nnunet: Annotated[Path | None, typer.Option(help="a raw nnU-Net data set with the cases and labels")] = None,
     nnunet_preprocessed: Annotated[
-        Path | None, typer.Option(help="arrays that nnU-Net has preprocessed: the data folder of one configuration")
+        Path | None, typer.Option(help="nnU-Net's preprocessed arrays: the data folder of one configuration")
     ] = None,
     msd: Annotated[Path | None, typer.Option(help="a Medical Segmentation Decathlon task")] = None,
     brats: Annotated[Path | None, typer.Option(help="a folder of BraTS cases")] = None,
-    brats_labels: Annotated[str | None, typer.Option(help="what its label values mean: 2012-2022 or 2023")] = None,
-    profile: Annotated[str | None, typer.Option(help="install a Snakemake profile for your user: slurm")] = None,
+    brats_labels: Annotated[str | None, typer.Option(help="release of the label values: 2012-2022 or 2023")] = None,
+    profile: Annotated[str | None, typer.Option(help="install this Snakemake profile for your user: slurm")] = None,
     account: Annotated[str | None, typer.Option(help="with --profile slurm: your Slurm account")] = None,
-    partition: Annotated[str | None, typer.Option(help="with --profile slurm: where CPU jobs run")] = None,
-    gpu_partition: Annotated[str | None, typer.Option(help="with --profile slurm: where GPU jobs run")] = None,
+    partition: Annotated[str | None, typer.Option(help="with --profile slurm: the partition for CPU jobs")] = None,
+    gpu_partition: Annotated[str | None, typer.Option(help="with --profile slurm: the partition for GPU jobs")] = None,
 ) -> None:
-    """Begin a project: write config.yaml and cases.tsv, from a data set if one is named."""
+    """Start a project: write config.yaml, cases.tsv and a Snakefile, from a data set if one is given."""
     import yaml
 
     from softlabels.config import parse_config
@@ -48,7 +48,7 @@ def init(
     if len(chosen) > 1:
         raise InputError("init: got several data sets, expected one of --nnunet, --nnunet-preprocessed, --msd, --brats")
     if brats_labels and not brats:
-        raise InputError("init: got --brats-labels without --brats. Name the folder of BraTS cases too")
+        raise InputError("init: got --brats-labels without --brats. Give the folder of BraTS cases too")
     cases, channels, labels = [], ["image"], {"background": 0, "foreground": 1}
     if nnunet_preprocessed:
         from softlabels.inputs.nnunet_preprocessed import import_nnunet_preprocessed
@@ -66,7 +66,7 @@ def init(
     to_run = project_files()
     for path in (folder / name for name in ("config.yaml", "cases.tsv", *to_run)):
         if path.exists():
-            raise InputError(f"{path}: exists already. Choose another folder, or delete it first")
+            raise InputError(f"{path}: already exists. Choose another folder, or delete it first")
     folder.mkdir(parents=True, exist_ok=True)
     is_nnunet = nnunet_preprocessed is not None
     text = config_template(list(channels), labels, is_nnunet=is_nnunet)
@@ -81,12 +81,12 @@ def init(
     print(f"{folder}: {len(cases)} cases in cases.tsv; config.yaml and Snakefile written. Next: softlabels check")
 
 
-@app.command(rich_help_panel="Begin")
+@app.command(rich_help_panel="Start a project")
 def check(
     config: ConfigPath = DEFAULT_CONFIG,
-    threads: Annotated[int | None, typer.Option(min=1, help="cases read at once; default: all cores at hand")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="cases to read at once; default: all cores")] = None,
 ) -> None:
-    """Read every file of every case to its last byte and print all problems at once."""
+    """Verify every input file by reading it completely, and print all errors at once."""
     from concurrent.futures import ThreadPoolExecutor
 
     from rich.progress import track
@@ -111,7 +111,7 @@ def check(
 
 @app.command(hidden=True)
 def reference(
-    check: Annotated[bool, typer.Option(help="only say whether the files are up to date")] = False,
+    check: Annotated[bool, typer.Option(help="only check that the files are up to date")] = False,
     folder: Annotated[Path, typer.Option(help="the checkout")] = Path("."),
 ) -> None:
     """Write the config's JSON schema and reference page from the model that defines them."""
@@ -125,5 +125,5 @@ def reference(
             if not check:
                 write_atomically(path, text)
     if check and stale:
-        raise InputError(f"{', '.join(stale)}: not what softlabels/config says. Run 'python -m softlabels reference'")
+        raise InputError(f"{', '.join(stale)}: out of date. Run 'python -m softlabels reference'")
     print("up to date" if not stale else f"written: {', '.join(stale)}")

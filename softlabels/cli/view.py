@@ -1,4 +1,4 @@
-"""Commands that show and export results: they change no result."""
+"""Commands that show and export results. They change no result."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigJson, ConfigPath, P
 from softlabels.errors import InputError
 
 
-@app.command(rich_help_panel="Look")
+@app.command(rich_help_panel="View and export")
 def show(
     case: CaseId,
     config: ConfigPath = DEFAULT_CONFIG,
     config_json: ConfigJson = None,
     node: Annotated[str | None, typer.Option(help="one stage alone: prepare, a target, or target/distance")] = None,
-    class_name: Annotated[str | None, typer.Option(help="the class whose distance and soft labels are shown")] = None,
+    class_name: Annotated[str | None, typer.Option(help="the class of the distance and the soft labels")] = None,
     channel: Annotated[str | None, typer.Option(help="with --node: the image channel that is shown")] = None,
     slice_number: Annotated[
         int | None, typer.Option("--slice", min=1, help="the slice, as the footer counts; default: most foreground")
@@ -57,7 +57,7 @@ def show(
     print(path)
 
 
-@app.command(rich_help_panel="Look")
+@app.command(rich_help_panel="View and export")
 def export(
     case: CaseId,
     config: ConfigPath = DEFAULT_CONFIG,

@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 _MOST_CASES = 2
 
 
-@app.command(rich_help_panel="Look")
+@app.command(rich_help_panel="View and export")
 def view(
     cases: Annotated[
         list[str],
-        typer.Argument(help="a case id, or an entry of a store by its path or key; two to compare", show_default=False),
+        typer.Argument(help="a case id, or path or key of a store entry; two to compare", show_default=False),
     ],
     config: ConfigPath = DEFAULT_CONFIG,
     target: Annotated[list[str] | None, typer.Option(help="only this target; may be repeated")] = None,
-    store: Annotated[Path | None, typer.Option(help="look up keys in this store; no project is needed")] = None,
+    store: Annotated[Path | None, typer.Option(help="the store of the keys; no project is needed")] = None,
     html: Annotated[Path | None, typer.Option(help="write one self-contained page instead of serving it")] = None,
     class_name: Annotated[list[str] | None, typer.Option(help="with --html: only this class; may be repeated")] = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="with --html: the whole volume, not only around the labels")
     ] = False,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="port to serve on; 0 takes a free one")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port of the server; 0 selects a free port")] = 0,
     browser: Annotated[bool, typer.Option("--browser", help="open the page in this machine's browser")] = False,
 ) -> None:
     """Show every map of a case in a browser: linked slices, values in mm, any class, channel and plane.

@@ -1,4 +1,4 @@
-"""Commands that compute or write: the rules call them, and so can a person."""
+"""Commands that compute or write, for the rules and for users."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENDED = "ended by SIGTERM (time limit, scancel or a lost node); nothing was pub
 def stage(
     nodes: Annotated[str, typer.Option(help="the nodes as JSON, upstream first")],
     cases: Annotated[str, typer.Option(help="the cases as JSON")],
-    receipt: Annotated[Path, typer.Option(help="the file to leave behind: of the case, or of the batch")],
+    receipt: Annotated[Path, typer.Option(help="the receipt to write: that of the case, or of the batch")],
     store: Annotated[Path, typer.Option()],
     results: Annotated[Path, typer.Option()],
     device: Annotated[str, typer.Option()] = "cpu",
@@ -39,7 +39,7 @@ def stage(
     # Ends like an exception does, so that what was being written is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(f"softlabels: {_ENDED}"))
     if threads:
-        # ITK would take every core of the machine, also those of other jobs.
+        # ITK would use every core of the machine, including those of other jobs.
         os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(threads))
     what, where = nodes_from_json(nodes), Store(store, threads)
     of_cases = [Case.from_json(content) for content in json.loads(cases)]
@@ -64,14 +64,14 @@ def pictures(
         print(f"no picture of case {case_id}: {why}")
 
 
-@app.command(rich_help_panel="Run")
+@app.command(rich_help_panel="Train")
 def index(
     config: ConfigPath = DEFAULT_CONFIG,
     config_json: ConfigJson = None,
     output: Annotated[Path | None, typer.Option(help="default: index.json in the results folder")] = None,
-    allow_missing: Annotated[bool, typer.Option(help="leave out cases that failed")] = False,
+    allow_missing: Annotated[bool, typer.Option(help="omit cases that failed")] = False,
 ) -> None:
-    """Write index.json, the one file a trainer opens, from what is done."""
+    """Write index.json, the only file that a trainer opens, from the finished cases."""
     from softlabels.cohort.index import INDEX_FILE
     from softlabels.pipeline.index import build_index
 
@@ -79,4 +79,4 @@ def index(
     path = output or project.results / INDEX_FILE
     content = build_index(project.config, project.plan, project.cases, path.parent, allow_missing=allow_missing)
     content.write(path)
-    print(f"{path}: {len(content.cases)} cases, {len(content.missing)} left out")
+    print(f"{path}: {len(content.cases)} cases, {len(content.missing)} omitted")

@@ -130,7 +130,7 @@ class CaseTarget:
         """The entry of the stored map; InputError if the target has none."""
         if self.entry is None:
             raise InputError(
-                f"case {self.case.id}: target {self.name!r} is derived from the labels, nothing is stored for it"
+                f"case {self.case.id}: target {self.name!r} is derived from the labels, so nothing is stored for it"
             )
         return self.entry
 
@@ -247,7 +247,7 @@ class IndexedCohort:
             entry = open_entry(self.store, address.key, address.manifest)
             if entry is None:
                 raise FormatError(
-                    f"it is not in store {self.store}. Run snakemake again, or say where the store is (store=...)"
+                    f"it is not in store {self.store}. Run snakemake again, or give the path of the store (store=...)"
                 )
         return entry
 

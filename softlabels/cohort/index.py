@@ -304,7 +304,7 @@ class Index:
             content = unsealed_json(raw)
         except ValueError:
             raise FormatError(
-                f"index {path}: changed since it was written (its seal does not fit). Delete it and run snakemake "
+                f"index {path}: changed since it was written (its seal does not match). Delete it and run snakemake "
                 "again; what a run can vary, such as alpha or the store's place, is an argument of the data set"
             ) from None
         try:

@@ -1,4 +1,4 @@
-"""The whole config.yaml, read strictly: every fault is reported at once, each with its key and its remedy."""
+"""The whole config.yaml, read strictly: every error is reported at once, each with its key and its remedy."""
 
 from __future__ import annotations
 
@@ -54,15 +54,15 @@ def _class_faults(target: Method, top_labels: dict[str, int | list[int]] | None)
 class Config(Section):
     """Everything a run needs besides the images."""
 
-    cases: str = Field("cases.tsv", description="the case sheet (TSV or CSV); paths count from where snakemake runs")
+    cases: str = Field("cases.tsv", description="the case sheet (TSV or CSV), relative to where snakemake runs")
     store: str = Field("store", description="folder of the content-addressed store; share it between projects")
     results: str = Field("results", description="folder of receipts, links, pictures and index.json")
     channels: list[Name] = Field(min_length=1, description="names of the image channels, in the sheet's order")
     labels: Labels = Field(description="class names to integers, in nnU-Net's grammar")
     prepare: Prepare = Field(default_factory=Prepare, description="resampling, intensities, domain, crop")
-    device: Literal["cpu", "cuda"] = Field("cpu", description="where distances run; the result is the same")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where distances are computed; the results are identical")
     engine: Engine = Field(
-        "softlabels", description="built in (exact), or third-party, for parity with published results"
+        "softlabels", description="built in (exact), or third-party for parity with published results"
     )
     targets: dict[Name, Annotated[Method, Chosen(METHODS), AfterValidator(_checked_target)]] = Field(
         min_length=1, description="the soft labels to compute, by your own names"
@@ -71,7 +71,8 @@ class Config(Section):
         None, ge=1, le=64, description="cases that share a process: default 1, and 16 with device cuda"
     )
     stages_per_job: Literal["one", "all"] = Field(
-        "one", description="all: one process takes a case through all stages, which saves starts and queues; CPU only"
+        "one",
+        description="all: one process takes a case through all stages, which saves start-up and queueing; CPU only",
     )
     pictures: bool = Field(True, description="draw a montage of every case into the report")
 
@@ -145,18 +146,19 @@ class _StrictLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [key.value for key, _ in node.value]
-        for key in {k for k in keys if keys.count(k) > 1}:
-            raise ConfigError(f"{key}: stands {keys.count(key)} times (line {node.start_mark.line + 1}). Keep one")
+        for key in sorted({key for key in keys if keys.count(key) > 1}, key=keys.index):
+            lines = [str(one.start_mark.line + 1) for one, _ in node.value if one.value == key]
+            raise ConfigError(f"duplicate key {key!r} (lines {' and '.join(lines)}). Keep one")
         return super().construct_mapping(node, deep)
 
 
 def load_config(path: str | Path) -> Config:
-    """Return the checked configuration of a YAML file; raise ConfigError naming every fault."""
+    """Return the checked configuration of a YAML file; raise ConfigError naming every error."""
     return parse_config(read_yaml(path), source=str(path))
 
 
 def read_yaml(path: str | Path) -> Any:
-    """Return the unchecked content of a YAML file; raise ConfigError if it is no YAML or repeats a key."""
+    """Return the unchecked content of a YAML file; raise ConfigError if it is not YAML or repeats a key."""
     path = Path(path)
     try:
         return yaml.load(read_small_text(path), _StrictLoader)
@@ -169,7 +171,7 @@ def read_yaml(path: str | Path) -> Any:
 
 
 def parse_config(raw: Any, source: str = "config") -> Config:
-    """Return the checked configuration of a mapping; raise ConfigError naming every fault.
+    """Return the checked configuration of a mapping; raise ConfigError naming every error.
 
     Examples
     --------
@@ -186,7 +188,7 @@ def parse_config(raw: Any, source: str = "config") -> Config:
     except ValidationError as error:
         faults = faults_of(error, Config)
     listed = "\n".join(f"  {fault}" for fault in faults)
-    raise ConfigError(f"{source}: {len(faults)} fault(s)\n{listed}")
+    raise ConfigError(f"{source}: {len(faults)} error{'s' * (len(faults) > 1)}\n{listed}")
 
 
 def json_schema() -> dict:

@@ -1,4 +1,4 @@
-"""Known folder layouts, read into the canonical sample sheet: nnU-Net raw, Medical Segmentation Decathlon, BraTS.
+"""Known folder layouts, read into the case sheet: nnU-Net raw, Medical Segmentation Decathlon, BraTS.
 
 Each importer looks at file names and `dataset.json` only and returns ``(cases, channels, labels)``: the cases sorted by
 id, the channel names in stored order, and the label mapping in nnU-Net's grammar (an integer, a list of integers for a
@@ -235,5 +235,5 @@ def checked_cases(folder: Path, cases: list[Case]) -> list[Case]:
         faults.append("no case found")
     if faults:
         shown = "; ".join(faults[:20]) + (f"; and {len(faults) - 20} more" if len(faults) > 20 else "")
-        raise ConfigError(f"{folder}: {len(faults)} fault{'s' * (len(faults) > 1)}: {shown}")
+        raise ConfigError(f"{folder}: {len(faults)} error{'s' * (len(faults) > 1)}: {shown}")
     return cases

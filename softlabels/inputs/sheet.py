@@ -1,4 +1,4 @@
-"""The sample sheet: which files make up which case.
+"""The case sheet: which files make up which case.
 
 A sheet is a table, tab separated (or comma separated if its name ends in `.csv`), with one row for each case. Only the
 standard library is used, and no image is opened, because the workflow parses the sheet in each of its jobs.
@@ -105,7 +105,7 @@ def case_id_fault(case_id: str) -> str | None:
 
 
 def read_sheet(path: str | os.PathLike[str], channels: Sequence[str], *, check_files: bool = False) -> list[Case]:
-    """Read a sample sheet, in the order of its rows.
+    """Read a case sheet, in the order of its rows.
 
     Columns: `case`; one `image:<channel>` for each channel, or one `image` for a file that holds all channels; `label`;
     any number of `label:<rater>` (an empty cell: this rater did not label the case); `split` (may be empty); `spacing`
@@ -284,4 +284,4 @@ def _spacing(cell: str) -> tuple[float, float, float] | None:
 
 def _listed(path: str | os.PathLike[str], faults: list[str]) -> str:
     """Return one message for all faults of a sheet."""
-    return f"sheet {path}: {len(faults)} fault{'s' * (len(faults) > 1)}: " + "; ".join(faults)
+    return f"sheet {path}: {len(faults)} error{'s' * (len(faults) > 1)}: " + "; ".join(faults)

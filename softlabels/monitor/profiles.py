@@ -33,7 +33,7 @@ def install_profile(
         raise InputError(f"profile: got {name!r}, expected one of {known}")
     target = Path.home() / ".config" / "snakemake" / name
     if target.exists():
-        raise InputError(f"{target}: exists already and is yours. Edit it, or delete it to get the shipped one")
+        raise InputError(f"{target}: already exists. Edit it, or delete it to install the shipped profile")
     text = at_site((shipped / name / "config.yaml").read_text(encoding="utf-8"), account, partition, gpu_partition)
     write_atomically(target / "config.yaml", text)
     return target

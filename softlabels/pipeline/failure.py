@@ -77,7 +77,7 @@ class Failure:
         try:
             return cls(**unsealed_json(read_small_file(path)))
         except (OSError, ValueError, TypeError):
-            raise FormatError(f"{path}: damaged. Delete it; the log of the job says more") from None
+            raise FormatError(f"{path}: damaged. Delete it; see the log of the job") from None
 
 
 def failure_path(results: Path, case_id: str, node_id: str) -> Path:

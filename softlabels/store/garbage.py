@@ -87,7 +87,7 @@ def registered_results(store: Path) -> list[Path]:
         try:
             found.append(Path(parsed_json(read_small_file(note))["results"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{note}: cannot be read ({error}); delete it if its project is gone") from None
+            raise StoreError(f"{note}: cannot be read ({error}); delete it if its project no longer exists") from None
         if not found[-1].is_dir():
             raise StoreError(f"{found[-1]}: the results of a project are gone; if that is for good, delete {note}")
     return found

@@ -115,7 +115,7 @@ def _opened(folder: Path, key: str, manifest_digest: str | None) -> Entry:
     if manifest_digest not in (None, digest):
         raise FormatError(
             f"{folder / MANIFEST}: got manifest {digest[:12]}, expected {manifest_digest[:12]} as the receipt says; "
-            "run the pipeline again to write the receipts and the index anew"
+            "run the pipeline again to rewrite the receipts and the index"
         )
     small = {}
     for name, record in manifest["files"].items():

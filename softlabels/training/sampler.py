@@ -24,7 +24,7 @@ _ORDER = 1
 
 
 class RepeatedPatchWarning(UserWarning):
-    """A random patch was asked for twice in one epoch."""
+    """A random patch was requested twice in one epoch."""
 
 
 class EpochSampler(DistributedSampler):
@@ -194,7 +194,7 @@ class RepeatWatch:
         if int(last[number]) == epoch and not bool(self._has_warned[0]):
             self._has_warned[0] = True
             warn(
-                f"sample {number} of epoch {epoch} was asked for twice and is the same patch both times. For other "
+                f"sample {number} of epoch {epoch} was requested twice and is the same patch both times. For other "
                 "patches in every epoch give the DataLoader sampler=EpochSampler(dataset), one for the whole training; "
                 "or call dataset.set_epoch(epoch) before each epoch",
                 RepeatedPatchWarning,

@@ -152,7 +152,7 @@ def test_regions_keep_their_order_and_drop_the_background():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("channels: [T1]\nchannels: [T2]\n", "channels: stands 2 times"),
+        ("channels: [T1]\nchannels: [T2]\n", "duplicate key 'channels' (lines 1 and 2)"),
         ("a: !!python/object/apply:os.system ['echo hi']\n", "not plain YAML"),
         ("- just\n- a list\n", "expected keys and values"),
         ("{unclosed\n", "not plain YAML"),

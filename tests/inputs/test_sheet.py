@@ -83,7 +83,7 @@ def test_every_fault_is_named_with_its_line(tmp_path):
     with pytest.raises(ConfigError) as caught:
         read_sheet(_sheet(tmp_path, text), ["T1"])
     message = str(caught.value)
-    assert "5 faults" in message and "\n" not in message
+    assert "5 errors" in message and "\n" not in message
     for part in (
         "line 2: case id '../x'",
         "line 3: case 'ok', column 'image'",
@@ -127,7 +127,7 @@ def test_missing_files_are_all_named_if_asked(tmp_path):
     (tmp_path / "a.nii").touch()
     path = _sheet(tmp_path, "case\timage\tlabel\nx\ta.nii\tb.nii\ny\tc.nii\ta.nii\n")
     assert len(read_sheet(path, ["T1"])) == 2
-    with pytest.raises(ConfigError, match=r"2 faults.*b\.nii.*c\.nii"):
+    with pytest.raises(ConfigError, match=r"2 errors.*b\.nii.*c\.nii"):
         read_sheet(path, ["T1"], check_files=True)
 
 
@@ -275,7 +275,7 @@ def test_unusable_dataset_json_is_refused(tmp_path, content, importer):
 def test_every_missing_file_of_a_folder_is_named(tmp_path):
     _dataset(tmp_path, channel_names={"0": "T1"}, labels={"background": 0})
     _touch(tmp_path, "labelsTr/a.nii.gz", "labelsTr/b.nii.gz", "labelsTr/$(x).nii.gz")
-    with pytest.raises(ConfigError, match=r"4 faults.*\$\(x\).*a_0000.*b_0000"):
+    with pytest.raises(ConfigError, match=r"4 errors.*\$\(x\).*a_0000.*b_0000"):
         import_nnunet(tmp_path)
     with pytest.raises(ConfigError, match="no case"):
         import_brats(tmp_path, "2023")

@@ -234,4 +234,4 @@ def test_command_says_when_nothing_runs_although_something_is_left(tmp_path, mon
     assert "nothing runs" not in CliRunner().invoke(app, ["status"]).output
     lock._held.pop().close()
     said = CliRunner().invoke(app, ["status"]).output
-    assert "14 results are left and nothing runs: the same snakemake" in said and "would be done at" not in said
+    assert "14 results are left and nothing runs. Run the same snakemake" in said and "will be done at" not in said

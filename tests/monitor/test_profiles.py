@@ -38,7 +38,7 @@ def test_nothing_but_the_site_changes_in_a_copy(home):
 
 def test_a_users_own_profile_is_not_overwritten(home):
     install_profile("slurm")
-    with pytest.raises(InputError, match="exists already and is yours"):
+    with pytest.raises(InputError, match="already exists. Edit it"):
         install_profile("slurm")
 
 

@@ -121,7 +121,7 @@ def test_a_project_that_is_gone_stops_the_collection_until_its_note_is_deleted(s
 def test_a_note_of_a_project_that_cannot_be_read_stops_the_collection(store, tmp_path):
     store.register_results(tmp_path)
     next((store.path / "v1" / "projects").iterdir()).write_text("{")
-    with pytest.raises(StoreError, match="delete it if its project is gone"):
+    with pytest.raises(StoreError, match="delete it if its project no longer exists"):
         store.registered_results()
 
 

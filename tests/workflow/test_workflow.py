@@ -127,7 +127,7 @@ def test_bad_case_fails_alone_with_one_line_that_says_what_to_do(tmp_path):
     assert not list((tmp_path / "results").glob("case0/*.json"))
     assert len(list((tmp_path / "results").glob("case1/target-*.json"))) == 2
     partial = softlabels(tmp_path, "index", "--allow-missing")
-    assert partial.returncode == 0 and "1 cases, 1 left out" in partial.stdout
+    assert partial.returncode == 0 and "1 cases, 1 omitted" in partial.stdout
 
 
 def test_all_stages_in_one_job_leave_the_same_entries_and_receipts(finished, tmp_path):

@@ -241,6 +241,6 @@ class UpstreamStage(Stage[Upstream]):
                 if present.get(earlier, key) != key:
                     raise InputError(
                         f"case {job.case.id}: its {role} was computed from the {earlier} entry {key[:12]}, but the "
-                        f"present one is {present[earlier][:12]}. Run snakemake again: it computes {role} anew"
+                        f"present one is {present[earlier][:12]}. Run snakemake again to recompute {role}"
                     )
         return Upstream(found, job.threads or 1)

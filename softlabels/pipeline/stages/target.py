@@ -122,8 +122,8 @@ def _source(job: Job, sources: Upstream, classes: Sequence[LabelClass]) -> dict[
     if source.digest != expected:
         raise InputError(
             f"case {job.case.id}, label: {job.case.label} is not the file that was prepared: got sha256 "
-            f"{source.digest[:12]}, expected {expected[:12]}. Put the former file back, or run snakemake again: "
-            "it prepares the case anew with this one"
+            f"{source.digest[:12]}, expected {expected[:12]}. Restore the former file, or run snakemake "
+            "again to prepare the case with this one"
         )
     mapping = np.linalg.inv(source.grid.affine_ras) @ sources.grid.affine_ras
     masks = class_masks(source.values, classes)
