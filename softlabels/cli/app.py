@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from softlabels.config import Config
     from softlabels.inputs.sheet import Case
     from softlabels.pipeline.plan import Plan
+    from softlabels.store import Store
 
 app = typer.Typer(
     help="Exact soft labels for segmentation networks, computed once, offline.",
@@ -58,7 +59,7 @@ class Project:
         return by_id[case_id]
 
 
-def store_of(store: Path | None, config: Path):
+def store_of(store: Path | None, config: Path) -> Store:
     """Return the given store, which must exist, or the store of the configuration, which a run creates."""
     from softlabels.config import load_config
     from softlabels.store import Store

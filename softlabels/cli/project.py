@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from softlabels._shared.cpus import usable_cpus
 from softlabels._shared.files import read_small_text, write_atomically
 from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Project, app
 from softlabels.errors import InputError
+
+if TYPE_CHECKING:
+    from softlabels.inputs.sheet import Case
 
 
 @app.command(rich_help_panel="Start a project")
@@ -49,7 +52,9 @@ def init(
         raise InputError("init: got several data sets, expected one of --nnunet, --nnunet-preprocessed, --msd, --brats")
     if brats_labels and not brats:
         raise InputError("init: got --brats-labels without --brats. Give the folder of BraTS cases too")
-    cases, channels, labels = [], ["image"], {"background": 0, "foreground": 1}
+    cases: list[Case] = []
+    channels = ["image"]
+    labels: dict[str, int | list[int]] = {"background": 0, "foreground": 1}
     if nnunet_preprocessed:
         from softlabels.inputs.nnunet_preprocessed import import_nnunet_preprocessed
 

@@ -89,7 +89,7 @@ def du(config: ConfigPath = DEFAULT_CONFIG, store: StorePath = None) -> None:
     from softlabels.store.read import open_entry
 
     opened = store_of(store, config)
-    rows = defaultdict(lambda: [0, 0, 0])
+    rows: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     for key in list(opened.keys()):
         try:
             entry = open_entry(opened.path, key)  # unlike find, this does not count as a use of the entry

@@ -63,7 +63,7 @@ class Cohort:
         The cases.
     """
 
-    def __init__(self, cohort: IndexedCohort):
+    def __init__(self, cohort: IndexedCohort) -> None:
         self.targets: Mapping[str, TargetDescription] = cohort.index.targets
         self.case_ids = tuple(case.id for case in cohort.index.cases)
         self._cohort = cohort
@@ -107,7 +107,7 @@ class CohortCase:
         What a person should know about the case.
     """
 
-    def __init__(self, cohort: IndexedCohort, case: IndexedCase):
+    def __init__(self, cohort: IndexedCohort, case: IndexedCase) -> None:
         self.id, self.split, self.flags = case.id, case.split, case.flags
         self._cohort, self._case = cohort, case
 
@@ -175,7 +175,7 @@ class _LayerArray:
         Takes a window and returns what the layer holds there.
     """
 
-    def __init__(self, entry: Entry, name: str, read: Callable[[Window], NDArray[Any]]):
+    def __init__(self, entry: Entry, name: str, read: Callable[[Window], NDArray[Any]]) -> None:
         self._read = read
         self.shape, self.dtype = entry.shape(name), entry.dtype(name)
         self.ndim = len(self.shape)

@@ -191,7 +191,7 @@ def parse_config(raw: Any, source: str = "config") -> Config:
     raise ConfigError(f"{source}: {len(faults)} error{'s' * (len(faults) > 1)}\n{listed}")
 
 
-def json_schema() -> dict:
+def json_schema() -> dict[str, Any]:
     """Return the JSON schema of config.yaml, as Snakemake's `validate` and editors take it."""
     schema = Config.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "softlabels config.yaml", **schema}

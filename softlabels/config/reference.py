@@ -74,7 +74,7 @@ def _values(schema: dict[str, Any]) -> str:
     if schema.get("type") == "object":
         (of_values,) = schema.get("patternProperties", {}).values() or [{}]
         return "name: " + _values(of_values)
-    return _WORDS.get(schema.get("type")) or _number(schema)
+    return _WORDS.get(schema.get("type", "")) or _number(schema)
 
 
 def _number(schema: dict[str, Any]) -> str:

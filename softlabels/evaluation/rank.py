@@ -187,7 +187,7 @@ def _scored(
 class _Sums:
     """Running sums of the scores over a set of voxels."""
 
-    def __init__(self, n_classes: int):
+    def __init__(self, n_classes: int) -> None:
         self.n_voxels, self.brier, self.mae, self.surprise = 0, 0.0, 0.0, 0.0
         self.bins = np.zeros((3, n_classes * _N_BINS))
 

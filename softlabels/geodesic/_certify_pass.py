@@ -8,12 +8,14 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels._shared.cpus import usable_cpus
 from softlabels.geodesic._compile import compiled, inlined
-from softlabels.geodesic._cpu_kernels import _gaps, _steps, kernel_cost
+from softlabels.geodesic._cpu_kernels import KernelCost, _gaps, _steps, kernel_cost
 from softlabels.geodesic._cpu_layout import layout_of, voxels
 from softlabels.geodesic._plateaus import PENDING, WALL, settle
+from softlabels.geodesic._problem import Problem
 from softlabels.geodesic._simd import (
     LANES,
     broadcast,
@@ -33,7 +35,9 @@ _ALL_LANES = 2**LANES - 1
 _LARGEST = np.finfo(np.float32).max
 
 
-def count_faults(problem, distance, n_threads=None) -> list[tuple[int, int, int]]:
+def count_faults(
+    problem: Problem, distance: NDArray[np.float32], n_threads: int | None = None
+) -> list[tuple[int, int, int]]:
     """Return the numbers of violated, unattained and unreachable voxels of each map of `distance` (C, D, H, W)."""
     n_threads = n_threads or usable_cpus()
     states = np.zeros(distance.shape, np.uint8)
@@ -51,16 +55,33 @@ def count_faults(problem, distance, n_threads=None) -> list[tuple[int, int, int]
     ]
 
 
-def judge(problem, seeds, distance, state, lo, hi, n_threads=None) -> tuple[int, int, int]:
+def judge(
+    problem: Problem,
+    seeds: NDArray[np.bool_],
+    distance: NDArray[np.float32],
+    state: NDArray[np.uint8],
+    lo: int,
+    hi: int,
+    n_threads: int | None = None,
+) -> tuple[int, int, int]:
     """Judge planes lo..hi-1 and write their `state`; return the numbers of violated, unreachable and pending voxels."""
     cost = kernel_cost(problem.cost, len(problem.image))
     slabs = [(z, min(z + _SLAB, hi)) for z in range(lo, hi, _SLAB)]
     with ThreadPoolExecutor(n_threads or usable_cpus()) as pool:
         counts = pool.map(lambda slab: _judge_slab(problem, cost, seeds, distance, state, *slab), slabs)
-        return tuple(np.sum(list(counts), axis=0).tolist())
+        n_violated, n_unreachable, n_pending = np.sum(list(counts), axis=0).tolist()
+    return n_violated, n_unreachable, n_pending
 
 
-def _judge_slab(problem, cost, seeds, distance, state, lo, hi):
+def _judge_slab(
+    problem: Problem,
+    cost: KernelCost,
+    seeds: NDArray[np.bool_],
+    distance: NDArray[np.float32],
+    state: NDArray[np.uint8],
+    lo: int,
+    hi: int,
+) -> tuple[int, int, int]:
     """Judge a slab thin enough for the cache; return the numbers of violated, unreachable and pending voxels."""
     layout = layout_of((hi - lo, *problem.shape[1:]), len(problem.image), 1)
     image = np.full(layout.n_channels * layout.volume, np.nan, np.float32)

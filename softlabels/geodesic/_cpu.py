@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 
 from softlabels._shared.box import bounding_box
 from softlabels._shared.cpus import usable_cpus
-from softlabels.geodesic._cpu_kernels import kernel_cost
-from softlabels.geodesic._cpu_layout import layout_of, pack, unpack
+from softlabels.geodesic._cpu_kernels import KernelCost, kernel_cost
+from softlabels.geodesic._cpu_layout import Layout, layout_of, pack, unpack
 from softlabels.geodesic._cpu_sweeps import FIRST, N_DIRECTIONS, TICKS_PER_PLANE, mark_known, sweep_unit
 from softlabels.geodesic._problem import Problem, Solution
 from softlabels.geodesic._simd import LANES
@@ -33,18 +34,20 @@ def solve_on_cpu(
     `initial` (C, D, H, W) holds distances that paths are known to attain, inf elsewhere, to go on from.
     """
     if problem.domain is not None:
-        return _solve_in_box(problem, n_threads or usable_cpus(), initial)
+        return _solve_in_box(problem, problem.domain, n_threads or usable_cpus(), initial)
     return _solve(problem, n_threads or usable_cpus(), initial)
 
 
-def _solve_in_box(problem: Problem, n_threads: int, initial: NDArray[np.float32] | None) -> Solution:
+def _solve_in_box(
+    problem: Problem, domain: NDArray[np.bool_], n_threads: int, initial: NDArray[np.float32] | None
+) -> Solution:
     """Solve the bounding box of the domain."""
     distance = np.full(problem.seeds.shape, np.inf, np.float32)
-    box = bounding_box(problem.domain)
+    box = bounding_box(domain)
     if box is None:
         return Solution(distance, 0, 0)
     cropped = (slice(None), *box)
-    part = replace(problem, image=problem.image[cropped], seeds=problem.seeds[cropped], domain=problem.domain[box])
+    part = replace(problem, image=problem.image[cropped], seeds=problem.seeds[cropped], domain=domain[box])
     distance[cropped], n_rounds, n_visits = _solve(part, n_threads, None if initial is None else initial[cropped])
     return Solution(distance, n_rounds, n_visits)
 
@@ -66,7 +69,14 @@ def _solve(problem: Problem, n_threads: int, initial: NDArray[np.float32] | None
     return Solution(unpack(distance, layout, bound), n_rounds, n_visits)
 
 
-def _packed(problem, layout, bound, initial, pool, n_threads):
+def _packed(
+    problem: Problem,
+    layout: Layout,
+    bound: np.float32,
+    initial: NDArray[np.float32] | None,
+    pool: ThreadPoolExecutor,
+    n_threads: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the buffers of the scaled image and of the maps before the first sweep."""
     image = np.empty(layout.n_channels * layout.volume, np.float32)
     distance = np.empty(len(layout.classes) * layout.volume, np.float32)
@@ -75,7 +85,15 @@ def _packed(problem, layout, bound, initial, pool, n_threads):
     return image, distance
 
 
-def _iterate(distance, image, layout, cost, bound, pool, n_threads):
+def _iterate(
+    distance: NDArray[np.float32],
+    image: NDArray[np.float32],
+    layout: Layout,
+    cost: KernelCost,
+    bound: np.float32,
+    pool: ThreadPoolExecutor,
+    n_threads: int,
+) -> tuple[int, int]:
     """Sweep packed maps in place to their fixpoint; return the rounds made and the segments visited."""
     stamps = np.zeros((layout.n_z + 2, layout.n_y + 2, layout.n_segments + 2), np.int32)
     rows = np.zeros((layout.n_z + 2, layout.n_y + 2), np.int32)
@@ -85,7 +103,7 @@ def _iterate(distance, image, layout, cost, bound, pool, n_threads):
     list(pool.map(lambda slab: mark_known(distance, stamps, rows, layout, bound, *slab), slabs))
     now, outside, total_visits = FIRST + 1, 0, 0
 
-    def work(queue):
+    def work(queue: Iterator[int]) -> tuple[int, int]:
         steps = np.empty(layout.segment + 2 * LANES, np.float32)
         n_visits = n_changed = 0
         for k in queue:
@@ -95,7 +113,9 @@ def _iterate(distance, image, layout, cost, bound, pool, n_threads):
             n_visits, n_changed = n_visits + visits, n_changed + changed
         return n_visits, n_changed
 
-    for n_rounds in itertools.count(1):
+    n_rounds = 0
+    while True:
+        n_rounds += 1
         queue = iter(range(len(units)))
         results = list(pool.map(work, [queue] * n_threads))
         total_visits += sum(visits for visits, _ in results)
@@ -104,7 +124,7 @@ def _iterate(distance, image, layout, cost, bound, pool, n_threads):
         now, outside = now + TICKS_PER_PLANE * layout.n_z, now - 1
 
 
-def _have_starts(seeds, initial) -> list[bool]:
+def _have_starts(seeds: NDArray[np.bool_], initial: NDArray[np.float32] | None) -> list[bool]:
     """Return for each class whether it has a seed or a distance to go on from; the others stay inf."""
     if initial is None:
         return [bool(one.any()) for one in seeds]

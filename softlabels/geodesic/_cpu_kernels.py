@@ -7,7 +7,7 @@ over vectors, so that costs stay in registers.
 
 from __future__ import annotations
 
-from collections import namedtuple
+from typing import NamedTuple
 
 import numpy as np
 from numba.extending import overload
@@ -17,25 +17,64 @@ from softlabels.geodesic._compile import inlined
 from softlabels.geodesic._cpu_layout import OneChannelLayout
 from softlabels.geodesic._simd import LANES, any_lane, lane_or, load, minimum, no_lane, store
 
-#: The lengths of steps to the plane before (straight, diagonal; the same for its rows on either side), then keep, lamb.
-_FIELDS = "along_z along_y along_x keep lamb"
-AdditiveCost = namedtuple("AdditiveCost", _FIELDS)
-RootCost = namedtuple("RootCost", _FIELDS)
-RatioCost = namedtuple("RatioCost", _FIELDS)
-RatioNormCost = namedtuple("RatioNormCost", _FIELDS)
-ProductCost = namedtuple("ProductCost", _FIELDS)
-ProductNormCost = namedtuple("ProductNormCost", _FIELDS)
+
+class KernelCost(NamedTuple):
+    """The figures of a step cost; the class, one of those below, says what is computed with them.
+
+    Attributes
+    ----------
+    along_z : 4 float32
+        The lengths of steps to the plane before: straight, diagonal, and the same for its rows on either side.
+    along_y : 2 float32
+        Those to the row before, straight and diagonal.
+    along_x : float32
+        That along the row.
+    keep, lamb : float32
+        As in `StepCost`.
+    """
+
+    along_z: tuple[np.float32, np.float32, np.float32, np.float32]
+    along_y: tuple[np.float32, np.float32]
+    along_x: np.float32
+    keep: np.float32
+    lamb: np.float32
+
+
+class AdditiveCost(KernelCost):
+    """The additive form."""
+
+
+class RootCost(KernelCost):
+    """The root form."""
+
+
+class RatioCost(KernelCost):
+    """The ratio form of one channel."""
+
+
+class RatioNormCost(KernelCost):
+    """The ratio form of several channels, whose gap is a norm."""
+
+
+class ProductCost(KernelCost):
+    """The ratio form of one channel at lamb = 1."""
+
+
+class ProductNormCost(KernelCost):
+    """The ratio form of several channels at lamb = 1."""
+
 
 _absolute, _square = inlined(metric.absolute), inlined(metric.square)
 _additive, _root, _ratio = inlined(metric.additive), inlined(metric.root), inlined(metric.ratio)
 _EPSILON = metric.EPSILON
 
 
-def kernel_cost(cost: metric.StepCost, n_channels: int):
+def kernel_cost(cost: metric.StepCost, n_channels: int) -> KernelCost:
     """Return a step cost as the kernels take it.
 
     At lamb = 1 the divisor of the ratio form is exactly 1, so the Product types leave the division out.
     """
+    kind: type[KernelCost]
     if cost.form == metric.RATIO:
         is_product, is_norm = bool(cost.lamb == 1), n_channels > 1
         kind = ((RatioCost, RatioNormCost), (ProductCost, ProductNormCost))[is_product][is_norm]

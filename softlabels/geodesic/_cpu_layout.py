@@ -8,9 +8,10 @@ enters.
 
 from __future__ import annotations
 
-from collections import namedtuple
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels.geodesic._problem import Problem
 from softlabels.geodesic._simd import LANES
@@ -18,14 +19,46 @@ from softlabels.geodesic._simd import LANES
 #: Rows are cut into segments of at most this many voxels, the unit of the bookkeeping of changes.
 _SEGMENT = 64
 
-#: Sizes n_*, the row pitch, plane pitch and size of a volume's buffer (floats), the flat index `origin` of voxel
-#: (0, 0, 0), the padded row length `width`, the segments of a row, and the indices of the `classes` solved at once.
-#: The number of classes, and whether there is one channel, are thereby part of the type and known to the compiler.
-Layout = namedtuple("Layout", "n_z n_y n_x pitch plane volume origin width n_segments segment n_channels classes")
-OneChannelLayout = namedtuple("OneChannelLayout", Layout._fields)
+
+class Layout(NamedTuple):
+    """The arrangement of volumes in their buffers.
+
+    Attributes
+    ----------
+    n_z, n_y, n_x : int
+        D, H and W.
+    pitch, plane, volume : int
+        The size of a row, of a plane and of the whole buffer, in floats.
+    origin : int
+        The flat index of voxel (0, 0, 0).
+    width : int
+        The padded length of a row.
+    n_segments, segment : int
+        The segments of a row, and the length of one.
+    n_channels : int
+    classes : tuple of ints
+        The indices of the classes solved at once. Their number is part of the type and thereby known to the compiler.
+    """
+
+    n_z: int
+    n_y: int
+    n_x: int
+    pitch: int
+    plane: int
+    volume: int
+    origin: int
+    width: int
+    n_segments: int
+    segment: int
+    n_channels: int
+    classes: tuple[int, ...]
 
 
-def layout_of(shape, n_channels: int, n_classes: int) -> Layout | OneChannelLayout:
+class OneChannelLayout(Layout):
+    """The layout for one channel, which is thereby known to the compiler."""
+
+
+def layout_of(shape: tuple[int, int, int], n_channels: int, n_classes: int) -> Layout:
     """Return the layout for volumes of `shape` (D, H, W)."""
     n_z, n_y, n_x = shape
     width = -(-n_x // LANES) * LANES
@@ -42,7 +75,7 @@ def layout_of(shape, n_channels: int, n_classes: int) -> Layout | OneChannelLayo
     return kind(n_z, n_y, n_x, pitch, plane, volume, origin, width, n_segments, segment, n_channels, classes)
 
 
-def voxels(buffer: np.ndarray, layout: Layout) -> np.ndarray:
+def voxels(buffer: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
     """Return the voxels (K, D, H, W) of K volumes as a view of their buffer."""
     padded = buffer.reshape(-1, layout.volume)
     item = buffer.itemsize
@@ -53,7 +86,16 @@ def voxels(buffer: np.ndarray, layout: Layout) -> np.ndarray:
     )
 
 
-def pack(problem: Problem, layout: Layout, bound: np.float32, image, distance, initial, lo: int, hi: int) -> None:
+def pack(
+    problem: Problem,
+    layout: Layout,
+    bound: np.float32,
+    image: NDArray[np.float32],
+    distance: NDArray[np.float32],
+    initial: NDArray[np.float32] | None,
+    lo: int,
+    hi: int,
+) -> None:
     """Fill planes lo..hi-1 of both buffers, and the planes of padding beside the first and the last.
 
     The image is scaled, and NaN in the padding and, in channel 0, at walls. The maps are 0 at seeds, else as `initial`
@@ -75,7 +117,7 @@ def pack(problem: Problem, layout: Layout, bound: np.float32, image, distance, i
         np.copyto(maps, bound, where=walls)
 
 
-def unpack(buffer: np.ndarray, layout: Layout, bound: np.float32) -> np.ndarray:
+def unpack(buffer: NDArray[np.float32], layout: Layout, bound: np.float32) -> NDArray[np.float32]:
     """Return the maps (C, D, H, W), moved to the front of their own buffer, with inf where they reach `bound`.
 
     A voxel never moves backwards in memory, so plane after plane can be moved without a second buffer.

@@ -8,13 +8,14 @@ finds no tile awake.
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softlabels.errors import CertificateError, DeviceError
 from softlabels.geodesic._certify import Certificate
-from softlabels.geodesic._cuda_device import CudaDevice
+from softlabels.geodesic._cuda_device import CudaDevice, Pointer
 from softlabels.geodesic._problem import Problem, Solution
 
 #: Rounds between two looks at the counters: a look costs a round trip, an idle round next to nothing.
@@ -45,13 +46,17 @@ def certify_on_cuda(
     tile_visits: int | None = None,
 ) -> list[Certificate]:
     """Return one certificate a class for `distance` of shape (C, D, H, W), as `_certify.certify_problem` does."""
-    found, distance = [], np.asarray(distance, np.float32)
+    found: list[list[int]] = []
+    distance = np.asarray(distance, np.float32)
     with CudaDevice(device, macros(problem)) as gpu:
         for classes in _batches(problem, gpu):
             part = dataclasses.replace(problem, seeds=problem.seeds[classes])
             found += _count_faults(part, distance[classes], gpu).tolist()
             gpu.free()
-    return [Certificate(*counts, iterations, tile_visits) for counts in found]
+    return [
+        Certificate(n_violated, n_unattained, n_unreachable, iterations, tile_visits)
+        for n_violated, n_unattained, n_unreachable in found
+    ]
 
 
 def _batches(problem: Problem, gpu: CudaDevice) -> list[slice]:
@@ -86,7 +91,7 @@ def _solve(problem: Problem, gpu: CudaDevice) -> Solution:
     return Solution(maps, n_rounds, n_visits)
 
 
-def _start(problem: Problem, far: np.float32, gpu: CudaDevice) -> tuple:
+def _start(problem: Problem, far: np.float32, gpu: CudaDevice) -> tuple[Pointer, tuple[Any, ...]]:
     """Return the maps on the device, 0 at seeds and `far` elsewhere, and the first arguments of kernel `relax`."""
     n_classes, n_voxels = len(problem.seeds), int(np.prod(problem.shape))
     scaled, lengths = _scaled(problem, gpu), gpu.upload(problem.cost.lengths)
@@ -96,7 +101,7 @@ def _start(problem: Problem, far: np.float32, gpu: CudaDevice) -> tuple:
     return distance, (scaled, distance, lengths, problem.cost.keep, problem.cost.lamb, far, *_sizes(problem))
 
 
-def _relax(problem: Problem, arguments: tuple, gpu: CudaDevice) -> tuple[int, int]:
+def _relax(problem: Problem, arguments: tuple[Any, ...], gpu: CudaDevice) -> tuple[int, int]:
     """Relax the maps on the device to their fixpoint; return the rounds made and the tiles relaxed."""
     side = macros(problem)["TILE"]
     n_classes, n_voxels = len(problem.seeds), int(np.prod(problem.shape))
@@ -123,7 +128,7 @@ def _relax(problem: Problem, arguments: tuple, gpu: CudaDevice) -> tuple[int, in
             )
 
 
-def _count_faults(problem: Problem, distance: np.ndarray, gpu: CudaDevice) -> np.ndarray:
+def _count_faults(problem: Problem, distance: NDArray[np.float32], gpu: CudaDevice) -> NDArray[np.uint64]:
     """Return the numbers (C, 3) of violated, unattained and unreachable voxels."""
     n_classes, n_voxels = len(problem.seeds), int(np.prod(problem.shape))
     grid, sizes, scaled = _blocks(n_voxels, n_classes), _sizes(problem), _scaled(problem, gpu)
@@ -142,7 +147,7 @@ def _count_faults(problem: Problem, distance: np.ndarray, gpu: CudaDevice) -> np
     return gpu.download(counters, (n_classes, 3), np.uint64)
 
 
-def _scaled(problem: Problem, gpu: CudaDevice):
+def _scaled(problem: Problem, gpu: CudaDevice) -> Pointer:
     """Return the intensities times the metric's scale on the device, NaN in walls."""
     n_voxels = int(np.prod(problem.shape))
     image = gpu.upload(problem.image)

@@ -10,11 +10,19 @@ from __future__ import annotations
 import functools
 import hashlib
 from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels._shared.cache import PrivateCache
 from softlabels.errors import DeviceError
+
+#: Of cuda-bindings, which has no types: memory of a device, and any other value that a call gives.
+Pointer: TypeAlias = Any
+_Value: TypeAlias = Any
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _KERNELS = Path(__file__).with_name("kernels")
 _INSTALL = "pip install 'softlabels[cuda]', or use device 'cpu'"
@@ -46,7 +54,7 @@ def compiled_kernels(macros: dict[str, int], architecture: str, kind: str = "cub
     return code
 
 
-def _compile(nvrtc, sources: dict[str, str], flags: list[str], kind: str) -> bytes:
+def _compile(nvrtc: ModuleType, sources: dict[str, str], flags: list[str], kind: str) -> bytes:
     """Return what NVRTC makes of geodesic.cu and the headers beside it."""
     headers = {name: text.encode() for name, text in sources.items() if name != "geodesic.cu"}
     program = _checked(
@@ -100,10 +108,10 @@ class CudaDevice:
         If cuda-bindings, NVRTC, the driver or the device is missing, or the driver reports an error.
     """
 
-    def __init__(self, name: str, macros: dict[str, int]):
+    def __init__(self, name: str, macros: dict[str, int]) -> None:
         self._driver = _imported("driver")
         self._name, self._macros = name, macros
-        self._memory: list = []
+        self._memory: list[Pointer] = []
 
     def __enter__(self) -> CudaDevice:
         driver, index = self._driver, _device_index(self._driver, self._name)
@@ -116,13 +124,13 @@ class CudaDevice:
             raise
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         # No errors from here: one that happened in the block is the one to report.
         for pointer in self._memory:
             self._driver.cuMemFree(pointer)
         self._driver.cuCtxPopCurrent()
 
-    def empty(self, n_bytes: int):
+    def empty(self, n_bytes: int) -> Pointer:
         """Return a pointer to device memory of any content."""
         error, pointer = self._driver.cuMemAlloc(n_bytes)
         if error == self._driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
@@ -134,24 +142,24 @@ class CudaDevice:
         self._memory.append(pointer)
         return pointer
 
-    def upload(self, array: np.ndarray):
+    def upload(self, array: NDArray[Any]) -> Pointer:
         """Return a pointer to a copy of the array, C-contiguous."""
         pointer = self.empty(array.nbytes)
         self.write(pointer, array)
         return pointer
 
-    def write(self, pointer, array: np.ndarray) -> None:
+    def write(self, pointer: Pointer, array: NDArray[Any]) -> None:
         """Copy the array, C-contiguous, to where a pointer leads, after all launches before it."""
         array = np.ascontiguousarray(array)
         _checked(self._driver, self._driver.cuMemcpyHtoD(pointer, array.ctypes.data, array.nbytes))
 
-    def download(self, pointer, shape, dtype) -> np.ndarray:
+    def download(self, pointer: Pointer, shape: int | tuple[int, ...], dtype: type[_Scalar]) -> NDArray[_Scalar]:
         """Return a copy of what a pointer leads to, after all launches before it."""
         array = np.empty(shape, dtype)
         _checked(self._driver, self._driver.cuMemcpyDtoH(array.ctypes.data, pointer, array.nbytes))
         return array
 
-    def free(self, *pointers) -> None:
+    def free(self, *pointers: Pointer) -> None:
         """Give memory back before the end of the block: that of these pointers, or all."""
         for pointer in pointers or tuple(self._memory):
             self._memory.remove(pointer)
@@ -161,20 +169,21 @@ class CudaDevice:
         """Return how much memory the device has left."""
         return _checked(self._driver, self._driver.cuMemGetInfo())[0]
 
-    def launch(self, kernel: str, grid: tuple[int, int], block: int, *arguments) -> None:
+    def launch(self, kernel: str, grid: tuple[int, int], block: int, *arguments: Pointer | np.generic | None) -> None:
         """Start a kernel on `grid` blocks of `block` threads.
 
         An argument is a pointer of this device, None for a null pointer, or a NumPy scalar of the parameter's type.
         """
         driver = self._driver
         function = _checked(driver, driver.cuModuleGetFunction(self._module, kernel.encode()))
-        values = [a if isinstance(a, np.generic) else np.uint64(0 if a is None else int(a)) for a in arguments]
-        values = [np.array(value) for value in values]
+        values = [
+            np.array(a if isinstance(a, np.generic) else np.uint64(0 if a is None else int(a))) for a in arguments
+        ]
         addresses = np.array([value.ctypes.data for value in values], np.uint64)
         _checked(driver, driver.cuLaunchKernel(function, *grid, 1, block, 1, 1, 0, 0, addresses.ctypes.data, 0))
 
 
-def _device_index(driver, name: str) -> int:
+def _device_index(driver: ModuleType, name: str) -> int:
     """Return the index of the device of that name, or raise DeviceError if there is none."""
     try:
         _checked(driver, driver.cuInit(0))
@@ -190,7 +199,7 @@ def _device_index(driver, name: str) -> int:
 
 
 @functools.cache
-def _primary_context(index: int) -> tuple:
+def _primary_context(index: int) -> tuple[_Value, str]:
     """Return the primary context of a device and its architecture, such as "sm_90"."""
     driver = _imported("driver")
     device = _checked(driver, driver.cuDeviceGet(index))
@@ -204,13 +213,13 @@ def _primary_context(index: int) -> tuple:
 
 
 @functools.cache
-def _module(index: int, architecture: str, macros: tuple):
+def _module(index: int, architecture: str, macros: tuple[tuple[str, int], ...]) -> _Value:
     """Return the kernels for these macros, loaded in the current context, which is that of device `index`."""
     driver = _imported("driver")
     return _checked(driver, driver.cuModuleLoadData(compiled_kernels(dict(macros), architecture)))
 
 
-def _imported(name: str):
+def _imported(name: str) -> ModuleType:
     """Return cuda.bindings.driver or cuda.bindings.nvrtc."""
     try:
         from cuda.bindings import driver, nvrtc
@@ -219,7 +228,7 @@ def _imported(name: str):
     return {"driver": driver, "nvrtc": nvrtc}[name]
 
 
-def _checked(library, answer: tuple):
+def _checked(library: ModuleType, answer: tuple[_Value, ...]) -> _Value:
     """Return what a call of the driver or NVRTC gave, or raise DeviceError if that is an error."""
     status, *values = answer
     if int(status) != 0:

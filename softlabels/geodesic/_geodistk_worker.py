@@ -12,7 +12,7 @@ import GeodisTK
 import numpy as np
 
 
-def main(asked, answer):
+def main(asked: str, answer: str) -> None:
     """Read image (M, D, H, W), seeds (C, D, H, W), spacing, lamb and iterations; write distance and seconds."""
     with np.load(asked) as given:
         image, seeds = given["image"], given["seeds"]

@@ -7,9 +7,11 @@ voxel without a nearer neighbour is attained if level steps lead to it from one 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels.geodesic._compile import compiled, inlined
 from softlabels.geodesic._cpu_kernels import _part, _step, kernel_cost
+from softlabels.geodesic._problem import Problem
 
 #: A sweep over a volume takes as long as a flood of this part of it.
 _SWEEP_SHARE = 64
@@ -17,7 +19,7 @@ _SWEEP_SHARE = 64
 SETTLED, PENDING, WALL = 0, 1, 2
 
 
-def settle(problem, distance, state, n_pending: int) -> int:
+def settle(problem: Problem, distance: NDArray[np.float32], state: NDArray[np.uint8], n_pending: int) -> int:
     """Settle what level steps join to a settled voxel; return how many stay pending.
 
     Sweeps settle large plateaus in passing. A flood ends what is left when a sweep settles less than half or little is

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels.geodesic import metric as _metric
 from softlabels.geodesic._compile import compiled, inlined
@@ -14,7 +15,7 @@ _ratio = inlined(_metric.ratio)
 _ADDITIVE, _ROOT = _metric.ADDITIVE, _metric.ROOT
 
 
-def solve_reference(problem: Problem) -> np.ndarray:
+def solve_reference(problem: Problem) -> NDArray[np.float32]:
     """Return the distances (C, D, H, W) by Dijkstra's algorithm: O(n log n), one thread."""
     cost = problem.cost
     scaled = problem.image * cost.scale

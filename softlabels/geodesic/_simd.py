@@ -30,14 +30,14 @@ _IR_MASK = ir.VectorType(ir.IntType(1), LANES)
 class _Vector(types.Type):
     """LANES float32 values."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(name=f"Float32x{LANES}")
 
 
 class _Mask(types.Type):
     """LANES truth values."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(name=f"Bool1x{LANES}")
 
 
@@ -46,13 +46,13 @@ VECTOR, MASK = _Vector(), _Mask()
 
 @register_model(_Vector)
 class _VectorModel(models.PrimitiveModel):
-    def __init__(self, manager, kind):
+    def __init__(self, manager, kind) -> None:
         super().__init__(manager, kind, _IR_VECTOR)
 
 
 @register_model(_Mask)
 class _MaskModel(models.PrimitiveModel):
-    def __init__(self, manager, kind):
+    def __init__(self, manager, kind) -> None:
         super().__init__(manager, kind, _IR_MASK)
 
 

@@ -3,30 +3,92 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, TypeVar, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels.errors import InputError
 from softlabels.geodesic._certify import Certificate
 from softlabels.geodesic._limits import check_sums
-from softlabels.geodesic._problem import checked_problem
+from softlabels.geodesic._problem import Problem, checked_problem
+
+
+class _Planes(Protocol):
+    """What gives an array for a slice of planes: a NumPy array, a memory map, a Zarr array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
+class _WritablePlanes(_Planes, Protocol):
+    """Planes that an array can be assigned to."""
+
+    def __setitem__(self, key: Any, value: Any, /) -> None: ...
+
+
+_Out = TypeVar("_Out", bound=_WritablePlanes)
+#: Gives the problem of planes lo..hi-1.
+_ProblemOf = Callable[[int, int], Problem]
+
+
+@overload
+def geodesic_distance_slabs(
+    image: _Planes,
+    seeds: _Planes,
+    spacing: Sequence[float],
+    out: _Out,
+    *,
+    n_planes: int = ...,
+    metric: str = ...,
+    lamb: float = ...,
+    gamma: float = ...,
+    domain: _Planes | None = ...,
+    cap: float | None = ...,
+    n_threads: int | None = ...,
+    return_certificate: Literal[False] = ...,
+) -> _Out: ...
+
+
+@overload
+def geodesic_distance_slabs(
+    image: _Planes,
+    seeds: _Planes,
+    spacing: Sequence[float],
+    out: _Out,
+    *,
+    n_planes: int = ...,
+    metric: str = ...,
+    lamb: float = ...,
+    gamma: float = ...,
+    domain: _Planes | None = ...,
+    cap: float | None = ...,
+    n_threads: int | None = ...,
+    return_certificate: Literal[True],
+) -> tuple[_Out, Certificate | list[Certificate]]: ...
 
 
 def geodesic_distance_slabs(
-    image,
-    seeds,
-    spacing,
-    out,
+    image: _Planes,
+    seeds: _Planes,
+    spacing: Sequence[float],
+    out: _Out,
     *,
     n_planes: int = 64,
     metric: str = "sum",
     lamb: float = 0.5,
     gamma: float = 1.0,
-    domain=None,
+    domain: _Planes | None = None,
     cap: float | None = None,
     n_threads: int | None = None,
     return_certificate: bool = False,
-):
+) -> _Out | tuple[_Out, Certificate | list[Certificate]]:
     """Write the map of `geodesic_distance` to `out`, bit for bit, reading and writing a slab of planes at a time.
 
     Neighbouring slabs share a plane. A slab is solved from what `out` holds so far, and again whenever a neighbour
@@ -71,7 +133,7 @@ def geodesic_distance_slabs(
     n_z = seeds.shape[-3]
     slabs = [(lo, min(lo + n_planes, n_z)) for lo in range(0, max(n_z - 1, 1), n_planes - 1)]
 
-    def problem_of(lo, hi):
+    def problem_of(lo: int, hi: int) -> Problem:
         part = None if domain is None else np.asarray(domain[lo:hi])
         return checked_problem(
             np.asarray(image[..., lo:hi, :, :]), np.asarray(seeds[..., lo:hi, :, :]), spacing,
@@ -88,13 +150,15 @@ def geodesic_distance_slabs(
     return out, certificates if len(seeds.shape) == 4 else certificates[0]
 
 
-def _read(out, lo, hi) -> np.ndarray:
+def _read(out: _Planes, lo: int, hi: int) -> NDArray[np.float32]:
     """Return planes lo..hi-1 of the maps as (C, planes, H, W)."""
     planes = np.asarray(out[..., lo:hi, :, :])
     return planes.reshape(-1, *planes.shape[-3:])
 
 
-def _solve_slabs(problem_of, out, slabs, n_threads) -> tuple[int, int]:
+def _solve_slabs(
+    problem_of: _ProblemOf, out: _WritablePlanes, slabs: list[tuple[int, int]], n_threads: int | None
+) -> tuple[int, int]:
     """Solve slabs upwards and downwards until none is due; return rounds and visits."""
     for lo, hi in slabs:
         out[..., lo:hi, :, :] = np.inf
@@ -122,7 +186,9 @@ def _solve_slabs(problem_of, out, slabs, n_threads) -> tuple[int, int]:
     return n_rounds, n_visits
 
 
-def _judge_slabs(problem_of, out, label, n_z, n_planes, n_threads) -> tuple[int, int, int]:
+def _judge_slabs(
+    problem_of: _ProblemOf, out: _Planes, label: int, n_z: int, n_planes: int, n_threads: int | None
+) -> tuple[int, int, int]:
     """Return the numbers of violated, unattained and unreachable voxels of one class."""
     from softlabels.geodesic._certify_pass import judge
     from softlabels.geodesic._plateaus import PENDING
@@ -141,18 +207,18 @@ def _judge_slabs(problem_of, out, label, n_z, n_planes, n_threads) -> tuple[int,
         while n_pending:
             for lo in range(0, max(n_z - 1, 1), n_planes - 1):
                 _settle_slab(problem_of, out, label, state, lo, min(lo + n_planes, n_z))
-            n_left = sum(np.count_nonzero(plane == PENDING) for plane in state)
+            n_left = sum(int(np.count_nonzero(plane == PENDING)) for plane in state)
             if n_left == n_pending:
                 break
             n_pending = n_left
     return n_violated, n_pending, n_unreachable
 
 
-def _settle_slab(problem_of, out, label, state, lo, hi) -> None:
+def _settle_slab(problem_of: _ProblemOf, out: _Planes, label: int, state: NDArray[np.uint8], lo: int, hi: int) -> None:
     """Settle planes lo..hi-1 as far as their own voxels tell; neighbouring slabs share a plane."""
     from softlabels.geodesic._plateaus import PENDING, settle
 
     part = np.array(state[lo:hi])
-    if n_pending := np.count_nonzero(part == PENDING):
+    if n_pending := int(np.count_nonzero(part == PENDING)):
         settle(problem_of(lo, hi), _read(out, lo, hi)[label], part, n_pending)
         state[lo:hi] = part

@@ -8,10 +8,12 @@ addition is monotone, so equal step costs are all it takes for equal maps on eve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
@@ -32,6 +34,10 @@ Engine = Literal["softlabels", "fastgeodis", "geodistk"]
 
 #: The weight of the intensity where none is given, of the metrics with `lamb` and of that with `gamma`.
 LAMB, GAMMA = 0.5, 1.0
+
+
+#: What the arithmetic is valid for besides numba's values: one number, or an array.
+_Numbers = TypeVar("_Numbers", np.float32, NDArray[np.float32])
 
 
 @dataclass(frozen=True)
@@ -82,27 +88,27 @@ METRICS: dict[str, Metric] = {
 METRIC_OF_ENGINE: dict[str, str] = {metric.engine: metric.name for metric in METRICS.values() if metric.engine}
 
 
-def absolute(difference):
+def absolute(difference: _Numbers) -> _Numbers:
     """Return what one channel adds to the gap of the additive form."""
     return abs(difference)
 
 
-def square(difference):
+def square(difference: _Numbers) -> _Numbers:
     """Return what one channel adds to the gap of the root and the ratio form."""
     return difference * difference
 
 
-def additive(length, gap):
+def additive(length: np.float32, gap: _Numbers) -> _Numbers:
     """Step cost of `sum` and `l1`: length = (1 - lamb) h, ``gap = |J0| + |J1| + ...`` from the left, J = lamb dI."""
     return length + gap
 
 
-def root(length, gap):
+def root(length: np.float32, gap: _Numbers) -> _Numbers:
     """Step cost of `pythagorean`: length = h^2, gap = J0 J0 + J1 J1 + ... from the left, J = gamma dI."""
     return np.sqrt(length + gap)
 
 
-def ratio(length, gap, keep, lamb):
+def ratio(length: np.float32, gap: _Numbers, keep: np.float32, lamb: np.float32) -> _Numbers:
     """Step cost of `harmonic`: length = h, ``gap = |dI|`` or sqrt(dI0 dI0 + dI1 dI1 + ...), keep = 1 - lamb.
 
     h / (keep + lamb / e) with e = gap + 1e-5, written with a single division: h (e / (keep e + lamb)).
@@ -135,11 +141,11 @@ class StepCost:
     metric: str
     form: int
     scale: np.float32
-    lengths: np.ndarray
+    lengths: NDArray[np.float32]
     keep: np.float32
     lamb: np.float32
 
-    def gap(self, differences: np.ndarray) -> np.ndarray:
+    def gap(self, differences: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the gap of the differences of J, shape (M, ...) -> (...), summed from channel 0 upwards."""
         part = absolute if self.form == ADDITIVE or (self.form == RATIO and len(differences) == 1) else square
         total = part(differences[0])
@@ -147,7 +153,7 @@ class StepCost:
             total = total + part(difference)
         return np.sqrt(total) if self.form == RATIO and len(differences) > 1 else total
 
-    def step(self, differences: np.ndarray, offset) -> np.ndarray:
+    def step(self, differences: NDArray[np.float32], offset: Sequence[int]) -> NDArray[np.float32]:
         """Return the cost of the step `offset` (dz, dy, dx) for differences of J of shape (M, ...), float32.
 
         Examples
@@ -163,7 +169,7 @@ class StepCost:
         return root(length, gap) if self.form == ROOT else ratio(length, gap, self.keep, self.lamb)
 
 
-def step_cost(metric: str, spacing, *, lamb: float = LAMB, gamma: float = GAMMA) -> StepCost:
+def step_cost(metric: str, spacing: Sequence[float], *, lamb: float = LAMB, gamma: float = GAMMA) -> StepCost:
     """Return the step cost of a metric on a grid.
 
     Parameters

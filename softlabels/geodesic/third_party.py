@@ -122,8 +122,9 @@ def solve_with_geodistk(
     worker = Path(__file__).with_name("_geodistk_worker.py")
     with tempfile.TemporaryDirectory(prefix="softlabels-geodistk-") as folder:
         asked, answer = Path(folder, "asked.npz"), Path(folder, "answer.npz")
-        parameters = {"spacing": problem.spacing, "lamb": lamb, "iterations": iterations}
-        np.savez(asked, image=problem.image, seeds=problem.seeds, **parameters)
+        np.savez(
+            asked, image=problem.image, seeds=problem.seeds, spacing=problem.spacing, lamb=lamb, iterations=iterations
+        )
         # -I: neither this process' PYTHONPATH nor this folder may reach an interpreter with another numpy.
         command = [str(interpreter), "-I", str(worker), str(asked), str(answer)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

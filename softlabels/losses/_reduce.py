@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import overload
+
 import torch
 from torch import Tensor
 
@@ -25,6 +27,14 @@ def matched(prediction: Tensor, target: Tensor, valid: Tensor | None) -> tuple[T
         return prediction, target
     keep = kept(prediction, valid)
     return torch.where(keep, prediction, 0), torch.where(keep, target, 0)
+
+
+@overload
+def like(weight: Tensor, prediction: Tensor) -> Tensor: ...
+
+
+@overload
+def like(weight: Tensor | None, prediction: Tensor) -> Tensor | None: ...
 
 
 def like(weight: Tensor | None, prediction: Tensor) -> Tensor | None:

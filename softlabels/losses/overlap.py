@@ -102,7 +102,7 @@ def dice_metric_loss(
     return (1 - ((size - apart) / 2 + smooth) / (size / 2 + smooth)).mean()
 
 
-def _size_and_difference(probabilities, target, valid, over_batch) -> list[Tensor]:
+def _size_and_difference(probabilities: Tensor, target: Tensor, valid: Tensor | None, over_batch: bool) -> list[Tensor]:
     """Return ``|p|_1 + |q|_1`` and ``|p - q|_1`` of non-negative maps."""
     probabilities, target = matched(probabilities, target, valid)
     return sums((probabilities + target, (probabilities - target).abs()), valid, over_batch)

@@ -97,7 +97,7 @@ class Case:
 class Smoother:
     """The window's filter on fields of one shape, with its scratch."""
 
-    def __init__(self, windows: Windows, shape: tuple[int, ...]):
+    def __init__(self, windows: Windows, shape: tuple[int, ...]) -> None:
         depth, height, width = (n - 2 * (len(w) - 1) for n, w in zip(shape, windows, strict=True))
         self.windows = windows
         self.along_z = np.empty((depth, *shape[1:]))

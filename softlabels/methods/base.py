@@ -157,7 +157,7 @@ class Method(Component):
         """Return the method in each of its variants, the default first."""
         if "variant" not in cls.model_fields:
             return [cls(**parameters)]
-        return [cls(variant=variant, **parameters) for variant in cls.variants()]
+        return [cls(**(parameters | {"variant": variant})) for variant in cls.variants()]
 
     @property
     def variant_name(self) -> str:

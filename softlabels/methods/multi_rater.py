@@ -44,7 +44,7 @@ class MultiRater(Method):
         raters = inputs.required("raters")
         if len(raters) < 2:
             raise InputError(f"got {len(raters)} rater, expected at least 2; list more label files in the sheet")
-        names = zip(inputs.class_names, raters.any(axis=(0, 2, 3, 4)), strict=True)
+        names = zip(inputs.class_names, np.any(raters, axis=(0, 2, 3, 4)), strict=True)
         flags = [f"class '{name}' absent in all raters" for name, is_marked in names if not is_marked]
         notes = {"n_raters": len(raters)}
         if self.fusion == "mean":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels.errors import InputError
 
@@ -13,8 +16,8 @@ _SATURATED = np.float32(1e-3)
 
 
 def quality_figures(
-    values: np.ndarray, masks: np.ndarray, *, kind: str = "probability", are_exclusive: bool = True
-) -> dict:
+    values: NDArray[np.float32], masks: NDArray[np.bool_], *, kind: str = "probability", are_exclusive: bool = True
+) -> dict[str, Any]:
     """Return how a soft label relates to the hard label that it was made of.
 
     Parameters
@@ -77,13 +80,13 @@ def quality_figures(
 class _Totals:
     """Running sums over slabs, in float64."""
 
-    def __init__(self, n_classes: int):
+    def __init__(self, n_classes: int) -> None:
         self.lowest, self.highest, self.n_nan, self.n_wrong = np.inf, -np.inf, 0, 0
         self.deviation_max, self.deviation, self.n_of_a_class = 0.0, 0.0, 0
         self.entropy, self.n_saturated = 0.0, 0
         self.volume = np.zeros(n_classes)
 
-    def add_range(self, soft: np.ndarray) -> None:
+    def add_range(self, soft: NDArray[np.float32]) -> None:
         """Add lowest, highest and NaN."""
         low, high = float(soft.min()), float(soft.max())
         if np.isnan(low):
@@ -91,14 +94,14 @@ class _Totals:
             low, high = float(np.nanmin(soft)), float(np.nanmax(soft))
         self.lowest, self.highest = min(self.lowest, low), max(self.highest, high)
 
-    def add_volumes(self, soft: np.ndarray) -> None:
+    def add_volumes(self, soft: NDArray[np.float32]) -> None:
         """Add what any probability has."""
         self.volume += soft.sum(axis=1, dtype=np.float64)
         self.n_saturated += int(np.count_nonzero(np.abs(soft - np.float32(0.5)) >= np.float32(0.5) - _SATURATED))
         mixed = soft[(soft > 0) & (soft != 1)].astype(np.float64)
         self.entropy -= float((mixed * np.log2(mixed)).sum())
 
-    def add_distribution(self, soft: np.ndarray, hard: np.ndarray) -> None:
+    def add_distribution(self, soft: NDArray[np.float32], hard: NDArray[np.bool_]) -> None:
         """Add what only a distribution over exclusive classes has."""
         has_class = hard.any(axis=0)
         deviation = np.abs(soft.sum(axis=0) - np.float32(1)) * has_class
@@ -111,17 +114,17 @@ class _Totals:
             is_right |= mask & (channel == best)
         self.n_wrong += int(np.count_nonzero(~is_right & has_class))
 
-    def add_regions(self, soft: np.ndarray, hard: np.ndarray) -> None:
+    def add_regions(self, soft: NDArray[np.float32], hard: NDArray[np.bool_]) -> None:
         """Add what regions have that are inside or outside each by itself."""
         self.add_signs(soft - np.float32(0.5), hard)
         outside = 1 - soft[(soft > 0) & (soft < 1)].astype(np.float64)
         self.entropy -= float((outside * np.log2(outside)).sum())
 
-    def add_signs(self, inner: np.ndarray, hard: np.ndarray) -> None:
+    def add_signs(self, inner: NDArray[np.float32], hard: NDArray[np.bool_]) -> None:
         """Add wrong signs; `inner` is positive inside."""
         self.n_wrong += int(np.count_nonzero((((inner > 0) & ~hard) | ((inner < 0) & hard)).any(axis=0)))
 
-    def figures(self, n_voxels: int) -> dict:
+    def figures(self, n_voxels: int) -> dict[str, Any]:
         """Return the figures of every kind."""
         return {
             "lowest": self.lowest,
@@ -130,7 +133,7 @@ class _Totals:
             "disagreement": self.n_wrong / n_voxels,
         }
 
-    def figures_of_probabilities(self, n_voxels: int, hard_volume: np.ndarray) -> dict:
+    def figures_of_probabilities(self, n_voxels: int, hard_volume: NDArray[np.integer]) -> dict[str, Any]:
         """Return the figures of any probability."""
         return {
             "entropy_mean": self.entropy / n_voxels,
@@ -138,7 +141,7 @@ class _Totals:
             "volume_bias": [s / h - 1 if h else None for s, h in zip(self.volume, hard_volume, strict=True)],
         }
 
-    def figures_of_sums(self) -> dict:
+    def figures_of_sums(self) -> dict[str, Any]:
         """Return the figures of a distribution over exclusive classes."""
         return {
             "sum_deviation_max": self.deviation_max,
@@ -146,7 +149,7 @@ class _Totals:
         }
 
 
-def _rounded(value):
+def _rounded(value: Any) -> Any:
     """Return a figure with 6 digits: those that do not depend on how a processor adds up."""
     if isinstance(value, list):
         return [_rounded(one) for one in value]

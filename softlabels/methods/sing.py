@@ -285,13 +285,15 @@ def _band(
 ) -> tuple[Box, Bools, float]:
     """Return a box that holds the band B, B within the box, and beta, for a distance to seeds on a convex grid."""
     box = bounding_box(mask | seeds)
+    assert box is not None, "an absent class has no band"
     depth = distance_of(seeds[box], spacing)
     beta = np.max(depth, where=mask[box], initial=0.0)
     reach = [int(np.ceil(float(beta) / side)) + 1 for side in spacing]
-    wide = tuple(
+    z, y, x = (
         slice(max(0, part.start - extra), min(size, part.stop + extra))
         for part, extra, size in zip(box, reach, mask.shape, strict=True)
     )
+    wide = (z, y, x)
     if wide != box:
         depth = distance_of(seeds[wide], spacing)
     return wide, depth <= beta, float(beta)
@@ -307,7 +309,7 @@ def _l1_distance(seeds: Bools, spacing: Spacing) -> Floats:
     return geodesic_distance(np.zeros(seeds.shape, np.float32), seeds, spacing, metric="l1", lamb=0.0)
 
 
-def _placed(values: Floats, box: Box, shape: tuple[int, ...], elsewhere: float) -> Floats:
+def _placed(values: Floats, box: Box, shape: tuple[int, ...], elsewhere: float | np.float32) -> Floats:
     """Return a volume with the values of a box and one value elsewhere."""
     volume = np.full(shape, elsewhere, np.float32)
     volume[box] = values

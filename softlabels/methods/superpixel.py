@@ -79,10 +79,10 @@ class Superpixel(Method):
         values, flags = masks.astype(np.float32), inputs.absent_flags()
         edges = np.stack([inner_boundary(mask) for mask in masks])
         step = _grid_step(inputs.domain, masks.shape[1:], spacing, self.n_superpixels)
-        box = bounding_box(edges.any(axis=0), tuple(2 * side for side in step))
+        box = bounding_box(np.any(edges, axis=0), tuple(2 * side for side in step))
         if box is None:
-            notes = {"n_superpixels": 0, "n_softened": 0}
-            return TargetMap(values, [*flags, "no class has a boundary: nothing to soften"], notes)
+            nothing = {"n_superpixels": 0, "n_softened": 0}
+            return TargetMap(values, [*flags, "no class has a boundary: nothing to soften"], nothing)
         superpixels = slic(_scaled(inputs.required("image"), inputs.domain, box), step, self.compactness)
         sampling = spacing if self.unit == "mm" else (1.0, 1.0, 1.0)
         n_softened = 0
@@ -174,7 +174,8 @@ def _grid_step(
     is_deep = [n > 1 for n in shape]
     per_axis = np.array([side for side, deep in zip(spacing, is_deep, strict=True) if deep] or [1.0])
     side_mm = (n_voxels * np.prod(per_axis) / n_superpixels) ** (1 / len(per_axis))
-    return tuple(int(np.clip(round(side_mm / side), 1, n)) for side, n in zip(spacing, shape, strict=True))
+    z, y, x = (int(np.clip(round(side_mm / side), 1, n)) for side, n in zip(spacing, shape, strict=True))
+    return z, y, x
 
 
 def _scaled(

@@ -164,7 +164,7 @@ def _begin(solid, state, queue, offsets):
     n_queued = 0
     for voxel in range(solid.size):
         if solid[voxel]:
-            around = 0
+            around = np.int64(0)
             for bit in range(26):
                 around |= np.int64(solid[voxel + offsets[bit]]) << bit
             if around & _ALL_FACES != _ALL_FACES:

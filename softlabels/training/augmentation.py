@@ -52,7 +52,7 @@ class RandomFlip:
 
     augmentations = ("flip",)
 
-    def __init__(self, axes: Sequence[int] | None = None):
+    def __init__(self, axes: Sequence[int] | None = None) -> None:
         self.axes = axes
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:

@@ -162,7 +162,7 @@ class SoftLabelDataset(Dataset[Sample]):
         image_pad: float = 0.0,
         transform: Callable[[Sample, np.random.Generator], Sample] | None = None,
         dtype: torch.dtype = torch.float32,
-    ):
+    ) -> None:
         if mode not in MODES:
             raise InputError(f"mode: got {mode!r}, expected one of {', '.join(MODES)}")
         if not 0.0 <= foreground_fraction <= 1.0:

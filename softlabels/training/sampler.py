@@ -27,7 +27,7 @@ class RepeatedPatchWarning(UserWarning):
     """A random patch was requested twice in one epoch."""
 
 
-class EpochSampler(DistributedSampler):
+class EpochSampler(DistributedSampler[tuple[int, int]]):
     """Sample the indices of a data set in random order, each as a pair (epoch, index).
 
     Each iteration is the next epoch: plain loops, Lightning, ignite and MONAI engines need no call and no callback.
@@ -89,7 +89,7 @@ class EpochSampler(DistributedSampler):
         seed: int = 0,
         rank: int | None = None,
         world_size: int | None = None,
-    ):
+    ) -> None:
         n = len(dataset)
         if n < 1:
             raise InputError("EpochSampler: the data set is empty, expected at least one sample")
@@ -111,7 +111,7 @@ class EpochSampler(DistributedSampler):
         """Return the number of samples that this rank takes in an epoch."""
         return -(-self.n_per_epoch // self._rank_and_world()[1])
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]  # pairs are the point
+    def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield the pairs of the next epoch; it counts as begun when the first one is taken."""
         (epoch, done), length = self._next, len(self)
         self._at, self._next = (epoch, done), (epoch + 1, 0)
@@ -181,7 +181,7 @@ class RepeatWatch:
         Length of the data set; 16 bytes of shared memory for each.
     """
 
-    def __init__(self, n_samples: int):
+    def __init__(self, n_samples: int) -> None:
         self._n_samples = n_samples
         self._last_epoch = torch.full((2, n_samples), -1, dtype=torch.int64).share_memory_()
         self._has_warned = torch.zeros(1, dtype=torch.bool).share_memory_()

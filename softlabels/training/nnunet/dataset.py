@@ -58,7 +58,7 @@ class WithSoftLabels:
     soft_labels : SoftLabels
     """
 
-    def __init__(self, dataset: Any, soft_labels: SoftLabels):
+    def __init__(self, dataset: Any, soft_labels: SoftLabels) -> None:
         self.dataset, self.soft_labels = dataset, soft_labels
         self.identifiers = dataset.identifiers
 

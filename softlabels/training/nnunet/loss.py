@@ -61,7 +61,7 @@ class SoftLabelLoss(nn.Module):
         has_softmax: bool,
         ignore_label: int | None = None,
         batch_dice: bool = False,
-    ):
+    ) -> None:
         super().__init__()
         if kind not in ("probability", "signed", "distance"):
             raise InputError(f"kind: got {kind!r}, expected probability, signed or distance")

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from softlabels.blend import Blend
 from softlabels.classes import LabelClass
-from softlabels.cohort.case import CaseTarget, IndexedCohort, Window
+from softlabels.cohort.case import CaseTarget, IndexedCohort
 from softlabels.cohort.index import Kind
 from softlabels.errors import InputError
+from softlabels.grid import Window
 
 #: How many names an error shows.
 _SHOWN = 5
@@ -64,7 +65,7 @@ class SoftLabels:
         heads: Sequence[tuple[int, ...]],
         has_softmax: bool,
         overrides: dict[str, float] | None = None,
-    ):
+    ) -> None:
         self._cohort = IndexedCohort.open(index)
         described = self._cohort.index.target(target)
         if has_softmax and described.kind == "signed":

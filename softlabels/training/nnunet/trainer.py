@@ -39,6 +39,7 @@ class nnUNetTrainerSoftLabels(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net i
     soft_target: str | None = None
     boundary_schedule: Callable[[int], tuple[float, float]] = staticmethod(rebalanced_weights)
     soft_labels: SoftLabels | None = None
+    loss: Any
     _soft_loss: SoftLabelLoss
 
     def on_train_start(self) -> None:
@@ -60,20 +61,18 @@ class nnUNetTrainerSoftLabels(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net i
 
     def get_tr_and_val_datasets(self) -> tuple[WithSoftLabels, Any]:
         """Return the training cases with their soft labels, checked, and the validation cases as they are."""
-        if self.soft_labels is None:
-            self._open_soft_labels()
+        soft_labels = self._opened()
         train, validation = super().get_tr_and_val_datasets()
-        with_labels = WithSoftLabels(train, self.soft_labels)
+        with_labels = WithSoftLabels(train, soft_labels)
         with_labels.check(with_labels=self.local_rank == 0)
-        self.print_to_log_file(f"softlabels: {self.soft_labels}, {len(train.identifiers)} cases checked")
+        self.print_to_log_file(f"softlabels: {soft_labels}, {len(train.identifiers)} cases checked")
         return with_labels, validation
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> ComposeTransforms:
         """Return nnU-Net's transforms, which move the soft label with the image."""
         stock = super().get_training_transforms(*args, **kwargs)
-        if self.soft_labels is None:
-            self._open_soft_labels()
-        return with_soft_label(stock, self.soft_labels.pad_value, self.soft_labels.augmentation)
+        soft_labels = self._opened()
+        return with_soft_label(stock, soft_labels.pad_value, soft_labels.augmentation)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, ...]:
         """Leave mirroring out, in inference too, where the target does not allow it."""
@@ -86,9 +85,15 @@ class nnUNetTrainerSoftLabels(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net i
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Return nnU-Net's loaders; what they yield for training has the soft label behind the hard target."""
+        self._opened()
+        return super().get_dataloaders()
+
+    def _opened(self) -> SoftLabels:
+        """Return the soft labels, opened by now."""
         if self.soft_labels is None:
             self._open_soft_labels()
-        return super().get_dataloaders()
+        assert self.soft_labels is not None, "_open_soft_labels sets it"
+        return self.soft_labels
 
     def _open_soft_labels(self) -> Choice:
         """Open the soft labels that were chosen, and put their loss in the place of nnU-Net's."""

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -30,7 +32,7 @@ class SplitSoftLabel(BasicTransform):  # type: ignore[misc]  # untyped
         How many.
     """
 
-    def __init__(self, n_heads: int):
+    def __init__(self, n_heads: int) -> None:
         super().__init__()
         self.n_heads = n_heads
 
@@ -51,7 +53,7 @@ class JoinSoftLabel(BasicTransform):  # type: ignore[misc]  # untyped
         Of each channel; it was subtracted, and is added again.
     """
 
-    def __init__(self, pad_value: Sequence[float]):
+    def __init__(self, pad_value: Sequence[float] | NDArray[np.float32]) -> None:
         super().__init__()
         self.pad_value = torch.as_tensor(pad_value, dtype=torch.float32)
 
@@ -71,7 +73,7 @@ class JoinSoftLabel(BasicTransform):  # type: ignore[misc]  # untyped
 
 
 def with_soft_label(
-    stock: ComposeTransforms, pad_value: Sequence[float], allowed: Mapping[str, bool]
+    stock: ComposeTransforms, pad_value: Sequence[float] | NDArray[np.float32], allowed: Mapping[str, bool]
 ) -> ComposeTransforms:
     """Return nnU-Net's training transforms, doing to the soft label what they do to the image.
 

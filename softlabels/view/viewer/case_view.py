@@ -69,7 +69,7 @@ class CaseView:
         targets: Mapping[str, TargetEntries] | None = None,
         others: Sequence[Entry] = (),
         title: str = "",
-    ):
+    ) -> None:
         entries = ([case.entry] if case is not None else []) + list(others)
         if not entries:
             raise InputError(f"view {title}: no entry to show")

@@ -48,7 +48,7 @@ class Viewer:
     Memory: one channel at a time is computed (see `CaseView.values`), and answers of at most `CACHE_BYTES` are kept.
     """
 
-    def __init__(self, cases: Sequence[CaseView]):
+    def __init__(self, cases: Sequence[CaseView]) -> None:
         self.cases = list(cases)
         self._answers = _Recent(CACHE_BYTES)
         self._computing = threading.Lock()
@@ -134,7 +134,7 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, viewer: Viewer, port: int = 0):
+    def __init__(self, viewer: Viewer, port: int = 0) -> None:
         self.viewer, self.token = viewer, secrets.token_urlsafe(16)
         try:
             super().__init__(("127.0.0.1", port), _Handler)
@@ -224,7 +224,7 @@ class _Handler(BaseHTTPRequestHandler):
 class _Recent:
     """The answers given last, up to a number of bytes. Not for several threads."""
 
-    def __init__(self, max_bytes: int):
+    def __init__(self, max_bytes: int) -> None:
         self._max_bytes, self._n_bytes = max_bytes, 0
         self._answers: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
 
