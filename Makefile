@@ -99,9 +99,10 @@ test-nnunet: $(NNUNET_VENV)/.ready  ## nnU-Net trains on soft labels, newest and
 test-slurm: $(VENV)/.test  ## the workflow on a real Slurm on this machine (needs root and apt)
 	bash tests/slurm/run.sh $(BIN)
 
-check: $(VENV)/.test  ## lint, format, import layers, workflow lint, generated files
+check: $(VENV)/.test  ## lint, format, types, import layers, workflow lint, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/python examples/icbm152.py --only-case

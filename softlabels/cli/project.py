@@ -66,7 +66,7 @@ def init(
             cases, channels, labels = import_nnunet(nnunet)
         elif msd:
             cases, channels, labels = import_msd(msd)
-        else:
+        elif brats:
             cases, channels, labels = import_brats(brats, brats_labels)
     to_run = project_files()
     for path in (folder / name for name in ("config.yaml", "cases.tsv", *to_run)):

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from numba.core.compiler import CompileResult
-from numba.core.runtime import rtsys  # type: ignore[attr-defined]  # numba's own, without a public name
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 from softlabels._shared.cache import PrivateCache, warn_unknown_numba
