@@ -186,7 +186,9 @@ def test_target_refuses_a_label_file_that_is_not_the_one_that_was_prepared(proje
     former = Path("case0_seg.nii.gz").read_bytes()
     other_labels()
     before = published(project)
-    with pytest.raises(InputError, match=r"case0, label: .*case0_seg.nii.gz is not the file that was prepared.*Restore"):
+    with pytest.raises(
+        InputError, match=r"case0, label: .*case0_seg.nii.gz is not the file that was prepared.*Restore"
+    ):
         project.run(project.cases[0], target(project, "fine"))
     assert published(project) == before
     # Another target does not read it, and the former file is as good as ever.
