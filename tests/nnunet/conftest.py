@@ -28,6 +28,10 @@ TARGETS = {
 }
 
 
+class CommandError(Exception):
+    """A command failed; what it printed."""
+
+
 class NnunetFolders:
     """The three folders of nnU-Net, and commands that run on them."""
 
@@ -86,12 +90,13 @@ class NnunetFolders:
             capture_output=True,
             text=True,
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-6000:]}"
+        if done.returncode:
+            raise CommandError(f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-6000:]}")
         return done.stdout
 
     def fails(self, *command: str, **variables: str) -> str:
         """Run nnU-Net's `module:function`, which must fail, and return the last line of its error."""
-        with pytest.raises(AssertionError) as caught:
+        with pytest.raises(CommandError) as caught:
             self.run(*command, **variables)
         return str(caught.value).strip().splitlines()[-1]
 

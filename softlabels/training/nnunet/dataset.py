@@ -41,11 +41,13 @@ class ImageWithSoftLabel:
     def __getitem__(self, region: tuple[slice, ...]) -> NDArray[np.float32]:
         """Return all channels in a box, as nnU-Net's loader cuts it: ``[:, z0:z1, y0:y1, x0:x1]``."""
         bounds = [part.indices(n)[:2] for part, n in zip(region[1:], self.shape[1:], strict=True)]
-        image = np.asarray(self.image[region], np.float32)
         labels = np.asarray(self.segmentation[region])[0]
-        soft = self.soft_labels.read(self.identifier, tuple(bounds), labels)
-        soft -= self.soft_labels.pad_value[:, None, None, None]
-        return np.concatenate([image, soft])
+        n_channels = self.image.shape[0]
+        both = np.empty((self.shape[0], *labels.shape), np.float32)
+        both[:n_channels] = self.image[region]
+        soft = self.soft_labels.read(self.identifier, bounds, labels)
+        np.subtract(soft, self.soft_labels.pad_value[:, None, None, None], out=both[n_channels:])
+        return both
 
 
 class WithSoftLabels:

@@ -65,7 +65,7 @@ class JoinSoftLabel(BasicTransform):  # type: ignore[misc]  # untyped
                 "soft label: a transform dropped `regression_target`. Transforms of your own must be "
                 "ImageOnlyTransform or SegOnlyTransform, or implement _apply_to_regr_target"
             )
-        soft = soft + self.pad_value.reshape(-1, *[1] * (soft.ndim - 1))
+        soft += self.pad_value.reshape(-1, *[1] * (soft.ndim - 1))
         hard = data_dict["segmentation"]
         joined = [torch.cat([level.float(), _averaged(soft, level.shape[1:])]) for level in _as_list(hard)]
         rest = {name: value for name, value in data_dict.items() if name != "regression_target"}
