@@ -43,7 +43,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
     path : path
         Replaced if it exists. A link is replaced, not followed.
     content : bytes or str
-        Text is written as UTF-8.
+        Text is written as UTF-8; the bytes of file names that are not the locale's stay what they are.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
     b'3 \xc2\xb5m'
     """
     with atomic_writer(path) as file:
-        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+        file.write(content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content)
 
 
 @contextmanager

@@ -15,10 +15,16 @@ import itertools
 import operator
 
 import llvmlite.binding
+import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+
+from softlabels.errors import DeviceError
+
+if numba.config.DISABLE_JIT:
+    raise DeviceError("device 'cpu': got NUMBA_DISABLE_JIT=1, but the engine needs compiled kernels; unset it")
 
 #: Lanes of a vector. It does not change a result, only how many voxels go at once.
 LANES = 16 if llvmlite.binding.get_host_cpu_features().get("avx512f") else 8

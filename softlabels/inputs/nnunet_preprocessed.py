@@ -6,11 +6,12 @@ Soft labels of these very arrays lie on nnU-Net's grid by construction: its crop
 
 from __future__ import annotations
 
-import json
 import pickle
 from pathlib import Path
 from typing import Any
 
+from softlabels._shared.files import read_small_text
+from softlabels._shared.plain_json import parsed_json
 from softlabels.errors import ConfigError
 from softlabels.inputs.importers import Imported, channels_of, checked_cases, labels_of, read_dataset
 from softlabels.inputs.sheet import Case
@@ -164,6 +165,6 @@ def _in_order_of_heads(labels: dict[str, int | list[int]]) -> dict[str, int | li
 def _json(path: Path) -> Any:
     """Return the content of a JSON file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parsed_json(read_small_text(path))
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read ({error})") from error

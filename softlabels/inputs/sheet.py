@@ -202,9 +202,10 @@ def _delimiter(path: str | os.PathLike[str]) -> str:
 
 
 def _relative(path: str, folder: Path) -> str:
-    """Return `path` relative to `folder` if it lies below it, else absolute."""
+    """Return `path`, relative to `folder` if it is below it, else absolute, as a sheet in UTF-8 has it."""
     absolute = Path(os.path.abspath(path))
-    return str(absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute)
+    shortest = absolute.relative_to(folder) if absolute.is_relative_to(folder) else absolute
+    return os.fsencode(shortest).decode("utf-8", "surrogateescape")
 
 
 def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
@@ -250,7 +251,8 @@ def _parse_row(
     paths = {}
     for column in (*image_columns, "label", *rater_columns):
         cell = row[column]
-        paths[column] = os.path.join(folder, cell)
+        # A sheet is UTF-8 whatever the locale, and so are the names in it: their bytes are those of the file's name.
+        paths[column] = os.path.join(folder, os.fsdecode(cell.encode("utf-8")))
         if not cell or not cell.isprintable():
             faults.append(f"case {row['case']!r}, column {column!r}: got {cell!r}, expected a path")
         elif check_files and not os.path.isfile(paths[column]):

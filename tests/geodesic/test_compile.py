@@ -76,3 +76,11 @@ def test_slabs_cover_everything_once_and_evenly():
             assert [v for lo, hi in slabs for v in range(lo, hi)] == list(range(n))
             sizes = [hi - lo for lo, hi in slabs]
             assert max(sizes) - min(sizes) <= 1
+
+
+def test_without_compilation_the_engine_says_so():
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(ROOT)}
+    code = "import numpy as np; from softlabels.geodesic import geodesic_distance as g\n"
+    code += "try: g(np.zeros((1, 1, 2)), np.ones((1, 1, 2), bool), (1, 1, 1))\nexcept Exception as e: print(repr(e))"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith("DeviceError") and "NUMBA_DISABLE_JIT" in done.stdout, done.stdout + done.stderr

@@ -1,10 +1,14 @@
 """The sample sheet: hostile ids, every fault at once, and the importers that write it."""
 
 import json
+import os
+import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -293,3 +297,31 @@ def test_imported_case_is_read_like_any_other(tmp_path):
     _dataset(tmp_path, modality={"0": "A", "1": "B"}, labels={"0": "background", "1": "one"}, training=[row])
     ((case,), channels, labels) = import_msd(tmp_path)
     assert np.array_equal(read_case(case, channels, labels.values()).image, image.T)
+
+
+#: Reads a sheet, prints whether its files are there, and writes it anew.
+IN_ANOTHER_LOCALE = """
+import locale, os, sys
+locale.setlocale(locale.LC_ALL, "")
+from softlabels.inputs.sheet import read_sheet, write_sheet
+cases = read_sheet("cases.tsv", ["T1"], check_files=True)
+write_sheet(cases, "again.tsv", ["T1"])
+assert read_sheet("again.tsv", ["T1"], check_files=True) == cases
+print(sys.getfilesystemencoding())
+"""
+
+
+@pytest.mark.parametrize("variables", [{"LC_ALL": "C.UTF-8"}, {"LC_ALL": "POSIX", "PYTHONUTF8": "0"}])
+def test_names_of_files_are_the_sheet_s_bytes_whatever_the_locale(tmp_path, variables):
+    folder = tmp_path / "Daten Müller"
+    folder.mkdir()
+    for name in ("a.nii", "b.nii"):
+        (folder / name).write_bytes(b"")
+    text = "case\timage\tlabel\nc\tDaten Müller/a.nii\tDaten Müller/b.nii\n"
+    (tmp_path / "cases.tsv").write_text(text, encoding="utf-8")
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONCOERCECLOCALE": "0", **variables}
+    command = [sys.executable, "-c", IN_ANOTHER_LOCALE]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ("utf-8" if variables["LC_ALL"] == "C.UTF-8" else "ascii")
+    assert (tmp_path / "again.tsv").read_bytes() == text.encode()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from softlabels._shared.files import write_atomically
-from softlabels._shared.plain_json import readable_json
+from softlabels._shared.files import read_small_text, write_atomically
+from softlabels._shared.plain_json import parsed_json, readable_json
 from softlabels.cohort.index import Index
 from softlabels.errors import InputError
 
@@ -120,7 +119,7 @@ def _recorded(output_folder: Path) -> Choice | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = parsed_json(read_small_text(path))
         return Choice(str(content["index"]), str(content["target"]), dict(content["overrides"]))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
