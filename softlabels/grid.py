@@ -1,4 +1,4 @@
-"""Where voxels lie in space: shape, spacing and affine in (z, y, x); the only place that handles axis order.
+"""The positions of voxels in space: shape, spacing and affine in (z, y, x); the only place that handles axis order.
 
 SimpleITK speaks (x, y, z) and LPS, NIfTI speaks (x, y, z) and RAS; everything else here speaks (z, y, x) and RAS.
 """

@@ -1,7 +1,7 @@
 """Compiled code kept between processes, in folders that nobody but this user can have written to.
 
-What lies there is loaded and run, so a folder is used only if it belongs to this user and is closed to all others;
-anything else would let whoever may write to it run code in every job. Any number of processes may share a folder.
+The content is loaded and run. So a folder is used only if it belongs to this user and is closed to all others; anything
+else would let whoever may write to it run code in every job. Any number of processes may share a folder.
 """
 
 from __future__ import annotations

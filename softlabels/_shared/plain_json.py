@@ -11,7 +11,7 @@ from softlabels.errors import InputError
 
 
 def canonical_json(data: Any) -> bytes:
-    r"""Return the one byte string that stands for JSON data: sorted keys, no spaces, no NaN, ASCII.
+    r"""Return the canonical byte string of JSON data: sorted keys, no spaces, no NaN, ASCII.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How volumes lie in memory while the CPU engine works on them.
+"""The layout of volumes in memory while the CPU engine works on them.
 
 Each volume is one flat float32 buffer whose rows are padded so that no kernel tests for a border: LANES voxels in front
 of each row, a row behind each plane, and a plane on either side. A row's padding on the right is the next row's padding

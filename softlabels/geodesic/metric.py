@@ -1,8 +1,8 @@
 """The step costs by name, each one fixed sequence of float32 operations that every engine follows.
 
 The functions `absolute`, `square`, `additive`, `root` and `ratio` are that definition: plain arithmetic, no control
-flow that depends on data, valid for scalars and arrays. NumPy runs them unchanged, CPU engines compile them as they
-stand, and the CUDA kernels repeat them operation by operation (no fused multiply-add, no flush to zero). Rounded
+flow that depends on data, valid for scalars and arrays. NumPy runs them unchanged, CPU engines compile them
+unchanged, and the CUDA kernels repeat them operation by operation (no fused multiply-add, no flush to zero). Rounded
 addition is monotone, so equal step costs are all it takes for equal maps on every device.
 """
 

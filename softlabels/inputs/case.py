@@ -43,7 +43,7 @@ class CaseVolumes:
     states : dict
         Role to size and time of last change of the file that was read.
     flags : tuple of str
-        Lawful but remarkable: `empty_label`, `absent_label:<value>`, `constant_image:<channel>`; those of rater i > 0
+        Valid but remarkable: `empty_label`, `absent_label:<value>`, `constant_image:<channel>`; those of rater i > 0
         end in `@rater:<i>`.
     notes : tuple of str
         Remarks on headers, for people.
@@ -69,7 +69,7 @@ class Finding:
         Which file: ``image:0``, ``label``, ``rater:1``.
     message : str
     severity : {"error", "warning", "note"}
-        An error must be repaired before the case can be used. A warning is a lawful but remarkable answer, such as
+        An error must be repaired before the case can be used. A warning is a valid but remarkable answer, such as
         ``empty_label``; it becomes a flag of the case. A note is for people.
     """
 
@@ -106,7 +106,7 @@ def read_case(
     label_values : collection of int
         Every label that may occur.
     ignore_label : int, optional
-        A label that may occur besides and stands for "unknown".
+        A further label that may occur; it means "unknown".
     threads : int, optional
         Files read, and channels copied, at once; by default the CPUs that this process may use. No effect on the
         result.
@@ -222,7 +222,7 @@ def _channel_findings(case: Case, channels: Sequence[str], volumes: dict[str, Vo
 
 
 def _grid_findings(case: Case, volumes: dict[str, Volume]) -> list[Finding]:
-    """Return how the files differ from the first readable image in where their voxels lie."""
+    """Return how the files differ from the first readable image in the positions of their voxels."""
     reference = next((role for role in volumes if role.startswith("image")), None)
     findings: list[Finding] = []
     if reference is None:

@@ -31,7 +31,7 @@ class Header:
     n_channels : int
         Samples of a voxel.
     channels_first : bool
-        Whether the channels of a voxel lie next to each other (fastest axis) or whole volumes follow each other.
+        Whether the channels of a voxel are next to each other (fastest axis) or whole volumes follow each other.
     affine : (4, 4) float64 array
         Voxel index (x, y, z, 1) to RAS+ mm.
     spacing_xyz : tuple of 3 floats

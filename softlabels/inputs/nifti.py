@@ -66,7 +66,7 @@ def read_header(stream: Stream, start: bytes) -> Header:
         )
     raw: Fields = {name: struct.unpack_from(order + form, block, at) for name, (at, form) in fields.items()}
     if size == 348:
-        # 0.9 mm stored as float32 is meant as 0.9, not as 0.89999998: the shortest decimal that it stands for.
+        # 0.9 mm stored as float32 is meant as 0.9, not as 0.89999998: the shortest decimal that rounds to it.
         raw["pixdim"] = tuple(float(str(np.float32(v))) for v in raw["pixdim"])
     notes: list[str] = []
     size_xyz, n_channels = _sizes(path, raw["dim"])

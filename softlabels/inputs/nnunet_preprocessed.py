@@ -1,6 +1,6 @@
 """The arrays that nnU-Net v2 trains on, read into the canonical case sheet: one data folder of one configuration.
 
-Soft labels of these very arrays lie on nnU-Net's grid by construction: its crop, its spacing, its axes. Only names,
+Soft labels of these arrays are on nnU-Net's grid by construction: its crop, its spacing, its axes. Only names,
 `plans.json`, `dataset.json`, `splits_final.json` and, for 2D plans, the properties of each case are read here.
 """
 

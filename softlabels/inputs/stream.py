@@ -51,7 +51,7 @@ class Stream:
     Raises
     ------
     InputError
-        The file is missing, empty, not a regular file, or stands for another (Git LFS).
+        The file is missing, empty, not a regular file, or a pointer to another file (Git LFS).
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:

@@ -22,7 +22,7 @@ MAX_VOXELS = 2**29
 
 @dataclass(frozen=True)
 class Volume:
-    """One file's values and where they lie.
+    """One file's values and their grid.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ def read_volume(
 ) -> Volume:
     """Read a NIfTI-1/2, NRRD, MetaImage or b2nd file in full, and believe nothing that was not verified.
 
-    The format is told from the content. A file whose samples do not end exactly where its header says, whose gzip or
-    zlib checksum is wrong, or whose geometry makes no sense is refused. Memory is taken only for what the file can
+    The format is recognised from the content. A file whose samples do not end exactly where its header says, whose gzip
+    or zlib checksum is wrong, or whose geometry makes no sense is refused. Memory is taken only for what the file can
     really hold. Arrays stay as stored, in (z, y, x): the grid's affine carries the orientation.
 
     Parameters

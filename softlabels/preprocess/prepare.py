@@ -86,7 +86,7 @@ def prepare(
         Each channel: ``(x - mean) / deviation`` (population deviation), or ``(x - min) / (max - min)``; 0 if it is
         constant, and 0 outside the domain.
     domain : {"none", "nonzero"}
-        `nonzero`: voxels where any channel is not 0, holes filled, and all labelled voxels, so that no seed can lie
+        `nonzero`: voxels where any channel is not 0, holes filled, and all labelled voxels, so that no seed can be
         outside.
     crop : {"none", "nonzero", "labels"}
         To the bounding box of labelled voxels (label not 0, any rater), for `nonzero` of those and of voxels where

@@ -1,6 +1,6 @@
 """Resampling between grids whose axes run the same way, by SimpleITK; pure, and the same for any number of threads.
 
-SimpleITK is given voxel indices, not millimetres: source voxels lie at 0, 1, 2, ..., so that the noise of an affine
+SimpleITK is given voxel indices, not millimetres: source voxels are at 0, 1, 2, ..., so that the noise of an affine
 cannot decide which of two voxels is nearest. Within half a voxel of the border, nearest and linear repeat the outermost
 value and the spline mirrors the volume.
 """

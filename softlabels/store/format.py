@@ -28,7 +28,7 @@ REMEDY = "run `softlabels verify --discard` and the pipeline again: it recompute
 
 
 def entry_folder(store: Path, key: str) -> Path:
-    """Return where the entry of `key` lies, whether it exists or not."""
+    """Return the folder of the entry of `key`, whether it exists or not."""
     return Path(store) / VERSION_FOLDER / key[:2] / key
 
 
@@ -47,7 +47,7 @@ def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     """Return the chunk shape of an array (D,H,W) or (C,D,H,W).
 
     Space is cut into equal parts of at most 64 voxels a side, so that little of the last chunk is padding. All channels
-    lie in one chunk, because a patch wants them all; past 4 MiB the channels are cut into equal parts too.
+    are in one chunk, because a patch wants them all; past 4 MiB the channels are cut into equal parts too.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def array_metadata(
     compression: dict[str, Any],
     attributes: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return the zarr.json of an array that lies in one shard file."""
+    """Return the zarr.json of an array in one shard file."""
     n_chunks = grid_of_chunks(shape, chunks)
     itemsize = int(dtype.lstrip("uintfloa")) // 8
     byte_codec = {"name": "bytes", "configuration": {"endian": "little"}} if itemsize > 1 else {"name": "bytes"}
@@ -112,7 +112,7 @@ def group_metadata(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def layer_folder(name: str, role: str) -> str:
-    """Return the array's folder inside the Zarr group; label images lie where OME-NGFF wants them."""
+    """Return the array's folder inside the Zarr group; label images are where OME-NGFF wants them."""
     return f"labels/{name}/0" if role == "labels" else name
 
 

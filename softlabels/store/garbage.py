@@ -64,7 +64,7 @@ class Garbage:
 
 
 def register_results(store: Path, results: Path) -> None:
-    """Note in the store where a project's receipts and indexes lie, so that `gc` by anyone spares its entries.
+    """Note in the store where a project's receipts and indexes are, so that `gc` by anyone spares its entries.
 
     Nothing happens where this user may not write: then only the age of last use protects entries from their owner.
     """

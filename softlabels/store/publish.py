@@ -133,7 +133,7 @@ def publish_entry(
         _sync_folder(final.parent.parent)
     entry = open_entry(store, key)
     if entry is None:
-        raise StoreError(f"{final}: the entry vanished right after it was published; run again without a gc beside it")
+        raise StoreError(f"{final}: the entry vanished right after it was published; run again while no gc is running")
     return entry, outcome
 
 
@@ -144,7 +144,7 @@ def _require_publishable(
     quality: dict[str, Any],
     provenance: dict[str, Any],
 ) -> None:
-    """Raise InputError unless the layers lie on the grid under different names and the records are plain JSON."""
+    """Raise InputError unless the layers are on the grid, with different names, and the records are plain JSON."""
     names = [layer.name for layer in layers]
     if not names or len(set(names)) != len(names) or "labels" in [n.name for n in layers if n.role == "image"]:
         raise InputError(f"layers: got names {names}, expected at least one, all different, no image called 'labels'")

@@ -151,7 +151,7 @@ class Entry:
     attributes, quality : dict
         What the stage recorded about the result.
     grid : Grid
-        Where the voxels lie.
+        Position and size of the voxels.
     files : dict
         The manifest: file to its size, sha256 and, for arrays, the checksum of each chunk.
     """
@@ -285,7 +285,7 @@ class Entry:
         raise InputError(f"entry {self.key[:12]}: got layer {name!r}, expected one of {', '.join(self.layers)}")
 
     def _index(self, layer: dict[str, Any]) -> NDArray[np.uint64]:
-        """Return where the layer's chunks lie in its file, read once."""
+        """Return where the layer's chunks are in its file, read once."""
         name = layer["name"]
         if name not in self._indexes:
             file = shard_path(layer)

@@ -1,7 +1,8 @@
 """One array in one file: a Zarr v3 shard, written chunk by chunk and read window by window, every byte checked.
 
-Written here and not through zarr-python for three reasons that matter for labels: the bytes do not depend on zarr's
-version, a missing or foreign chunk is an error and never a zero, and chunks are encoded in parallel in bounded memory.
+Written here and not through zarr-python for three reasons that matter for labels: the bytes depend on numcodecs'
+version (its Blosc) alone, a missing chunk or one of another file is an error and never a zero, and chunks are encoded
+in parallel in bounded memory.
 """
 
 from __future__ import annotations
@@ -247,7 +248,7 @@ def _checksum(data: bytes) -> int:
 def _overlap(
     chunk: tuple[int, ...], chunks: tuple[int, ...], window: tuple[slice, ...]
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return which part of a chunk lies in the window, and where it goes in the window's array."""
+    """Return which part of a chunk is in the window, and where it goes in the window's array."""
     inside, target = [], []
     for i, c, w in zip(chunk, chunks, window, strict=True):
         start, stop = max(i * c, w.start), min((i + 1) * c, w.stop)

@@ -65,7 +65,7 @@ class Store:
     def find(self, key: str, manifest_digest: str | None = None) -> Entry | None:
         """Return the entry of `key`, or None; FormatError if it is damaged. See `softlabels.store.read.open_entry`.
 
-        The entry is marked as used now, where this user may do that, so that `gc` beside a running pipeline keeps it.
+        The entry is marked as used now, where this user may do that, so that `gc` during a run keeps it.
         """
         entry = open_entry(self.path, _checked_key(key), manifest_digest)
         if entry is not None:
@@ -91,7 +91,7 @@ class Store:
         layers : sequence of Layer
             All on `grid`.
         grid : Grid
-            Where the voxels lie.
+            Position and size of the voxels.
         attributes, quality : dict
             Plain JSON about the result. Deterministic: they are part of the manifest's digest.
         provenance : dict

@@ -70,10 +70,10 @@ def verify_entry(store: Path, key: str, *, deep: bool = False) -> list[Damage]:
             return []
         _ = entry.provenance
         with readable(folder):
-            strangers = sorted(_files_in(folder) - {MANIFEST, PROVENANCE, *entry.files})
+            unexpected = sorted(_files_in(folder) - {MANIFEST, PROVENANCE, *entry.files})
     except StoreError as error:
         return [_damage(key, error)]
-    found = [Damage(key, f"{folder / name}: not listed in the manifest; {REMEDY}") for name in strangers]
+    found = [Damage(key, f"{folder / name}: not listed in the manifest; {REMEDY}") for name in unexpected]
     for name, record in entry.files.items() if deep else ():
         try:
             _check_hash(folder / name, record["sha256"])
@@ -83,7 +83,7 @@ def verify_entry(store: Path, key: str, *, deep: bool = False) -> list[Damage]:
 
 
 def _damage(key: str, error: StoreError) -> Damage:
-    """Return the damage that an error of reading stands for."""
+    """Return an error of reading as damage."""
     return Damage(key, str(error), is_certain=isinstance(error, FormatError))
 
 
