@@ -183,8 +183,8 @@ class RepeatWatch:
 
     def __init__(self, n_samples: int) -> None:
         self._n_samples = n_samples
-        self._last_epoch = torch.full((2, n_samples), -1, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
-        self._has_warned = torch.zeros(1, dtype=torch.bool).share_memory_()  # type: ignore[no-untyped-call]
+        self._last_epoch = torch.full((2, n_samples), -1, dtype=torch.int64).share_memory_()
+        self._has_warned = torch.zeros(1, dtype=torch.bool).share_memory_()
 
     def note(self, epoch: int, number: int, *, is_pair: bool) -> None:
         """Note that a sample was asked for."""
