@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
-from softlabels._shared.section import Section, faults_error, faults_of, unknown_key
+from softlabels._shared.section import Section, faults_error, faults_of, spelled_properties, unknown_key
 from softlabels.errors import InputError, PluginError
 
 
@@ -225,7 +225,10 @@ class Chosen(Generic[C]):
         named = []
         for name, component in built_in.items():
             of_model = handler.resolve_ref_schema(handler(component.__pydantic_core_schema__))
-            properties = {key: {"const": name, "type": "string"}, **of_model.get("properties", {})}
+            properties = {
+                key: {"const": name, "type": "string"},
+                **spelled_properties(component, of_model.get("properties", {})),
+            }
             named.append(of_model | {"properties": properties, "required": [key, *of_model.get("required", [])]})
         other = {
             "description": f"a {key} of an installed package",

@@ -6,18 +6,39 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 
 class Section(BaseModel):
-    """A block of config.yaml: unknown keys and NaN are refused, nothing changes after reading."""
+    """A block of config.yaml: unknown keys and NaN are refused, nothing changes after reading.
+
+    A field whose ``validation_alias`` is ``AliasChoices(name, other)`` is also read under another spelling.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=False)
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON schema, with all spellings of the keys."""
+        schema = handler(core_schema)
+        of_model = handler.resolve_ref_schema(schema)
+        of_model["properties"] = spelled_properties(cls, of_model.get("properties", {}))
+        return schema
 
-#: The pydantic error type of `Faults`.
+
+def spelled_properties(section: type[BaseModel], properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the properties of a section's JSON schema, with all spellings of the keys; pydantic gives the first."""
+    spelled = dict(properties)
+    for name, field in section.model_fields.items():
+        if isinstance(field.validation_alias, AliasChoices):
+            spelled |= {str(spelling): properties[name] for spelling in field.validation_alias.choices}
+    return spelled
+
+
+#: The pydantic error type of `faults_error`.
 _FAULTS = "softlabels_faults"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 
 from softlabels._shared.section import Section, faults_error
 
@@ -26,7 +26,9 @@ class Prepare(Section):
         None, description="clip intensities of each channel to these percentiles, e.g. [0.5, 99.5]"
     )
     normalise: Literal["none", "zscore", "minmax"] = Field(
-        "none", description="of each channel, after clipping: mean 0 and deviation 1, or range [0, 1]"
+        "none",
+        validation_alias=AliasChoices("normalise", "normalize"),
+        description="of each channel, after clipping: mean 0 and deviation 1, or range [0, 1]; also `normalize`",
     )
     domain: Literal["none", "nonzero"] = Field(
         "none",

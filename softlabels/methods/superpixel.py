@@ -26,7 +26,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from softlabels._shared.boundary import inner_boundary
 from softlabels._shared.box import bounding_box
@@ -58,7 +58,11 @@ class Superpixel(Method):
     n_superpixels: int = Field(1500, ge=2, description="how many superpixels SLIC aims at")
     compactness: float = Field(0.1, gt=0, description="SLIC's weight of space against intensity (not in the paper)")
     unit: Literal["voxel", "mm"] = Field("voxel", description="unit of the signed distance (not in the paper)")
-    renormalise: bool = Field(False, description="divide by the sum over classes, which the paper does not")
+    renormalise: bool = Field(
+        False,
+        validation_alias=AliasChoices("renormalise", "renormalize"),
+        description="divide by the sum over classes, which the paper does not; also `renormalize`",
+    )
 
     @property
     def sums_to_one(self) -> bool:

@@ -4,9 +4,11 @@ import json
 
 import pytest
 from helpers import ROOT
+from jsonschema import validate
 
 from softlabels.classes import LabelSet
 from softlabels.config import load_config, parse_config, recipe_notes
+from softlabels.config.model import json_schema
 from softlabels.config.reference import reference_files
 from softlabels.errors import ConfigError
 from softlabels.methods import METHODS, GeodesicMethod
@@ -198,3 +200,24 @@ def test_exclusive_classes_of_a_target_must_have_a_place_for_every_voxel():
     parse("sing", edema)
     parse("level_set", edema)
     parse("svls", {"background": 0, "whole": [1, 2], "core": [1]})
+
+
+def spelt(section_key: str, method_key: str) -> dict:
+    """Return a configuration with the two keys that have a British and an American spelling."""
+    targets = {"soft": {"method": "superpixel", method_key: True}}
+    return MINIMAL | {"prepare": {section_key: "zscore"}, "targets": targets}
+
+
+def test_both_spellings_mean_the_same_nodes():
+    british, american = (parse_config(spelt(f"normali{letter}e", f"renormali{letter}e")) for letter in "sz")
+    assert british == american and british.to_json() == american.to_json()
+    assert make_plan(british).nodes == make_plan(american).nodes
+    validate(instance=spelt("normalize", "renormalize"), schema=json_schema())
+
+
+def test_two_spellings_of_one_key_are_refused():
+    twice = spelt("normalise", "renormalise")
+    twice["prepare"]["normalize"] = "minmax"
+    twice["targets"]["soft"]["renormalize"] = False
+    text = faults(twice)
+    assert "prepare.normalize: unknown key" in text and "renormalize: unknown key" in text
