@@ -16,6 +16,7 @@ from softlabels.methods.level_set import LevelSet
 from softlabels.methods.multi_rater import MultiRater
 from softlabels.methods.onehot import OneHot
 from softlabels.methods.partial_volume import PartialVolume
+from softlabels.methods.random_walker import RandomWalker
 from softlabels.methods.seeded import Distance, GeodesicMethod, SeededMethod
 from softlabels.methods.sing import SiNG
 from softlabels.methods.superpixel import Superpixel
@@ -43,6 +44,7 @@ METHODS: Registry[Method] = Registry(
         LabelSmoothing,
         GeoLS,
         SiNG,
+        RandomWalker,
         Superpixel,
         SVLS,
         Gaussian,

@@ -12,6 +12,7 @@ from softlabels.calibration import Calibration
 from softlabels.cohort.case import IndexedCohort
 from softlabels.cohort.index import Index
 from softlabels.errors import FormatError, InputError, SoftLabelsError
+from softlabels.methods import METHODS
 from softlabels.pipeline.receipts import Receipt
 from softlabels.pipeline.upkeep import forget_receipts
 from softlabels.store import Store
@@ -155,23 +156,15 @@ def test_damaged_receipt_is_named(tmp_path, text):
 
 
 ALL_METHODS = {
-    "hard": {"method": "onehot"},
-    "smooth": {"method": "label_smoothing"},
-    "geols": GEOLS["geols"],
-    "geols_official": {"method": "geols", "variant": "official"},
-    "sing": {"method": "sing"},
-    "sing_official": {"method": "sing", "variant": "official"},
-    "superpixel": {"method": "superpixel", "n_superpixels": 40},
-    "svls": {"method": "svls", "precision": "uint16"},
-    "svls_official": {"method": "svls", "variant": "official"},
-    "gaussian": {"method": "gaussian"},
-    "dilation": {"method": "dilation"},
-    "level_set": {"method": "level_set"},
+    f"{name}_{one.variant_name}": {"method": name, **one.model_dump(include={"variant"})}
+    for name, method in METHODS.built_in.items()
+    for one in method.in_every_variant()
+    if "raters" not in method.needs
+} | {
+    "superpixel_paper": {"method": "superpixel", "n_superpixels": 40},
+    "svls_paper": {"method": "svls", "precision": "uint16"},
     "level_set_official": {"method": "level_set", "variant": "official", "truncate": True},
-    "level_set_normalised": {"method": "level_set", "variant": "normalised"},
-    "partial_volume": {"method": "partial_volume"},
-    "unmix": {"method": "unmix", "sigma_mm": 0.7},
-    "geodesic_band": {"method": "geodesic_band"},
+    "unmix_standard": {"method": "unmix", "sigma_mm": 0.7},
 }
 
 
@@ -186,7 +179,9 @@ def test_every_method_goes_from_files_to_an_index_entry(tmp_path, monkeypatch):
         target = entry.read("target")
         assert target.shape == (len(described.classes), *made_data.SHAPE) and np.isfinite(target).all(), name
         assert len(described.pad_value) == len(described.classes), name
-    assert set(ALL_METHODS) - set(index.cases[0].targets) == {"hard", "smooth"}
+    derived = {name for name, target in project.config.targets.items() if not target.is_stored()}
+    assert derived == {"onehot_standard", "label_smoothing_standard"}
+    assert set(ALL_METHODS) - set(index.cases[0].targets) == derived
 
 
 def test_a_calibration_reaches_the_soft_label_without_computing_anything(tmp_path, monkeypatch):
