@@ -57,6 +57,7 @@ class Component(Section):
         """Raise TypeError, with all that is wrong, if the class lacks what it must declare."""
         missing = [name for name in ("title", "source", "version") if not isinstance(getattr(cls, name, None), str)]
         missing += [] if cls.__doc__ else ["a docstring"]
+        missing += [f"a default of {name}" for name, field in cls.model_fields.items() if field.is_required()]
         if missing:
             raise TypeError(f"{cls.__name__} ({cls.key} {cls.name!r}) must declare {', '.join(missing)}")
 
@@ -111,17 +112,19 @@ class Registry(Mapping[str, type[C]], Generic[C]):
         PluginError
             If several packages claim the name, or the one that does cannot be imported or declares something wrong.
         """
+        claims = self._claims.get(name, [])
+        if name in self.built_in and not claims:
+            return self.built_in[name]
+        if not claims:
+            raise KeyError(name)
+        if name in self.built_in or len(claims) > 1:
+            owners = ["softlabels"] * (name in self.built_in) + [str(one) for one in self.distributions(name)]
+            raise PluginError(
+                f"{self.base.key} {name!r}: provided by {' and '.join(owners)}, expected one package. "
+                "Uninstall all but one, or rename what one of them provides"
+            )
         if name not in self._loaded:
-            claims = self._claims.get(name, [])
-            if name not in self.built_in and not claims:
-                raise KeyError(name)
-            if len(claims) + (name in self.built_in) > 1:
-                owners = ["softlabels"] * (name in self.built_in) + [str(one) for one in self.distributions(name)]
-                raise PluginError(
-                    f"{self.base.key} {name!r}: provided by {' and '.join(owners)}, expected one package. "
-                    "Uninstall all but one, or rename what one of them provides"
-                )
-            self._loaded[name] = self.built_in[name] if name in self.built_in else self._load(claims[0])
+            self._loaded[name] = self._load(claims[0])
         return self._loaded[name]
 
     def __iter__(self) -> Iterator[str]:

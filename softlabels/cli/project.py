@@ -123,7 +123,7 @@ def reference(
     from softlabels.config.reference import reference_files
 
     stale = []
-    for name, text in reference_files().items():
+    for name, text in reference_files(folder).items():
         path = folder / name
         if not path.exists() or read_small_text(path) != text:
             stale.append(name)

@@ -4,9 +4,10 @@ A method is one module with one class, which declares what softlabels must know 
 Heavy libraries are imported inside functions, because these modules are read with every config, in every job.
 """
 
+from softlabels._shared.rate import Rate
 from softlabels._shared.registry import Registry
-from softlabels.methods.arrays import TargetInputs, TargetMap
-from softlabels.methods.base import FAR_MM, Method, RunContext
+from softlabels.methods.arrays import Need, TargetInputs, TargetMap
+from softlabels.methods.base import ANY_AUGMENTATION, FAR_MM, NOT_ELASTIC, RIGID, Method, RunContext
 from softlabels.methods.dilation import Dilation
 from softlabels.methods.gaussian import Gaussian
 from softlabels.methods.geodesic_band import GeodesicBand
@@ -24,11 +25,16 @@ from softlabels.methods.svls import SVLS
 from softlabels.methods.unmix import Unmix
 
 __all__ = [
+    "ANY_AUGMENTATION",
     "FAR_MM",
     "METHODS",
+    "NOT_ELASTIC",
+    "RIGID",
     "Distance",
     "GeodesicMethod",
     "Method",
+    "Need",
+    "Rate",
     "RunContext",
     "SeededMethod",
     "TargetInputs",

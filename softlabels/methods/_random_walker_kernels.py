@@ -34,8 +34,8 @@ def incomplete_factor(neighbours, weights, degree):
     return diagonal
 
 
-@_compiled
-def precondition(neighbours, weights, diagonal, residual, out):
+@Compiler.called
+def _precondition(neighbours, weights, diagonal, residual, out):
     """Write the solution of the factorised system."""
     for i in range(out.size):
         total = residual[i]
@@ -60,7 +60,7 @@ def conjugate_gradients(neighbours, weights, degree, diagonal, x, residual, dire
     """
     n = x.size
     for _ in range(n_steps):
-        precondition(neighbours, weights, diagonal, residual, scratch)
+        _precondition(neighbours, weights, diagonal, residual, scratch)
         before, energy = energy, 0.0
         for i in range(n):
             energy += residual[i] * scratch[i]

@@ -34,11 +34,17 @@ DISTRIBUTION_LOSSES = (
         "[0, 1], sums to 1",
         "softmax",
         "`0.75 * soft_cross_entropy + 0.25 * jaccard_metric_loss`",
-        "Wang et al. 2023, advice of the authors",
+        "Wang et al. 2023, recommended by the authors",
     ),
 )
-#: For values in [0, 1] that need not sum to one.
-UNNORMALISED_LOSSES = (
+#: For regions that may overlap, each a probability by itself.
+REGION_LOSSES = (
+    LossAdvice(
+        "[0, 1] each", "sigmoid", "`soft_binary_cross_entropy`, with `jaccard_metric_loss` or `dice_metric_loss`"
+    ),
+)
+#: For the superpixel method, whose values need not sum to one.
+SUPERPIXEL_LOSSES = (
     LossAdvice(
         "(0, 1), need not sum to 1",
         "softmax",

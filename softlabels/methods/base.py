@@ -22,7 +22,7 @@ from softlabels.blend import RULES, Blend
 from softlabels.calibration import Calibration
 from softlabels.classes import LabelSet, grammar_faults
 from softlabels.errors import CertificateError, InputError
-from softlabels.methods.advice import DISTRIBUTION_LOSSES, LossAdvice
+from softlabels.methods.advice import DISTANCE_LOSSES, DISTRIBUTION_LOSSES, SIGNED_LOSSES, LossAdvice
 from softlabels.methods.arrays import NEEDS, Need, TargetInputs, TargetMap
 
 #: Padding of a level set in mm: outside of the volume is outside of every structure, and far.
@@ -105,8 +105,6 @@ class Method(Component):
         Whether flip, rot90, rescale and elastic, done to image and map alike, leave the map a valid target.
     cost : Rate
         Measured per voxel and class.
-    losses : tuple of LossAdvice
-        What to train with; the first is the usual choice.
     """
 
     key: ClassVar[str] = "method"
@@ -122,7 +120,6 @@ class Method(Component):
     needs_background: ClassVar[bool] = False
     augmentation: ClassVar[Mapping[str, bool]] = ANY_AUGMENTATION
     cost: ClassVar[Rate] = Rate(us=0.05, memory_bytes=15, disk_bytes=0.2)
-    losses: ClassVar[tuple[LossAdvice, ...]] = DISTRIBUTION_LOSSES
 
     labels: Labels | None = Field(
         None, description="this target's own classes of the same integers, in the grammar of the top-level labels"
@@ -193,6 +190,13 @@ class Method(Component):
     def filling_value(self) -> float:
         """The map of a class that fills the volume, which is one value everywhere."""
         return self.filling.get(self.variant_name, 0.0 if self.kind == "distance" else 1.0)
+
+    @property
+    def losses(self) -> tuple[LossAdvice, ...]:
+        """What to train with, the usual choice first; it follows from what the map is."""
+        if self.kind == "probability":
+            return DISTRIBUTION_LOSSES
+        return SIGNED_LOSSES if self.value_range else DISTANCE_LOSSES
 
     def pad_value(self, n_classes: int, background: int | None) -> tuple[float, ...]:
         """Return the value of each channel beyond the volume, where all is background.

@@ -39,7 +39,6 @@ from softlabels._shared.rate import Rate
 from softlabels._shared.section import faults_error
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
-from softlabels.methods.advice import DISTANCE_LOSSES, LossAdvice
 from softlabels.methods.arrays import TargetInputs, TargetMap
 from softlabels.methods.base import RIGID, Method
 
@@ -56,7 +55,6 @@ class LevelSet(Method):
     filling: ClassVar[Mapping[str, float]] = {"normalised": -1.0}
     augmentation: ClassVar[Mapping[str, bool]] = RIGID
     cost: ClassVar[Rate] = Rate(us=0.20, memory_bytes=40, disk_bytes=1.8)
-    losses: ClassVar[tuple[LossAdvice, ...]] = DISTANCE_LOSSES
 
     variant: Literal["mm", "official", "normalised"] = Field("mm", description="mm, the authors' form, or [-1, 1]")
     truncate: bool = Field(False, description="official only: cut distances to integers, as the authors' code does")

@@ -45,6 +45,12 @@ class SeededMethod(Method):
         None, description="seed strategy; the variant's own if left out"
     )
 
+    @classmethod
+    def check_declaration(cls) -> None:
+        """Raise TypeError if a variant has no seeds."""
+        super().check_declaration()
+        _check_variants(cls, "default_seeds")
+
     @property
     def seed_strategy(self) -> SeedStrategy:
         """The seeds of the configuration, else the variant's."""
@@ -69,6 +75,12 @@ class GeodesicMethod(SeededMethod):
     default_distance: ClassVar[Mapping[str, Distance]]
 
     distance: Distance = Field(default_factory=Distance, description="metric; the variant's own if left out")
+
+    @classmethod
+    def check_declaration(cls) -> None:
+        """Raise TypeError if a variant has no metric."""
+        super().check_declaration()
+        _check_variants(cls, "default_distance")
 
     def with_engine(self, engine: Engine) -> Self:
         """Return the method with the engine that its distances are solved by."""
@@ -107,3 +119,13 @@ class GeodesicMethod(SeededMethod):
         if engine == "geodistk" and context.device == "cuda":
             faults.append("engine geodistk runs on cpu only, got device 'cuda'. Set device: cpu")
         return faults
+
+
+def _check_variants(method: type[Method], attribute: str) -> None:
+    """Raise TypeError if a class attribute does not have one value for each variant."""
+    declared = getattr(method, attribute, {})
+    if set(declared) != set(method.variants()):
+        raise TypeError(
+            f"{method.__name__} (method {method.name!r}): {attribute} has {', '.join(declared) or 'nothing'}, expected "
+            f"a value for each of {', '.join(method.variants())}"
+        )

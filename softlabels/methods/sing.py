@@ -49,7 +49,6 @@ from softlabels._shared.rate import Rate
 from softlabels._shared.section import faults_error
 from softlabels.errors import SeedError
 from softlabels.geodesic import euclidean_distance, geodesic_distance
-from softlabels.methods.advice import SIGNED_LOSSES, LossAdvice
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
 from softlabels.methods.base import NOT_ELASTIC
 from softlabels.methods.seeded import Distance, GeodesicMethod
@@ -78,7 +77,6 @@ class SiNG(GeodesicMethod):
     filling: ClassVar[Mapping[str, float]] = {"official": 0.0}
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
     cost: ClassVar[Rate] = Rate(us=0.20, memory_bytes=30, disk_bytes=0.3)
-    losses: ClassVar[tuple[LossAdvice, ...]] = SIGNED_LOSSES
     default_seeds: ClassVar[Mapping[str, SeedStrategy]] = {
         "paper": CannySeeds(),
         "official": CannySeeds(mode="slices", fallback=False, per_component=False),

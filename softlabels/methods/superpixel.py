@@ -33,7 +33,7 @@ from softlabels._shared.box import bounding_box
 from softlabels.classes import LabelSet
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
-from softlabels.methods.advice import UNNORMALISED_LOSSES, LossAdvice
+from softlabels.methods.advice import SUPERPIXEL_LOSSES, LossAdvice
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
 from softlabels.methods.base import NOT_ELASTIC, Method, RunContext
 
@@ -52,7 +52,6 @@ class Superpixel(Method):
     version: ClassVar[str] = "2"
     needs: ClassVar[frozenset[Need]] = frozenset({"image"})
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
-    losses: ClassVar[tuple[LossAdvice, ...]] = UNNORMALISED_LOSSES
 
     variant: Literal["paper"] = Field("paper", description="the authors published no code")
     n_superpixels: int = Field(1500, ge=2, description="how many superpixels SLIC aims at")
@@ -63,6 +62,11 @@ class Superpixel(Method):
         validation_alias=AliasChoices("renormalise", "renormalize"),
         description="divide by the sum over classes, which the paper does not; also `renormalize`",
     )
+
+    @property
+    def losses(self) -> tuple[LossAdvice, ...]:
+        """The paper's, which does without a sum of one."""
+        return super().losses if self.renormalise else SUPERPIXEL_LOSSES
 
     @property
     def sums_to_one(self) -> bool:

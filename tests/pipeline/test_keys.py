@@ -21,6 +21,7 @@ TARGETS = {
     "partial_volume": {"method": "partial_volume"},
     "multi_rater": {"method": "multi_rater"},
     "unmix": {"method": "unmix"},
+    "random_walker": {"method": "random_walker"},
     "geodesic_band": {"method": "geodesic_band"},
 }
 CONFIG = {
@@ -50,6 +51,7 @@ OF_TARGETS = {
     "multi_rater": ("target-f2226f38", "86aa1651ae8b377c"),
     "unmix": ("target-f08083f3", "0562df67a7865d8d"),
     "geodesic_band": ("target-48e6b4fc", "7d19c92d0da69901"),
+    "random_walker": ("target-538bfae4", "1dae00bb4141a839"),
 }
 #: Node upstream to the first digits of its key.
 OF_UPSTREAM = {
@@ -59,6 +61,7 @@ OF_UPSTREAM = {
     "seeds-786c3466": "698e12f99b8b9bd5",
     "seeds-150634b3": "030258a76d51966c",
     "seeds-8c7509a8": "045914beaf401a66",
+    "seeds-1ae76e8b": "84979a7475b16feb",
     "distance-c766bf0c": "3beb68d13b59d09b",
     "distance-506982f7": "4d7e22e9f34aaf2f",
     "distance-9abfcd86": "b2c7aa3d4368f97c",
