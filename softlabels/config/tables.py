@@ -145,7 +145,7 @@ def _range(method: Method) -> str:
 def _sums(variants: Sequence[Method]) -> str:
     """Return whether the maps of all variants sum to one, and which switch makes them."""
     said = _by_variant(variants, lambda one: "yes" if one.sums_to_one else "no")
-    switches = [name for name, field in variants[0].model_fields.items() if field.annotation is bool]
+    switches = [name for name, field in type(variants[0]).model_fields.items() if field.annotation is bool]
     makes = [s for s in switches if said == "no" and variants[0].model_copy(update={s: True}).sums_to_one]
     return f"only with {', '.join(f'`{s}`' for s in makes)}" if makes else said
 
