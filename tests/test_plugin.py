@@ -142,4 +142,4 @@ def test_a_broken_package_is_named_where_it_is_used_and_harms_nothing_else(tmp_p
     assert "gaussian\t" in listed and reason in listed
     made_data.write_cohort(tmp_path, n_cases=1, targets={"plain": {"method": "gaussian"}, "bad": {"method": "broken"}})
     said = run(tmp_path, site, "-m", "softlabels", "check", check=False)
-    assert reason in said and "1 fault(s)" in said
+    assert reason in said and "1 error" in said
