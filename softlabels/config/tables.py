@@ -43,7 +43,7 @@ def key_rows(model: type[Section]) -> list[tuple[str, str, str, str]]:
 
 def method_rows(methods: Iterable[type[Method]] = tuple(METHODS.built_in.values())) -> list[tuple[str, ...]]:
     """Return what each method promises; `METHOD_HEADER` names the columns."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for method in methods:
         variants = method.in_every_variant()
         is_stored = method.is_stored()

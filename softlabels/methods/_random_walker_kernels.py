@@ -5,18 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels._shared.jit import Compiler
 
 _compiled = Compiler("random_walker", [Path(__file__)]).compiled
 
+Ints, Floats = NDArray[np.int32], NDArray[np.float64]
 
 #: How much of what the factorisation drops is taken from its diagonal.
 _MODIFIED = 0.97
 
 
 @_compiled
-def incomplete_factor(neighbours, weights, degree):
+def incomplete_factor(neighbours: Ints, weights: Floats, degree: Floats) -> Floats:
     """Return the diagonal of the modified incomplete Cholesky factorisation of the Laplacian.
 
     `neighbours` are the (n, 6) places of each voxel's neighbours, -1 for those that are no unknowns, those before it at
@@ -35,7 +37,7 @@ def incomplete_factor(neighbours, weights, degree):
 
 
 @Compiler.called
-def _precondition(neighbours, weights, diagonal, residual, out):
+def _precondition(neighbours: Ints, weights: Floats, diagonal: Floats, residual: Floats, out: Floats) -> None:
     """Write the solution of the factorised system."""
     for i in range(out.size):
         total = residual[i]
@@ -52,7 +54,18 @@ def _precondition(neighbours, weights, diagonal, residual, out):
 
 
 @_compiled
-def conjugate_gradients(neighbours, weights, degree, diagonal, x, residual, direction, scratch, energy, n_steps):
+def conjugate_gradients(
+    neighbours: Ints,
+    weights: Floats,
+    degree: Floats,
+    diagonal: Floats,
+    x: Floats,
+    residual: Floats,
+    direction: Floats,
+    scratch: Floats,
+    energy: float,
+    n_steps: int,
+) -> float:
     """Take steps of preconditioned conjugate gradients for ``(degree - weights) x = b``, in place.
 
     `energy` is what the steps before returned, residual times preconditioned residual; before the first step it is 0,

@@ -148,7 +148,7 @@ def random_walker_map(
     inside = np.ones(masks.shape[1:], bool) if domain is None else domain
     scaled = _scaled(image, inside)
     values = masks.astype(np.float32)
-    is_seed = seeds.any(axis=0)
+    is_seed: NDArray[np.bool_] = np.any(seeds, axis=0)
     values[:, is_seed] = seeds[:, is_seed]
     unknown = _reached(inside, is_seed) & ~is_seed
     n_unreached = int(np.count_nonzero(inside & ~unknown & ~is_seed))
