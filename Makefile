@@ -16,7 +16,7 @@ CORES ?= $(shell nproc)
 .PHONY: changelog demo docs test test-lowest test-wheel test-nnunet test-faults test-browser test-slurm check bench-geodesic bench-geodesic-cuda bench-case clean-demo help
 .DEFAULT_GOAL := help
 
-help:  ## this list
+help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s:
 
 $(VENV)/.base: pyproject.toml $(CONSTRAINTS)
@@ -82,13 +82,13 @@ $(LOWEST_VENV)/.ready: pyproject.toml constraints/lowest.txt
 	@touch $@
 
 # Old versions warn about new ones of others, so warnings are no errors here.
-test-lowest: $(LOWEST_VENV)/.ready  ## the tests on the lowest versions that are allowed (Python 3.11)
+test-lowest: $(LOWEST_VENV)/.ready  ## the tests on the lowest allowed versions (Python 3.11)
 	$(LOWEST_VENV)/bin/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile -o filterwarnings=default
 
-test-faults: $(VENV)/.test  ## the sixteen failure tests in their full form
+test-faults: $(VENV)/.test  ## the failure tests in their full form
 	$(BIN)/python -m pytest -q tests/faults tests/inputs/test_faults.py --fault-rounds full
 
-test-browser: $(VENV)/.test  ## the viewer in a real Chromium, which apt installs where it is missing (needs root for that)
+test-browser: $(VENV)/.test  ## the viewer in a real Chromium, which apt installs if it is missing (needs root)
 	bash tests/browser/run.sh $(BIN)
 
 test-nnunet: $(NNUNET_VENV)/.ready  ## nnU-Net trains on soft labels, newest and oldest supported version; Lightning, ignite
@@ -112,17 +112,17 @@ check: $(VENV)/.test  ## lint, format, types, import layers, workflow lint, gene
 docs: $(VENV)/.test  ## the documentation site in docs/_build/html; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
-changelog: $(VENV)/.test  ## show the changelog's fragments; WRITE=1 moves them into CHANGELOG.md
+changelog: $(VENV)/.test  ## show the changelog fragments; WRITE=1 moves them into CHANGELOG.md
 	$(BIN)/towncrier build $(if $(WRITE),--yes,--draft)
 
-bench-geodesic: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## the engine beside third-party engines
+bench-geodesic: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## compare the engine with third-party engines
 	$(BIN)/python benchmarks/geodesic.py
 
 bench-geodesic-cuda: $(VENV)/.baselines  ## the CUDA engine, on a machine with a GPU
 	$(BIN)/python benchmarks/geodesic_cuda.py --write
 
-bench-case: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## a whole case against the steps of GeoLS' script
+bench-case: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## compare a whole case with the steps of GeoLS' script
 	$(BIN)/python benchmarks/whole_case.py
 
-clean-demo:  ## forget the demo's results and store
+clean-demo:  ## delete the results and the store of the demo
 	rm -rf demo

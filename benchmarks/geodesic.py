@@ -1,9 +1,9 @@
-"""The CPU engine beside its peers, in one run: exactness first, then time, memory and what bounds them.
+"""The CPU engine and third-party engines, in one run: exactness first, then time, memory and what bounds them.
 
 `python benchmarks/geodesic.py [--repeats 3] [--threads 2] [--geodistk-python PATH] [--write]`
 
 Volumes: the ICBM152 T1 (189 x 233 x 197, 1 mm) (nilearn wheel) and, where there are real volumes, the glioma case
-du7294 (FLAIR). Intensities are in units of their standard deviation. Ours and a peer take turns, so that both meet the
+du7294 (FLAIR). Intensities are in units of their standard deviation. The two engines take turns, so that both meet the
 same load of the machine; seconds are medians. The table goes to benchmarks/RESULTS.md with --write.
 """
 
@@ -106,14 +106,14 @@ def geodistk(image, seeds, spacing, lamb, python):
 
 
 def errors(theirs, exact) -> str:
-    """Return a peer's greatest relative error and the fraction of voxels more than 1 % off."""
+    """Return a third-party engine's greatest relative error and the fraction of voxels more than 1 % off."""
     judged = (exact > 0) & np.isfinite(exact)
     relative = np.abs(theirs[judged] - exact[judged]) / exact[judged]
     return f"{relative.max():.2g} / {np.mean(relative > 0.01):.2%}"
 
 
 def compare(name, volume, metric, lamb, arguments) -> dict:
-    """Return a row: our engine and the peer of this cost, taking turns."""
+    """Return a row: the built-in engine and the third-party engine of this cost, taking turns."""
     image, seeds, spacing = volume
     options = {"metric": metric, "lamb": lamb, "n_threads": arguments.threads}
     exact, certificate = geodesic_distance(image, seeds[0], spacing, **options, return_certificate=True)
@@ -135,15 +135,15 @@ def compare(name, volume, metric, lamb, arguments) -> dict:
     return {
         "volume": name,
         "metric": metric if metric == "pythagorean" else f"{metric} {lamb}",
-        "ours s": f"{mine:.3f}",
+        "softlabels s": f"{mine:.3f}",
         "certify s": f"{statistics.median(proof):.3f}",
         "rounds": certificate.iterations,
         "Mvoxel/s": f"{exact.size / mine / 1e6:.0f}",
         "of floor": f"{exact.size * 26 / 9 * pass_ns * 1e-9 / arguments.threads / mine:.0%}",
-        "peer, 4 its": peer_name,
-        "peer s": f"{statistics.median(peer):.2f}" if peer else "-",
+        "third-party engine, 4 iterations": peer_name,
+        "third-party s": f"{statistics.median(peer):.2f}" if peer else "-",
         "ratio": f"{statistics.median(peer) / mine:.0f}x" if peer else "-",
-        "peer error: max rel. / > 1 % off": errors(theirs, exact) if peer and metric != "pythagorean" else "-",
+        "third-party error: max rel. / > 1 % off": errors(theirs, exact) if peer and metric != "pythagorean" else "-",
     }
 
 
@@ -213,7 +213,7 @@ def context(volume, arguments) -> list[str]:
     problem = checked_problem(image, seeds[:1], spacing, metric="sum", lamb=0.5, gamma=1.0, domain=None, cap=None)
     ours = solve_on_cpu(problem, arguments.threads)[0]
     seconds, exact = timed(solve_reference, problem)
-    lines = [f"- heap Dijkstra, one thread: {seconds:.2f} s; equal to ours bit for bit: {np.array_equal(exact, ours)}"]
+    lines = [f"- heap Dijkstra, one thread: {seconds:.2f} s; bitwise equal: {np.array_equal(exact, ours)}"]
     if importlib.util.find_spec("skfmm"):
         import skfmm
 
@@ -273,8 +273,8 @@ def main() -> None:
     )
     head = (
         f"{platform.machine()}, {arguments.threads} threads (GeodisTK has one), load {os.getloadavg()[0]:.1f} at the "
-        f"end of the run; medians of {3 * arguments.repeats} runs of ours and {arguments.repeats} of the peer. "
-        f"{shapes}. All of our maps certified exact. `of floor`: the time in which the innermost loop, fed from the "
+        f"end of the run; medians of {3 * arguments.repeats} runs of softlabels and {arguments.repeats} of the "
+        f"third-party engine. {shapes}. All maps of softlabels are certified exact. `of floor`: the time in which the innermost loop, fed from the "
         "first-level cache, relaxes each of the 26 edges of each voxel once, over the time measured.\n"
     )
     text = "\n".join([head, table(rows), "", *notes])

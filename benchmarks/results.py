@@ -15,7 +15,7 @@ def read_section(title: str) -> str:
 def write_section(title: str, text: str) -> None:
     """Replace the text below a heading; a new one comes last."""
     sections = _sections() | {title: text.strip("\n")}
-    PATH.write_text("# Measured\n" + "".join(f"\n## {name}\n\n{body}\n" for name, body in sections.items()))
+    PATH.write_text("# Measurements\n" + "".join(f"\n## {name}\n\n{body}\n" for name, body in sections.items()))
 
 
 def _sections() -> dict[str, str]:

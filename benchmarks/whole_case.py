@@ -3,7 +3,7 @@
 Usage: python benchmarks/whole_case.py [FOLDER] [--write], by default the real glioma (155 x 240 x 240, 4 channels);
 --write puts the table into benchmarks/RESULTS.md.
 
-The peer restates what GeoLS' published script does for one BraTS case (docs/methods.md): read, skeleton of three
+The baseline restates what GeoLS' published script does for one BraTS case (docs/methods.md): read, skeleton of three
 classes, GeodisTK's raster scan with 4 iterations for each channel and class, exp(-D / mean D), min-max, background,
 mean over channels, one float32 NIfTI; GeodisTK has one thread. It lives in an environment of its own: what starting
 it and handing over arrays takes is not counted. Ours is `snakemake --cores` on an empty store, all stages in one job.
@@ -126,7 +126,7 @@ def main() -> None:
     lines = [
         f"{platform.machine()}, {arguments.cores} cores (GeodisTK has one thread), load {os.getloadavg()[0]:.1f}; "
         f"medians of {arguments.repeats}; four channels of 155 x 240 x 240, three classes and the background.\n",
-        "| ours | authors' steps s | whole workflow s | ratio | of it prepare, seeds, distance, target s |",
+        "| softlabels | authors' steps s | whole workflow s | ratio | of it prepare, seeds, distance, target s |",
         "|---|---:|---:|---:|---|",
     ]
     for name, rows in times.items():

@@ -39,7 +39,7 @@ FAR = np.float32(-1.0)
 
 @dataclass(frozen=True)
 class Blend:
-    """A blend rule with the value of its parameter: how a soft label is made of hard labels and a stored map.
+    """A blend rule with the value of its parameter: how a soft label is computed from hard labels and a stored map.
 
     =================  ==========================================================================================
     rule               soft label (y: one-hot, s: stored map)
@@ -96,7 +96,7 @@ class Blend:
 
     @property
     def needs_stored(self) -> bool:
-        """Whether the soft label is made of a stored map, or of the hard labels alone."""
+        """Whether the soft label needs a stored map, or only the hard labels."""
         return RULES[self.rule].needs_stored
 
     @property
@@ -254,7 +254,7 @@ def blend(
 def entropy_bits(
     soft_label: ArrayLike, *, is_signed: bool = False, is_overlapping: bool = False
 ) -> NDArray[np.float32]:
-    """Return how undecided a soft label is at each voxel, in bits.
+    """Return the entropy of a soft label at each voxel, in bits.
 
     Exclusive classes: the entropy of the distribution over them (channels divided by their sum). Overlapping regions
     and signed maps: the sum of the binary entropies of all channels, a signed value u standing for p = (1+u)/2.

@@ -1,4 +1,4 @@
-"""Slope and class offsets after a probability: what repairs one annotator's habit, at load time.
+"""Slope and class offsets after a probability: correction of an annotator's bias, at load time.
 
 ``p'_c ~ p_c^slope e^(offset_c)``, divided by the sum over classes. A slope below 1 makes a label vaguer, above 1
 sharper; an offset above that of the others makes a class larger. Certainty stays: 0 remains 0 and 1 remains 1. An
@@ -28,7 +28,7 @@ class Calibration:
     offsets : tuple of C floats
         One per class, in the order of the target's classes; all equal change nothing if classes exclude each other.
     fitted_for : str
-        The annotator or protocol whose labels they correct. They say nothing about anybody else's.
+        The annotator or protocol whose labels they correct. They do not apply to other annotators.
 
     Raises
     ------

@@ -1,1 +1,1 @@
-"""What several wings need and none owns: bounding boxes, compiled kernels, reproducible exponentials."""
+"""Shared by several subpackages: bounding boxes, compiled kernels, reproducible exponentials."""

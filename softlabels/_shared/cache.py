@@ -1,7 +1,7 @@
 """Compiled code kept between processes, in folders that nobody but this user can have written to.
 
 The content is loaded and run. So a folder is used only if it belongs to this user and is closed to all others; anything
-else would let whoever may write to it run code in every job. Any number of processes may share a folder.
+else would let anyone with write access run code in every job. Any number of processes may share a folder.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class PrivateCache:
         return folder
 
     def load(self, file_name: str) -> bytes | None:
-        """Return what was saved under a name, or None; a file that is not whole, or not this user's, is none."""
+        """Return what was saved under a name, or None; incomplete files and files of other users are ignored."""
         if self.folder is None:
             return None
         try:
@@ -124,7 +124,7 @@ def _why_untrusted(folder: Path) -> str | None:
 
 
 def warn_unknown_numba(reason: str) -> None:
-    """Say once that compiled code is not kept, because numba is not as this package knows it."""
+    """Warn once that compiled code is not kept, because this version of numba is not supported."""
     version = importlib.metadata.version("numba")
     _warn(f"numba {version} is none that this release knows ({reason})", "install one that softlabels asks for")
 
@@ -136,5 +136,5 @@ def _warn_unkept(folder: Path, reason: str) -> None:
 
 @functools.cache
 def _warn(reason: str, remedy: str) -> None:
-    """Say once that compiled code is not kept, which costs time and changes no result."""
+    """Warn once that compiled code is not kept, which takes time but changes no result."""
     warnings.warn(f"kernels are compiled anew in each process: {reason}; {remedy}", RuntimeWarning, stacklevel=3)

@@ -1,6 +1,6 @@
 """Files written in one step, and small files read with care: the one place that does either.
 
-A reader sees the whole new file or whatever was there before, whatever happens to the writer. Reading a small file
+A reader sees either the complete new file or the former one, even if the writer fails. Reading a small file
 never hangs on a pipe or a device that has the file's name, and never takes more memory than such a file may need.
 """
 
@@ -71,7 +71,7 @@ def atomic_writer(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Bi
     path : path
         As in `write_atomically`.
     suffix : str
-        What the name of the new file must end in, for libraries that take a name (`file.name`) and tell the format
+        What the name of the new file must end in, for libraries that take a name (`file.name`) and derive the format
         from it.
 
     Raises
@@ -161,7 +161,7 @@ def read_small_file(path: str | os.PathLike[str], limit: int = SMALL_FILE_BYTES)
     Traceback (most recent call last):
     OSError: [Errno 22] not a regular file: '/dev/null'
     """
-    # Without O_NONBLOCK a pipe that nobody writes to would be waited for.
+    # Without O_NONBLOCK, opening a pipe without a writer would block.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):

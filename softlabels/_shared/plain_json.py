@@ -57,7 +57,7 @@ def unsealed_json(content: bytes) -> dict[str, Any]:
 
 
 def parsed_json(content: bytes | str) -> Any:
-    """Return the data of a JSON text; ValueError if it is none, with or without a byte order mark.
+    """Return the data of a JSON text; ValueError if it is not JSON, with or without a byte order mark.
 
     Examples
     --------

@@ -5,8 +5,8 @@ A package adds a class by an entry point of the registry's group, whose name is 
     [project.entry-points."softlabels.methods"]
     my_method = "my_package:MyMethod"
 
-It is imported when its name is asked for, so that an installed package costs nothing, and a broken one harms nobody,
-where it is not used.
+It is imported when its name is used, so that an installed package that is not used costs nothing, and a broken one does
+no harm.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from softlabels.errors import InputError, PluginError
 
 
 class Component(Section):
-    """A section of config.yaml that begins with a name, and the class that computes what the name stands for.
+    """A section of config.yaml that begins with a name, and the class that the name selects.
 
     The fields are the keys of the section besides the name, with their ranges, defaults and descriptions. The first
     paragraph of the docstring describes it in the reference page.

@@ -1,4 +1,4 @@
-"""Blocks of config.yaml as pydantic models, and their faults as lines that name the key and the remedy."""
+"""Blocks of config.yaml as pydantic models, and their errors as lines that name the key and the remedy."""
 
 from __future__ import annotations
 

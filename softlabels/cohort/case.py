@@ -79,7 +79,7 @@ class PreparedCase:
         return class_masks(self.labels(window), classes)
 
     def valid(self, window: Window | None = None, labels: NDArray[np.integer] | None = None) -> NDArray[np.bool_]:
-        """Return where a loss may look, (d, h, w): everywhere but on the ignore label.
+        """Return the voxels that a loss may use, (d, h, w): all except those of the ignore label.
 
         Parameters
         ----------
@@ -98,7 +98,7 @@ class PreparedCase:
 
 @dataclass(frozen=True)
 class CaseTarget:
-    """A case with one of its targets: what training, pictures, exports and scores are made of.
+    """A case with one of its targets: what training, pictures, exports and scores read.
 
     Parameters
     ----------

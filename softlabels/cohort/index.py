@@ -1,4 +1,4 @@
-"""index.json, the one file that a trainer opens: the targets of a cohort, and where the entries of each case are.
+"""index.json, the only file that a trainer opens: the targets of a cohort, and where the entries of each case are.
 
 docs/design.md shows an example. The file carries a seal, the SHA-256 of its content, so that no change goes unnoticed.
 """
@@ -204,7 +204,7 @@ class Index:
     channels : tuple of str
         The image's channels, in order.
     ignore_label : int or None
-        The label of voxels that no loss may look at. A label file has one, whatever classes a target makes of the rest.
+        The label of voxels that every loss must ignore. It does not depend on the classes of a target.
     targets : mapping of str to TargetDescription
     missing : tuple of str
         Ids of cases that were left out because they have no result.

@@ -95,7 +95,7 @@ class Config(Section):
     def label_set(self, target: Method) -> LabelSet:
         """Return the classes of a target: its own, else the top level's.
 
-        A signed map says inside or outside of a structure, so the background has no map of its own.
+        A signed map separates the inside of a structure from its outside, so the background has no map.
         """
         label_set = LabelSet.parse(target.labels or self.labels)
         return label_set.foreground() if target.kind == "signed" else label_set

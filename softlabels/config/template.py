@@ -25,15 +25,15 @@ $labels
 prepare:
 $prepare
 
-# The soft labels to compute, by names of your own. Anything left out takes the method's published default.
+# The soft labels to compute, under your own names. Keys that are omitted take the method's published default.
 targets:
 $targets
 device: cpu                   # cpu | cuda: the results are the same, bit for bit
 engine: softlabels            # fastgeodis | geodistk only for parity with published results
-# Starting a process takes a second, on a cluster several: so one process takes a case through all stages. With `one`
-# every stage is a job of its own, as device cuda needs it, and a changed target starts none of the stages before it.
+# Starting a process takes a second, on a cluster several, so one process takes a case through all stages. With `one`,
+# every stage is its own job, which device cuda requires, and a changed target does not start the stages before it.
 stages_per_job: all           # one | all
-# Cases that share a process; `softlabels plan` says what suits yours.
+# Cases that share a process; `softlabels plan` suggests a number.
 ${off}cases_per_job: $cases_per_job
 """)
 
@@ -53,7 +53,7 @@ _GEOLS = """\
     method: geols
     variant: paper
     seeds: {strategy: skeleton}
-    alpha: 0.1                # applied by the loader: changing it computes nothing
+    alpha: 0.1                # applied by the loader: changing it recomputes nothing
 """
 _SING = """\
   sing:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from softlabels.calibration import Calibration
 from softlabels.errors import InputError
 
-#: By default, so many cases are needed: with fewer there is no telling an annotator's habit from a case's.
+#: The number of cases that is needed by default: fewer do not separate an annotator's bias from the cases.
 LEAST_CASES = 3
 #: Weight of the ridge for one case.
 RIDGE = 0.05

@@ -11,7 +11,7 @@ from matplotlib.ticker import NullFormatter
 
 from softlabels.evaluation.rank import ScoredCandidate
 
-#: Reliability curves that can be told apart.
+#: The number of reliability curves that can be distinguished.
 _N_CURVES = 6
 #: Where a score of 0 is drawn on the logarithmic axis.
 _LEAST = 1e-6

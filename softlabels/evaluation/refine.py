@@ -1,9 +1,9 @@
 """Refine the probabilities of a network with the image, after training and without it.
 
-A network trained on hard labels is sure of voxels that hold two tissues. Its probabilities take the place of the
-Gaussian in `softlabels.methods.unmix`: given the class means around a voxel, its intensity says how much of each tissue
-it holds. Where the image says nothing, the probabilities stay as they are. A temperature, fitted on a few cases whose
-truth is known, takes out the network's overconfidence first: ``p ~ p^(1 / temperature)``.
+A network trained on hard labels is certain of voxels that contain two tissues. Its probabilities replace the Gaussian
+in `softlabels.methods.unmix`: given the class means around a voxel, its intensity says how much of each tissue it
+holds. Where the image does not distinguish tissues, the probabilities do not change. A temperature, fitted on a few
+cases whose truth is known, takes out the network's overconfidence first: ``p ~ p^(1 / temperature)``.
 
 In a first study on one set of brains (a small network at 2 mm, one-hot labels), this brought probabilities nearer to
 the known shares than training on any soft label did, and Dice on the finer grid from 0.842 to 0.858. That is a lead,
@@ -80,7 +80,7 @@ def refine(
 
     Examples
     --------
-    A network that is sure of a voxel whose intensity lies half way:
+    A network that is certain of a voxel whose intensity is half way:
 
     >>> image = np.array([[[[0.0] * 6 + [5] + [10] * 6]]])
     >>> bright = np.array([[[0.0] * 5 + [0.1, 0.9, 0.99] + [1] * 5]])

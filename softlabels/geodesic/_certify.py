@@ -1,4 +1,4 @@
-"""Proof that a map is the geodesic distance, without trust in the engine that made it.
+"""Proof that a map is the geodesic distance, independent of the engine that computed it.
 
 Let F(d) be the map that gives each voxel the least fl(d_q + w) over its neighbours q, and 0 at seeds. A map is
 
@@ -7,8 +7,8 @@ Let F(d) be the map that gives each voxel the least fl(d_q + w) over its neighbo
   reference to p: then d_p is the float32 length of a path from a seed, so d is nowhere below the distance.
 
 Both together leave no other map. d = F(d) alone is not a proof: where steps cost nothing (lamb = 1 in flat air) or are
-absorbed by rounding, a plateau can hold itself up. So a voxel counts as attained at once only from a strictly nearer
-neighbour; from there the rest is settled along steps of no increment, and nothing may remain.
+absorbed by rounding, the voxels of a plateau can justify each other. So a voxel counts as attained at once only from a
+strictly nearer neighbour; from there the rest is settled along steps of no increment, and nothing may remain.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The distances: geodesic, solved and proved on the device asked for, and Euclidean."""
+"""The distances: geodesic, solved and proved on the requested device, and Euclidean."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def geodesic_distance(
     distance : float32 array of the seeds' shape
         In the unit of the step cost; inf outside of the domain and where no seed can be reached.
     certificate : Certificate, or list of Certificate if the seeds have a class axis
-        Only if asked for.
+        Only if `return_certificate`.
 
     Raises
     ------

@@ -1,6 +1,6 @@
 """Run GeodisTK's raster scan on a file and write a file: python _geodistk_worker.py ASKED.npz ANSWER.npz.
 
-`softlabels.geodesic.third_party` runs this with an interpreter of its own, for GeodisTK cannot be built or imported
+`softlabels.geodesic.third_party` runs this with its own interpreter, because GeodisTK cannot be built or imported
 beside numpy 2. Hence it imports nothing but numpy and GeodisTK.
 """
 

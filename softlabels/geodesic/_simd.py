@@ -1,6 +1,6 @@
 """Vectors of float32 as numba values, so that one kernel written voxel by voxel runs on 8 or 16 of them.
 
-LLVM does not vectorise the relaxation by itself: it updates a volume in place, and nothing tells the compiler that the
+LLVM does not vectorise the relaxation by itself: it updates a volume in place, and the compiler cannot know that the
 rows it reads are not the row it writes. Here the vector is explicit. Arithmetic carries no fast-math flag, so LLVM may
 neither reorder nor fuse it, and each lane gives the bits that the scalar operation gives. Measured with AVX-512 on one
 thread (100 x 160 x 160 voxels, 3 classes), 16 lanes make the same kernels 3.4 (sum), 4.1 (pythagorean) and 4.4 times

@@ -1,4 +1,4 @@
-"""One door to the built-in engine and to the two third-party engines whose maps published results were made with.
+"""The built-in engine and the two third-party engines of published results, with one signature.
 
 ==============  ==============  =============  ==========================================================
 engine          metric          device         what it is

@@ -3,7 +3,7 @@
 Written from the format's definition (teem.sourceforge.net/nrrd/format.html).
 
 pynrrd's parser was tried on the lines of the stream: 114 statements instead of 113. It splits fields and vectors, gives
-no affine, does not tell an axis without direction from a direction of NaN, and raises six kinds of errors.
+no affine, does not distinguish an axis without direction from a direction of NaN, and raises six kinds of errors.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The bytes of a file: inflated where compressed, hashed on the way, never past a stated length.
 
 Common readers accept damaged files: one never reaches the checksum at the end of a gzip stream, another fills what a
-truncated file lacks with zeros. Here a read gives exactly the bytes that were asked for or raises, and `finish`
+truncated file lacks with zeros. Here a read gives exactly the requested bytes or raises, and `finish`
 accepts only a stream that ends where its header says, with its checksum verified by zlib.
 """
 
@@ -28,7 +28,7 @@ _LFS_POINTER = b"version https://git-lfs"
 
 
 class FileState(NamedTuple):
-    """Size in bytes and time of last change of a file, which tell without reading it that it was replaced."""
+    """Size in bytes and time of last change of a file, which show without reading it that it was replaced."""
 
     size: int
     mtime_ns: int

@@ -6,7 +6,7 @@ voxel size, and `shell_value`.
 
 For several classes the original says nothing. Here, if the background is a class, shells cover background voxels only,
 so that no expert voxel is weakened; where n shells meet each has ``shell_value / n``, and the background has the rest.
-Without a background class, regions may overlap and each has its own shell, wherever it lies.
+Without a background class, regions may overlap and each has its own shell, wherever it is.
 
 In [0, 1]; sums to one wherever the masks do. An absent class is 0 everywhere and has no shell. Padding is 1 for the
 background and 0 elsewhere. All augmentations keep it valid. No load-time parameters.

@@ -1,6 +1,6 @@
 """Superpixel-guided label softening (Li et al., MICCAI 2020).
 
-A superpixel that lies on both sides of a class's boundary is where the annotation may be wrong. In it the label becomes
+Where a superpixel is on both sides of a class's boundary, the annotation may be wrong. In it the label becomes
 ``q = 0.5 (d / (1 + |d|) + 1)`` (Eq. 1), with d the signed distance to the nearest boundary voxel of the class, positive
 inside; elsewhere the label stays.
 

@@ -1,4 +1,4 @@
-"""Unmix: the Gaussian soft label, corrected by the shares that local intensities tell.
+"""Unmix: the Gaussian soft label, corrected by the shares that local intensities show.
 
 A voxel at a boundary holds several tissues, and its intensity is a mixture of theirs. With masks y_c, an image I of M
 channels and G_s a normalised Gaussian window of s mm::
@@ -36,7 +36,7 @@ overlapping region they are outside, as to every method.
 Gaussian window. To our knowledge nobody has made training labels so.
 
 **Where it fails.** It assumes that labels are soft because voxels are mixed. Where they are soft because annotators
-disagree, intensities tell little, and it is farther from their mean than the Gaussian, by 2 to 12 % on three sets of
+disagree, intensities show little, and it is farther from their mean than the Gaussian, by 2 to 12 % on three sets of
 cells: use `geodesic_band` or the Gaussian, and compare them on a few cases whose truth is known.
 
 In [0, 1]; sums to one over exclusive classes. Overlapping regions are problems of their own, each of a region and the
@@ -73,7 +73,7 @@ _ROUNDING = 1e-4
 
 
 class Unmix(Method):
-    """The Gaussian soft label, corrected by the shares that local intensities tell (for partial volume)."""
+    """The Gaussian soft label, corrected by the shares that local intensities show (for partial volume)."""
 
     name: ClassVar[str] = "unmix"
     title: ClassVar[str] = "unmix"

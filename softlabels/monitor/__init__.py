@@ -1,1 +1,1 @@
-"""Following a run: all that knows the insides of Snakemake and Slurm."""
+"""Following a run: everything that depends on the internals of Snakemake and Slurm."""

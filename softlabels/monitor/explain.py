@@ -1,4 +1,4 @@
-"""Where the results of one case came from, and what would compute them anew."""
+"""Where the results of one case came from, and what would cause them to be computed again."""
 
 from __future__ import annotations
 

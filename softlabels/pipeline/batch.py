@@ -51,7 +51,7 @@ def run_batch(jobs: Sequence[Job], receipt_path: Path) -> BatchReceipt:
         try:
             run_job(job)
         except Exception as error:
-            # A receipt of an earlier run must not stand for a result that this run could not make. It goes only now:
+            # A receipt of an earlier run must not pass for a result that this run did not produce. It goes only now:
             # a job of a Snakemake that was killed may be at work on the same cases, and needs what is upstream.
             job.receipt_path.unlink(missing_ok=True)
             failure = Failure.of(job.case.id, job.node.id, error)

@@ -126,7 +126,7 @@ def measured_rates(
     case_of : dict
         Case id to case.
     receipts : dict
-        (case id, node id) to receipt; those that computed something tell a time.
+        (case id, node id) to receipt; those that computed something give a time.
     peak_memory : mapping, optional
         Node id to bytes per voxel and map (`softlabels.monitor.benchmarks`); the shipped ones by default.
     """
@@ -224,7 +224,7 @@ def suggested_cases_per_job(
     Parameters
     ----------
     plan, cases, rates
-        As in `estimate_job`; a sample of the cases is looked at.
+        As in `estimate_job`; a sample of the cases is used.
     stages_per_job : str
         As in the configuration: a job that takes a case through all stages works longer.
     """

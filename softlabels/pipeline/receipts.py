@@ -155,7 +155,7 @@ class BatchReceipt:
 
 @contextmanager
 def _readable(path: str | Path) -> Iterator[None]:
-    """Turn whatever keeps a receipt from being read into an error with the remedy."""
+    """Turn any error of reading a receipt into one with the remedy."""
     damaged = f"receipt {path}: damaged. Run 'softlabels verify --discard', then snakemake"
     try:
         yield

@@ -1,6 +1,6 @@
 """Keeping the results folder true: which store entries it names, and receipts that are damaged or no longer hold.
 
-Only files that are named as receipts of softlabels are looked at: a results folder may hold other files of its owner.
+Only files with the names of receipts are read: a results folder may contain other files of its owner.
 What cannot be read is set aside, not deleted.
 """
 

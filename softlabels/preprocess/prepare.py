@@ -212,7 +212,7 @@ def _nonzero_domain(
 
 
 def _resampling_notes(source: Grid, target: Grid, antialias: bool) -> list[str]:
-    """Return what to tell about a change of grid."""
+    """Return the notes on a change of grid."""
     notes = [f"resampled from {source.shape} at {source.spacing} mm to {target.shape} at {target.spacing} mm"]
     coarser = max(new / old for new, old in zip(target.spacing, source.spacing, strict=True))
     if coarser >= 1.5 and not antialias:

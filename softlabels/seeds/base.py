@@ -20,7 +20,7 @@ class SeedStrategy(Component):
     Attributes
     ----------
     is_on_boundary : bool
-        Whether seeds may lie beside a component instead of in it. A seed then counts for a component that it touches,
+        Whether seeds may be beside a component instead of in it. A seed then counts for a component that it touches,
         and the inner boundary fills in where there is none; else the deepest voxels do.
     depends_on_names : bool
         Whether the names of case and class change the seeds, as a random draw does. The case's name is then in the key.

@@ -37,7 +37,7 @@ def make_seeds(
     Where the strategy leaves a unit without seeds, the chain fills in for that unit: its deepest voxels (its inner
     boundary for the strategies that seed the boundary), and for a class that fills the volume, which has neither, the
     voxel at its centre. A unit is a 26-connected component or, with ``per_component=False``, the whole class. An edge
-    seed counts for a component that it lies in or touches. A class without voxels gets no seeds.
+    seed counts for a component that it is in or touches. A class without voxels gets no seeds.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def _which_reached(units: NDArray[np.integer], n_units: int, reached: NDArray[np
 
 
 def deepest_voxels(units: NDArray[np.integer], spacing: Spacing) -> NDArray[np.bool_]:
-    """Return the voxels of each unit that lie furthest from its outside, all of them where several tie.
+    """Return the voxels of each unit that are furthest from its outside, all of them where several tie.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Thinning of a 3D mask to its medial skeleton, visiting only the voxels at which something changed.
 
 The thinning of Lee, Kashyap and Chu (1994), in the order in which scikit-image does it and with the same result, voxel
-for voxel. That library looks at the whole volume in each of the six passes of a round, and a mask takes as many rounds
-as it is thick. Whether a voxel may go depends on its 26 neighbours alone, so here a voxel is looked at again only after
+for voxel. That library scans the whole volume in each of the six passes of a round, and a mask takes as many rounds
+as it is thick. Whether a voxel may go depends on its 26 neighbours alone, so here a voxel is checked again only after
 a neighbour went: the passes together cost what the voxels removed cost.
 """
 
@@ -51,7 +51,7 @@ def _euler_changes() -> np.ndarray:
     """Return, by which of the 7 others at a corner are solid, 8 times what the voxel adds to the Euler number there.
 
     Corner, edges, faces and voxels count with alternating signs, and those that do not end at the corner belong to it
-    by the fraction that lies in its octants: 1, 1/2, 1/4, 1/8.
+    by the fraction that is in its octants: 1, 1/2, 1/4, 1/8.
     """
 
     def euler_8(solid):
@@ -79,7 +79,7 @@ def thin(mask: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     mask : (D, H, W) bool array
-        What lies beyond the volume is outside of it. A single slice is peeled from above and below too, which
+        Everything beyond the volume is outside of the mask. A single slice is peeled from above and below too, which
         scikit-image leaves out for it.
 
     Returns

@@ -1,4 +1,4 @@
-"""Removing what nobody needs: entries without a live receipt or index, and what killed writers left behind.
+"""Removing entries without a live receipt or index, and the temporary folders of killed writers.
 
 Every removal is a rename out of the way first, then a deletion: a reader sees an entry whole or absent, and a writer
 whose folder is taken away fails instead of publishing half of it. A link in the store is deleted, never followed.

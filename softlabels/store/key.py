@@ -1,4 +1,4 @@
-"""The key of a store entry: what was asked for, hashed. Needs nothing but Python's standard library."""
+"""The key of a store entry: a hash of what was requested. Needs only Python's standard library."""
 
 from __future__ import annotations
 

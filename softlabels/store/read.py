@@ -147,7 +147,7 @@ class Entry:
     path, zarr_path : Path
         The entry's folder, and the Zarr group in it.
     key, manifest_digest : str
-        What was asked for, and the sha256 of MANIFEST.json: equal results have equal digests.
+        What was requested, and the sha256 of MANIFEST.json: equal results have equal digests.
     attributes, quality : dict
         What the stage recorded about the result.
     grid : Grid

@@ -137,7 +137,7 @@ class SoftLabelDataset(Dataset[Sample]):
     -----
     Give the DataLoader `sampler=EpochSampler(dataset)` (`softlabels.training.sampler`), and every epoch has patches of
     its own. Without it, call `set_epoch` before each epoch; it reaches the workers of `persistent_workers=True` too.
-    A random patch that is asked for twice in one epoch causes one `RepeatedPatchWarning`.
+    A random patch that is requested twice in one epoch causes one `RepeatedPatchWarning`.
     """
 
     def __init__(

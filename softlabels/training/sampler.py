@@ -1,7 +1,7 @@
-"""Which samples an epoch consists of, as pairs (epoch, index): every epoch has patches of its own, without any call.
+"""Which samples an epoch consists of, as pairs (epoch, index): every epoch has its own patches, without any call.
 
-A PyTorch data set is asked for a sample by its index alone and cannot know the epoch, so a loop that forgets
-`set_epoch` trains on the same patches for ever. A sampler is asked anew in every epoch, by every training framework;
+A PyTorch data set receives only the index of a sample and cannot know the epoch, so a loop that forgets
+`set_epoch` trains on the same patches forever. Every training framework iterates over the sampler again in every epoch;
 so the epoch travels with the index.
 """
 
@@ -170,7 +170,7 @@ class EpochSampler(DistributedSampler[tuple[int, int]]):
 
 
 class RepeatWatch:
-    """Notice a random patch that is asked for twice in one epoch, whichever worker is asked; warns once.
+    """Detect a random patch that is requested twice in one epoch, by any worker; warns once.
 
     Samples that were asked for by index and by (epoch, index) are kept apart, so looking at ``dataset[0]`` before a
     training with `EpochSampler` is no repetition.
@@ -187,7 +187,7 @@ class RepeatWatch:
         self._has_warned = torch.zeros(1, dtype=torch.bool).share_memory_()
 
     def note(self, epoch: int, number: int, *, is_pair: bool) -> None:
-        """Note that a sample was asked for."""
+        """Note that a sample was requested."""
         if number >= self._n_samples:  # a further patch of an index, which itself is asked for too
             return
         last = self._last_epoch[int(is_pair)]

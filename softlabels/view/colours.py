@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from softlabels.classes import LabelClass
 
-#: Okabe and Ito's palette, which colour-blind readers can tell apart; repeated beyond seven classes.
+#: Okabe and Ito's palette, which colour-blind readers can distinguish; repeated beyond seven classes.
 PALETTE = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#F0E442", "#D55E00", "#0072B2")
 BACKGROUND_COLOUR = "#DDDDDD"
 

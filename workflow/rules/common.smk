@@ -1,4 +1,4 @@
-# The plan and the functions that answer what a rule reads; no rules here.
+# The plan and the functions that find what a rule reads; no rules here.
 import os
 import sys
 from dataclasses import asdict, replace
@@ -30,7 +30,7 @@ os.environ.update(
     ),
 )
 
-# Snakemake's YAML reader drops duplicate keys in silence; ours refuses them.
+# Snakemake's YAML reader drops duplicate keys in silence; softlabels refuses them.
 for path in workflow.configfiles:
     read_yaml(path)
 CONFIG = parse_config(config, source=", ".join(map(str, workflow.configfiles)) or "config")

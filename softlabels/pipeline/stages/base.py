@@ -1,4 +1,4 @@
-"""What a stage declares, what a job of it reads, and what it gives back."""
+"""What a stage declares, what its jobs read, and what they return."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ AnySources = TypeVar("AnySources", bound=Sources)
 
 
 class Stage(ABC, Generic[AnySources]):
-    """One step from image files to soft labels: all that softlabels knows of it.
+    """One step from image files to soft labels: all declarations about it.
 
     A stage holds no state. Heavy libraries are imported where a stage computes, because the Snakefile imports all
     stages in every job.
@@ -191,7 +191,7 @@ class Upstream:
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """Nothing: each upstream job told its own."""
+        """Nothing: each upstream job reported its own."""
         return ()
 
     @property

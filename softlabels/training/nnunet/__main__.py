@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     names = [_TRAINER, *(f"{_TRAINER}_{target}" for target in given.target)]
     print(f"{path}: written. Train with: nnUNetv2_train DATASET CONFIGURATION FOLD -tr {' | '.join(names)}")
     if given.folder:
-        print(f"Tell nnU-Net: export nnUNet_extTrainer={given.folder.absolute()}")
+        print(f"Then run: export nnUNet_extTrainer={given.folder.absolute()}")
 
 
 if __name__ == "__main__":

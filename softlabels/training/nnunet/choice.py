@@ -56,7 +56,7 @@ def chosen(
     output_folder : path
         Of the fold that is trained.
     target : str, optional
-        The target that the trainer's class stands for; it cannot be changed by a variable.
+        The target of the trainer's class; it cannot be changed by a variable.
     is_continued : bool
         Whether the training goes on from a checkpoint: what is not given then is what it began with.
 
@@ -114,7 +114,7 @@ def _number(environment: Mapping[str, str], name: str) -> float:
 
 
 def _recorded(output_folder: Path) -> Choice | None:
-    """Return what the training in a folder uses; None if it is none of ours."""
+    """Return what the training in a folder uses; None if it did not use softlabels."""
     path = output_folder / RECORD
     if not path.is_file():
         return None

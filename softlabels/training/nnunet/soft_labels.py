@@ -30,7 +30,7 @@ class SoftLabels:
     target : str
         A target of the index.
     heads : sequence of tuples of ints
-        The label values that each head of the network stands for, in the order of the heads.
+        The label values of each head of the network, in the order of the heads.
     has_softmax : bool
         Whether the heads share a softmax (labels that exclude each other) or each has a sigmoid (regions).
     overrides : dict of str to float
@@ -173,7 +173,7 @@ def _channels_of_heads(classes: Sequence[LabelClass], heads: Sequence[tuple[int,
     if unused or not channel_of.keys() >= set(wanted):
         shown = ", ".join(f"{c.name} {list(c.values)}" for c in classes)
         raise InputError(
-            f"target {target!r}: its classes are {shown}, but the network's heads stand for the labels "
+            f"target {target!r}: its classes are {shown}, but the network's heads have the labels "
             f"{', '.join(str(list(head)) for head in heads)}. Give the target the labels of dataset.json"
         )
     return [channel_of[head] for head in wanted]

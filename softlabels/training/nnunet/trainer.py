@@ -29,7 +29,7 @@ class nnUNetTrainerSoftLabels(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net i
     Attributes
     ----------
     soft_target : str or None
-        The target of a class that stands for one; None: as the variable says, or the only one of the index.
+        The target of this class; None: the target of the variable, or the only one of the index.
     boundary_schedule : callable
         Epoch to (region weight, boundary weight), for level sets; see `softlabels.losses.schedules`.
     soft_labels : SoftLabels or None
