@@ -21,7 +21,7 @@ from softlabels.evaluation.rank import as_probability, rank
 from softlabels.evaluation.table import write_table
 from softlabels.geodesic import geodesic_distance
 from softlabels.methods import METHODS, TargetInputs
-from softlabels.seeds import CannySeeds, SkeletonSeeds, make_seeds
+from softlabels.seeds import CannySeeds, ErosionSeeds, SkeletonSeeds, make_seeds
 
 
 def read(path) -> np.ndarray:
@@ -75,11 +75,13 @@ def candidates(image: np.ndarray, labels: np.ndarray, names, spacing=(1.0, 1.0, 
     edges, _ = make_seeds(masks, spacing, CannySeeds(), class_names=names, case_id="rank")
     in_slices = CannySeeds(mode="slices", fallback=False)
     slices, _ = make_seeds(masks, spacing, in_slices, class_names=names, case_id="rank")
+    cores, _ = make_seeds(masks, spacing, ErosionSeeds(), class_names=names, case_id="rank")
 
     def stored(method, kind="onehot", **params):
         """Return a method's stored map."""
         volume = {"raw": image, "zscore": scored}.get(kind, scored)
-        start = {"geols": seeds, "sing": slices if params.get("variant") == "official" else edges}.get(method)
+        of_sing = slices if params.get("variant") == "official" else edges
+        start = {"geols": seeds, "sing": of_sing, "random_walker": cores}.get(method)
         cost = params.pop("cost", None)
         distance = np.stack([geodesic_distance(one, start, spacing, **cost) for one in volume]) if cost else None
         inputs = TargetInputs(masks, spacing, tuple(names), 0, volume, None, start, distance)
@@ -97,6 +99,8 @@ def candidates(image: np.ndarray, labels: np.ndarray, names, spacing=(1.0, 1.0, 
         "dilation 1, 0.5": lambda: stored("dilation", radius_mm=1.0),
         "dilation 2, 0.5": lambda: stored("dilation", radius_mm=2.0),
         "superpixel, renormalised": lambda: stored("superpixel", renormalise=True),
+        "random walker 130": lambda: stored("random_walker", "raw"),
+        "random walker 3": lambda: stored("random_walker", "raw", beta=3.0),
         "unmix 1": lambda: stored("unmix", "raw"),
         "unmix 2": lambda: stored("unmix", "raw", sigma_mm=2.0),
         "geodesic band 1": lambda: stored("geodesic_band", "raw"),

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from softlabels._shared.section import Section
 from softlabels.config.model import Config, json_schema
 from softlabels.config.prepare import Prepare
 from softlabels.config.tables import (
+    DEFAULT_HEADER,
     LOSS_HEADER,
     METHOD_HEADER,
     METRIC_HEADER,
+    default_rows,
     key_rows,
     loss_rows,
     markdown,
@@ -47,11 +49,15 @@ def reference_files(checkout: Path) -> dict[str, str]:
     InputError
         If a page lacks its markers.
     """
+    methods = _filled(
+        (checkout / "docs/methods.md").read_text(encoding="utf-8"), "methods", METHOD_HEADER, method_rows()
+    )
+    losses = (checkout / "docs/losses.md").read_text(encoding="utf-8")
     return {
         "workflow/schemas/config.schema.json": json.dumps(json_schema(), indent=1) + "\n",
         "docs/config.md": _config_page(),
-        "docs/methods.md": _filled(checkout / "docs/methods.md", "methods", markdown(METHOD_HEADER, method_rows())),
-        "docs/losses.md": _filled(checkout / "docs/losses.md", "losses", markdown(LOSS_HEADER, loss_rows())),
+        "docs/methods.md": _filled(methods, "defaults", DEFAULT_HEADER, default_rows()),
+        "docs/losses.md": _filled(losses, "losses", LOSS_HEADER, loss_rows()),
     }
 
 
@@ -69,11 +75,10 @@ def _config_page() -> str:
     return "\n".join(parts) + "\n"
 
 
-def _filled(page: Path, name: str, lines: Iterable[str]) -> str:
-    """Return a page with other lines between its markers."""
+def _filled(page: str, name: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a page with a table between the markers of that name."""
     start, end = f"<!-- {name}: made by `python -m softlabels reference` -->", f"<!-- end of {name} -->"
-    text = page.read_text(encoding="utf-8")
-    if text.count(start) != 1 or text.count(end) != 1:
-        raise InputError(f"{page}: got no pair of the lines {start!r} and {end!r}, expected one. Put them back")
-    made = "\n".join([start, "", *lines, "", end])
-    return re.sub(re.escape(start) + ".*" + re.escape(end), lambda _: made, text, flags=re.DOTALL)
+    if page.count(start) != 1 or page.count(end) != 1:
+        raise InputError(f"table of {name}: expected the lines {start!r} and {end!r} once in its page. Put them back")
+    made = "\n".join([start, "", *markdown(header, rows), "", end])
+    return re.sub(re.escape(start) + ".*" + re.escape(end), lambda _: made, page, flags=re.DOTALL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic.fields import FieldInfo
@@ -12,11 +12,14 @@ from pydantic_core import PydanticUndefined
 from softlabels._shared.registry import Component
 from softlabels._shared.section import Section
 from softlabels.geodesic.metric import METRICS
-from softlabels.methods import METHODS, Method
+from softlabels.methods import METHODS, GeodesicMethod, Method, SeededMethod
 from softlabels.methods.advice import DISTRIBUTION_LOSSES, REGION_LOSSES, LossAdvice
+from softlabels.methods.base import STANDARD
 from softlabels.seeds import SeedStrategy
 
 _WORDS = {"null": "nothing", "boolean": "true, false", "string": "text"}
+#: Keys of every method, and those that the table of defaults has columns for.
+_SHARED_KEYS = {*Method.model_fields, "seeds", "distance"}
 _NEEDS = {"source_labels": "labels on their own grid", "raters": "several label files"}
 
 
@@ -82,6 +85,24 @@ METHOD_HEADER = (
 )
 
 
+def default_rows() -> list[tuple[str, ...]]:
+    """Return what every variant does where the configuration is silent; `DEFAULT_HEADER` names the columns."""
+    rows: list[tuple[str, ...]] = []
+    for declared in METHODS.built_in.values():
+        for method in declared.in_every_variant():
+            own = [name for name in declared.model_fields if name not in {"variant", *_SHARED_KEYS}]
+            seeds = method.seed_strategy if isinstance(method, SeededMethod) else None
+            distance = method.metric_parameters() if isinstance(method, GeodesicMethod) else {}
+            shown = "" if method.variant_name == STANDARD else f"`{method.variant_name}`"
+            parameters = _settings({name: getattr(method, name) for name in own})
+            strategy = _settings({"strategy": seeds.name, **seeds.model_dump(exclude_defaults=True)}) if seeds else ""
+            rows.append((f"`{method.name}`", shown, parameters, strategy, _settings(distance)))
+    return rows
+
+
+DEFAULT_HEADER = ("method", "variant", "parameters", "seeds", "distance")
+
+
 def needs(method: type[Method]) -> str:
     """Return in words what a method reads."""
     return ", ".join(_NEEDS.get(need, need) for need in sorted(method.needs)) or "labels"
@@ -133,6 +154,13 @@ def _advice_rows(target: str, losses: Iterable[LossAdvice]) -> list[tuple[str, .
     return [
         ("the same" if i else target, one.values, one.network, one.loss, one.source) for i, one in enumerate(losses)
     ]
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+    """Return names and values as config.yaml has them."""
+    return ", ".join(
+        f"`{name}: {value if isinstance(value, str) else json.dumps(value)}`" for name, value in values.items()
+    )
 
 
 def _range(method: Method) -> str:

@@ -11,7 +11,8 @@ from softlabels._shared.jit import Compiler
 
 _compiled = Compiler("random_walker", [Path(__file__)]).compiled
 
-Ints, Floats = NDArray[np.int32], NDArray[np.float64]
+Ints = NDArray[np.int32]
+Floats = NDArray[np.float64]
 
 #: How much of what the factorisation drops is taken from its diagonal.
 _MODIFIED = 0.97
