@@ -35,7 +35,7 @@ $(VENV)/.test: $(VENV)/.demo
 	$(PIP) -e '.[workflow,demo,loader,nnunet,cuda,dev,docs]'
 	@touch $@
 
-# FastGeodis is built against the torch at hand, which an isolated build would not see.
+# FastGeodis is built against the installed torch, which an isolated build would not find.
 $(VENV)/.baselines: $(VENV)/.test
 	@echo "Building FastGeodis for the parity tests (once; some minutes)"
 	$(PIP) 'setuptools<81' wheel

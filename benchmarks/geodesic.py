@@ -275,8 +275,8 @@ def main() -> None:
         f"{platform.machine()}, {arguments.threads} threads (GeodisTK has one), load {os.getloadavg()[0]:.1f} at the "
         f"end of the run; medians of {3 * arguments.repeats} runs of softlabels and {arguments.repeats} of the "
         f"third-party engine. {shapes}. All maps of softlabels are certified exact. `of floor`: the time in which the "
-        "innermost loop, fed from the first-level cache, relaxes each of the 26 edges of each voxel once, over the time "
-        "measured.\n"
+        "innermost loop, fed from the first-level cache, relaxes each of the 26 edges of each voxel once, over the "
+        "time measured.\n"
     )
     text = "\n".join([head, table(rows), "", *notes])
     print(text)

@@ -1,6 +1,6 @@
 """A CUDA device with the engine's kernels on it: compile, upload, launch, download.
 
-NVRTC compiles CUDA C++ when it is first needed; neither nvcc nor a host compiler takes part. Both NVRTC and the driver
+NVRTC compiles CUDA C++ when it is first needed; neither nvcc nor a host compiler is needed. Both NVRTC and the driver
 are called through cuda-bindings, NVIDIA's wrapper of its stable C interface: cuda-core would add a younger layer that
 needs it all the same, CuPy a second array library.
 """

@@ -16,7 +16,7 @@ from softlabels.inputs.header import Header
 from softlabels.inputs.labels import as_labels
 from softlabels.inputs.stream import FileState, Stream
 
-#: Voxels that a file may have, all channels together, unless more are asked for: 512 x 512 x 2048.
+#: Voxels that a file may have, all channels together, unless more are allowed: 512 x 512 x 2048.
 MAX_VOXELS = 2**29
 
 

@@ -135,7 +135,7 @@ def node_entry(config: Config, plan: Plan, case_id: str, name: str) -> NodeEntry
     """
     node_id = plan.find_node(name)
     users = [user for user, target in plan.targets.items() if target and node_id in plan.upstream(target)]
-    # Of the targets that share a node, the one that was asked for.
+    # Of the targets that share a node, the requested one.
     asked = name.partition("/")[0]
     user = asked if asked in users else (users or list(plan.targets))[0]
     description = describe_target(config, plan, user)

@@ -77,7 +77,7 @@ class Prepare(Stage[CaseFiles]):
         return CaseFiles(read_case(job.case, **job.node.checks, threads=job.threads))
 
     def compute(self, job: Job, sources: CaseFiles) -> Result:
-        """Return image, labels and, where asked for, domain and raters on one grid."""
+        """Return image, labels and, where configured, domain and raters on one grid."""
         from softlabels.preprocess.prepare import prepare
         from softlabels.store import Layer, Lossless
 

@@ -34,7 +34,7 @@ class Seeds(UpstreamStage):
         return {**node.params, "case": case_id} if depends_on_names else node.params
 
     def plugins(self, node: Node) -> list[Distribution]:
-        """Return the package that provides the strategy, if it is none of softlabels."""
+        """Return the package that provides the strategy, if it is not softlabels."""
         return STRATEGIES.distributions(node.params["strategy"])
 
     def cost(self, node: Node) -> Rate:

@@ -37,7 +37,7 @@ class Target(UpstreamStage):
         return Node(self.name, algorithm, params, {role: node.id for role, node in inputs.items()})
 
     def plugins(self, node: Node) -> list[Distribution]:
-        """Return the package that provides the method, if it is none of softlabels."""
+        """Return the package that provides the method, if it is not softlabels."""
         return METHODS.distributions(node.params["method"])
 
     def files(self, node: Node, case: Case) -> list[tuple[str, str]]:
