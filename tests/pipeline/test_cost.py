@@ -152,7 +152,7 @@ def test_init_lets_short_jobs_share_a_process(case, tmp_path):
     assert load_config(project / "config.yaml").batch_size == 3
     (project / "config.yaml").write_text((project / "config.yaml").read_text().replace("cases_per_job: 3", ""))
     said = subprocess.run([*command, "plan"], cwd=project, check=True, capture_output=True, text=True).stdout
-    assert "set cases_per_job: 3 in config.yaml" in said
+    assert "Set cases_per_job: 3 in config.yaml" in said
 
 
 def test_hits_are_found_from_the_bytes_of_the_files_alone(tmp_path, monkeypatch):
