@@ -114,7 +114,7 @@ def seeds_row(strategy: type[SeedStrategy]) -> tuple[str, ...]:
     return f"`{strategy.name}`", strategy.title, where, strategy.summary(), strategy.source
 
 
-SEEDS_HEADER = ("strategy", "name", "seeds lie", "what", "source")
+SEEDS_HEADER = ("strategy", "name", "seeds are", "description", "source")
 
 
 def loss_rows() -> list[tuple[str, ...]]:

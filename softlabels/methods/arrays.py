@@ -26,7 +26,7 @@ _EXPECTED: dict[Need, dict[str, tuple[int | None, ...]]] = {
 
 @dataclass(frozen=True)
 class TargetInputs:
-    """All that a method may read of one case; `Method.needs` says which of it a method gets.
+    """Everything that a method may read of one case; `Method.needs` selects which of it a method gets.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class TargetMap:
     Parameters
     ----------
     values : (C, D, H, W) float32 array
-        What is stored; the method's `kind` says what it means.
+        What is stored; its meaning is the method's `kind`.
     flags : list of str
         What a person should know about this case, such as an absent class.
     notes : dict

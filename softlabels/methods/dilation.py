@@ -4,7 +4,7 @@ The original is binary: expert voxels are 1, voxels that a 3D dilation adds have
 value nor the structuring element is in the text at hand, so both are parameters: a ball of `radius_mm`, exact for any
 voxel size, and `shell_value`.
 
-For several classes the original says nothing. Here, if the background is a class, shells cover background voxels only,
+The original does not discuss several classes. Here, if the background is a class, shells cover background voxels only,
 so that no expert voxel is weakened; where n shells meet each has ``shell_value / n``, and the background has the rest.
 Without a background class, regions may overlap and each has its own shell, wherever it is.
 

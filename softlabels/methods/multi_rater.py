@@ -2,7 +2,7 @@
 
 In [0, 1]; sums to one wherever any rater gives a class: one who gives none, such as the ignore label, has no vote
 there. A class that no rater marks is 0 everywhere. Padding is 1 for the background and 0 elsewhere. All augmentations
-keep it valid. No load-time parameters.
+keep it valid. There are no load-time parameters.
 
 STAPLE here is the multi-label form, with one confusion matrix per rater, for classes that exclude each other; for two
 classes it is the binary STAPLE of SimpleITK. Regions that overlap are binary problems of their own. Both weigh raters
@@ -24,7 +24,7 @@ from softlabels.methods.base import Method
 
 #: Start of each rater's diagonal, the value that ITK starts from.
 _TRUST = 0.99999
-#: The iteration ends when no entry of a confusion matrix moves by more than this; so many rounds are an error.
+#: The iteration ends when no entry of a confusion matrix changes by more than the tolerance; more rounds are an error.
 _TOLERANCE, _MOST_ROUNDS = 1e-7, 2000
 
 

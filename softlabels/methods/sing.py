@@ -4,7 +4,7 @@ What is stored is the map before the margin, u in [-1, 1], positive inside. The 
 the paper), ``S = (1 - delta) u + delta s`` with s = +1 inside and -1 outside, so delta is a load-time parameter. In
 both variants S is affine in u with a sign that all channels share, so the mean over channels of the maps with
 margin is the margin on the mean of the maps: exact for any delta, also for the authors' code, which averages last.
-A stored -1 outside gives S = -1 for any delta, so it can stand for "far away", too.
+A stored -1 outside gives S = -1 for any delta, so it can also mark "far away".
 
 ============== ============================================ ======================================================
 property       paper                                        official

@@ -53,7 +53,7 @@ def canny_seeds(mask: NDArray[np.bool_], mode: str, sigma: float) -> NDArray[np.
         nothing on faces that are within a slice, nor in the first and last row and column of a slice, and its edges lie
         on either side as rounding has it. ``volume`` is the 3D form of the same steps: Gaussian, Sobel gradient,
         suppression of non-maxima along the gradient, hysteresis. It covers every face, treats both sides of a flat face
-        alike, and takes the mask as continued beyond the volume. The papers do not say which.
+        alike, and treats the mask as continued beyond the volume. The papers do not specify which.
     sigma : float
         Standard deviation of the Gaussian in voxels, > 0.
 

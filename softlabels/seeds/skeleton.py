@@ -42,7 +42,7 @@ def skeleton_seeds(mask: NDArray[np.bool_], *, lone_slice: Literal["2d", "3d"] =
     """Return the voxels of the medial skeleton of a class, the main seeds of GeoLS (Sec. 2.2).
 
     Thinning of Lee, Kashyap and Chu (1994) in 3D and of Zhang and Suen (1984) for a single slice, both with the
-    result of scikit-image, which is what the authors run. It works on the voxel grid (no spacing) and takes what lies
+    result of scikit-image, which is what the authors run. It works on the voxel grid (no spacing) and treats what is
     beyond the volume as background. It may return nothing for a class that is present: cubes with sides of 2, 4, 8 or
     16 voxels vanish.
 

@@ -196,7 +196,7 @@ def _find(state, queue, n_queued, due, face, found, kinds):
 
 @compiled
 def _remove(solid, state, queue, n_queued, found, offsets, kinds):
-    """Remove what may still go, tell its neighbours, and queue them; return how many are queued then."""
+    """Remove the voxels that may still go, mark their neighbours and queue them; return how many are queued."""
     for voxel in found:
         around = np.int64(state[voxel]) & _AROUND
         if _kind(around, kinds) & _SIMPLE:

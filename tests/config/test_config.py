@@ -88,6 +88,22 @@ def test_all_faults_are_reported_at_once():
         ({"targets": {"g": {"method": "gaussian", "calibrate": {"slope": 0.5}}}}, "calibrate.fitted_for"),
         ({"targets": {"l": {"method": "level_set", "calibrate": {"fitted_for": "a"}}}}, "Remove calibrate"),
         ({"targets": {"x": {"method": "svls", "sigma": float("nan")}}}, "targets.x.sigma"),
+        ({"targets": {"x": 5}}, "targets.x: got 5, expected keys and values, among them 'method'"),
+        ({"targets": {"x": {}}}, "targets.x.method: missing. Add it, one of onehot, label_smoothing, geols"),
+        ({"targets": {"x": {"method": ["geols"]}}}, "targets.x.method: got ['geols'], which no installed package"),
+        ({"targets": {"x": {"method": "geols", "seeds": {"strategy": "erosin"}}}}, "Did you mean 'erosion'?"),
+        (
+            {"targets": {"x": {"method": "geols", "seeds": {"strategy": "erosion", "radius_vox": 0}}}},
+            "targets.x.seeds.radius_vox: got 0",
+        ),
+        ({"targets": {"x": {"method": "svls", "labels": {"a": 1}}}}, "targets.x.labels.background: got None"),
+        (
+            {
+                "targets": {"x": {"method": "superpixel", "renormalise": True}},
+                "labels": {"background": 0, "a": [1, 2], "b": 1},
+            },
+            "targets.x: renormalise: needs exclusive classes",
+        ),
     ],
 )
 def test_fault_names_key_and_remedy(change, says):
