@@ -196,11 +196,12 @@ def test_a_loop_without_sampler_or_set_epoch_is_warned_once(dataset):
     assert len(caught) == 1
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("is_persistent", [False, True])
 def test_workers_notice_together(dataset, is_persistent):
     loader = DataLoader(dataset, batch_size=4, shuffle=True, num_workers=2, persistent_workers=is_persistent)
     patches(loader)
-    with pytest.raises(RepeatedPatchWarning):  # an error of the worker, as the tests turn warnings into errors
+    with pytest.raises(RepeatedPatchWarning):  # an error of the worker
         patches(loader)
 
 
