@@ -5,7 +5,11 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: "config.yaml"
+# A file named by --configfile, or by the workflow that this one is a module of, is the whole configuration:
+# Snakemake would merge it, key by key, with a config.yaml that happens to be in the folder.
+if not workflow.configfiles:
+
+    configfile: "config.yaml"
 
 
 include: "workflow/rules/common.smk"

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from softlabels.errors import InputError
 
+#: Voxels that a file may have, all channels together, and a resampled volume: 512 x 512 x 2048.
+MAX_VOXELS = 2**29
 #: A box of a volume: three (start, stop) pairs over (z, y, x).
 Window = Sequence[tuple[int, int]]
 

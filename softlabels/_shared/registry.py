@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
-from softlabels._shared.section import Section, faults_error, faults_of, spelled_properties, unknown_key
+from softlabels._shared.section import Section, faults_error, faults_of, shown, spelled_properties, unknown_key
 from softlabels.errors import InputError, PluginError
 
 
@@ -247,7 +247,7 @@ class Chosen(Generic[C]):
         if isinstance(value, registry.base):
             return value
         if not isinstance(value, dict):
-            raise faults_error([f": got {value!r}, expected keys and values, among them '{key}'"])
+            raise faults_error([f": got {shown(value)}, expected keys and values, among them '{key}'"])
         if key not in value:
             raise faults_error([f".{key}: missing. Add it, one of {', '.join(registry)}"])
         name = value[key]
@@ -258,8 +258,8 @@ class Chosen(Generic[C]):
         except KeyError:
             component = None
         if component is None:
-            hint = unknown_key(str(name), list(registry))
-            raise faults_error([f".{key}: got {name!r}, which no installed package provides. {hint}"])
+            hint = unknown_key(name if isinstance(name, str) else "", list(registry))
+            raise faults_error([f".{key}: got {shown(name)}, which no installed package provides. {hint}"])
         try:
             return component.model_validate({k: v for k, v in value.items() if k != key})
         except ValidationError as error:

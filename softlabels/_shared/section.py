@@ -13,12 +13,14 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 
 class Section(BaseModel):
-    """A block of config.yaml: unknown keys and NaN are refused, nothing changes after reading.
+    """A block of config.yaml: unknown keys, NaN, and values of another type are refused, nothing changes after reading.
 
     A field whose ``validation_alias`` is ``AliasChoices(name, other)`` is also read under another spelling.
+
+    `yes` is no number and `"1"` is text, as in the JSON schema that is made from the sections.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -40,6 +42,8 @@ def spelled_properties(section: type[BaseModel], properties: Mapping[str, Any]) 
 
 #: The pydantic error type of `faults_error`.
 _FAULTS = "softlabels_faults"
+#: Characters of a value that a message shows.
+_SHOWN = 80
 
 
 def faults_error(faults: Sequence[str]) -> PydanticCustomError:
@@ -74,12 +78,28 @@ def faults_of(error: ValidationError, section: type[BaseModel]) -> list[str]:
     ...     Ball.model_validate({"radius": "wide", "raduis": 2})
     ... except ValidationError as error:
     ...     print(*faults_of(error, Ball), sep="\n")
-    radius: got 'wide', expected: a valid number, unable to parse string as a number
+    radius: got 'wide', expected: a valid number
     centre: missing. Add it: where it is, in mm
     raduis: unknown key. Did you mean 'radius'?
     """
     fields = section.model_fields
     return [fault for detail in error.errors(include_url=False) for fault in _lines(detail, fields)]
+
+
+def shown(value: Any) -> str:
+    r"""Return a value for a message: on one line, printable, and short whatever it is.
+
+    Examples
+    --------
+    >>> shown("wide"), shown(10**5000), shown("\x1b[31m")
+    ("'wide'", 'a value too large to show', "'\\x1b[31m'")
+    """
+    try:
+        text = repr(value)
+    # Python writes no integer of more than 4300 digits, wherever in the value it is.
+    except ValueError:
+        return "a value too large to show"
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
 
 
 def unknown_key(key: str, known_keys: Sequence[str]) -> str:
@@ -92,6 +112,7 @@ def _lines(detail: Any, fields: Mapping[str, FieldInfo]) -> list[str]:
     """Return the lines of one of pydantic's errors."""
     # pydantic inserts the branch of a union; readers know only their own keys.
     location = [str(p) for p in detail["loc"] if not str(p).startswith(("tuple[", "function-", "literal[", "list["))]
+    location = [part if part.isprintable() else shown(part) for part in location]
     key = ".".join(location)
     if detail["type"] == _FAULTS:
         return [f"{key}{fault}" for fault in detail["ctx"]["faults"]]
@@ -103,4 +124,4 @@ def _lines(detail: Any, fields: Mapping[str, FieldInfo]) -> list[str]:
         meaning = fields[key].description if key in fields else None
         return [f"{key}: missing. Add it" + (f": {meaning}" if meaning else " (see docs/config.md)")]
     message = detail["msg"][0].lower() + detail["msg"][1:]
-    return [f"{key}: got {detail['input']!r}, expected: {message.removeprefix('input should be ')}"]
+    return [f"{key}: got {shown(detail['input'])}, expected: {message.removeprefix('input should be ')}"]

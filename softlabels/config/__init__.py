@@ -3,6 +3,7 @@
 Nothing heavier than pydantic is imported here, because the Snakefile is read again in every job.
 """
 
-from softlabels.config.model import Config, json_schema, load_config, parse_config, read_yaml, recipe_notes
+from softlabels.config.model import Config, json_schema, load_config, parse_config, recipe_notes
+from softlabels.config.plain_yaml import command_line_values, read_yaml
 
-__all__ = ["Config", "json_schema", "load_config", "parse_config", "read_yaml", "recipe_notes"]
+__all__ = ["Config", "command_line_values", "json_schema", "load_config", "parse_config", "read_yaml", "recipe_notes"]

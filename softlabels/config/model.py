@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
-from softlabels._shared.files import read_small_text
 from softlabels._shared.registry import Chosen
 from softlabels._shared.section import Section, faults_error, faults_of
 from softlabels.classes import LabelSet
+from softlabels.config.paths import FilePath, FolderPath, ResultsPath
+from softlabels.config.plain_yaml import read_yaml
 from softlabels.config.prepare import Prepare
 from softlabels.errors import ConfigError
 from softlabels.geodesic.metric import Engine
@@ -54,9 +54,9 @@ def _class_faults(target: Method, top_labels: dict[str, int | list[int]] | None)
 class Config(Section):
     """Everything a run needs besides the images."""
 
-    cases: str = Field("cases.tsv", description="the case sheet (TSV or CSV), relative to where snakemake runs")
-    store: str = Field("store", description="folder of the content-addressed store; share it between projects")
-    results: str = Field("results", description="folder of receipts, links, pictures and index.json")
+    cases: FilePath = Field("cases.tsv", description="the case sheet (TSV or CSV), relative to where snakemake runs")
+    store: FolderPath = Field("store", description="folder of the content-addressed store; share it between projects")
+    results: ResultsPath = Field("results", description="folder of receipts, links, pictures and index.json")
     channels: list[Name] = Field(min_length=1, description="names of the image channels, in the sheet's order")
     labels: Labels = Field(description="class names to integers, in nnU-Net's grammar")
     prepare: Prepare = Field(default_factory=Prepare, description="resampling, intensities, domain, crop")
@@ -141,33 +141,9 @@ def recipe_notes(config: Config) -> list[str]:
     ]
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without Python tags and without silent loss of duplicate keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in sorted({key for key in keys if keys.count(key) > 1}, key=keys.index):
-            lines = [str(one.start_mark.line + 1) for one, _ in node.value if one.value == key]
-            raise ConfigError(f"duplicate key {key!r} (lines {' and '.join(lines)}). Keep one")
-        return super().construct_mapping(node, deep)
-
-
 def load_config(path: str | Path) -> Config:
     """Return the checked configuration of a YAML file; raise ConfigError naming every error."""
     return parse_config(read_yaml(path), source=str(path))
-
-
-def read_yaml(path: str | Path) -> Any:
-    """Return the unchecked content of a YAML file; raise ConfigError if it is not YAML or repeats a key."""
-    path = Path(path)
-    try:
-        return yaml.load(read_small_text(path), _StrictLoader)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Run 'softlabels init' to write one") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not plain YAML: {' '.join(str(error).split())}") from None
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
 
 
 def parse_config(raw: Any, source: str = "config") -> Config:

@@ -8,21 +8,24 @@ from pydantic import AliasChoices, Field, ValidationInfo, field_validator
 
 from softlabels._shared.section import Section, faults_error
 
-Positive = Annotated[float, Field(gt=0)]
+#: A voxel side in mm, from a nanometre to ten metres.
+Side = Annotated[float, Field(ge=1e-6, le=1e4)]
+#: YAML has lists only, so a list is taken for a tuple; the numbers in it are as strict as all others.
+Spacing = Annotated[tuple[Side, Side, Side], Field(strict=False)]
 Percentile = Annotated[float, Field(ge=0, le=100)]
 
 
 class Prepare(Section):
     """What is done to image and labels before anything is computed on them."""
 
-    spacing: Literal["native"] | tuple[Positive, Positive, Positive] = Field(
+    spacing: Literal["native"] | Spacing = Field(
         "native", description="voxel size in mm (z, y, x) to resample to, or `native` to keep each case's own"
     )
     interpolation: Literal["linear", "bspline"] = Field(
         "linear", description="of the image when it is resampled; labels always take the nearest voxel"
     )
     antialias: bool = Field(False, description="smooth the image before it is resampled to a coarser grid")
-    clip_percentiles: tuple[Percentile, Percentile] | None = Field(
+    clip_percentiles: Annotated[tuple[Percentile, Percentile], Field(strict=False)] | None = Field(
         None, description="clip intensities of each channel to these percentiles, e.g. [0.5, 99.5]"
     )
     normalise: Literal["none", "zscore", "minmax"] = Field(
@@ -37,7 +40,7 @@ class Prepare(Section):
     crop: Literal["none", "nonzero", "labels"] = Field(
         "none", description="keep the bounding box of the whole volume, of non-zero voxels, or of labelled voxels"
     )
-    crop_margin_mm: float = Field(0.0, ge=0, description="added to the crop box on every side, in mm")
+    crop_margin_mm: float = Field(0.0, ge=0, le=1000, description="added to the crop box on every side, in mm")
 
     @field_validator("clip_percentiles")
     @classmethod

@@ -10,14 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels.errors import InputError
-from softlabels.grid import Grid
+from softlabels.grid import MAX_VOXELS, Grid
 from softlabels.inputs import b2nd, metaimage, nifti, nrrd
 from softlabels.inputs.header import Header
 from softlabels.inputs.labels import as_labels
 from softlabels.inputs.stream import FileState, Stream
-
-#: Voxels that a file may have, all channels together, unless more are allowed: 512 x 512 x 2048.
-MAX_VOXELS = 2**29
 
 
 @dataclass(frozen=True)

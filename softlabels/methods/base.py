@@ -48,8 +48,10 @@ def _checked_grammar(labels: dict[str, int | list[int]]) -> dict[str, int | list
 
 #: A name of a channel, class or target.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
+#: An integer of a label file.
+Value = Annotated[int, Field(ge=0, le=2**31 - 1)]
 #: Class names to integers, in nnU-Net's grammar.
-Labels = Annotated[dict[Name, int | list[int]], AfterValidator(_checked_grammar)]
+Labels = Annotated[dict[Name, Value | list[Value]], Field(min_length=1), AfterValidator(_checked_grammar)]
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,10 @@ class RunContext:
 class Calibrate(Section):
     """Slope and class offsets after a probability, applied by the loader; see `softlabels.calibration`."""
 
-    slope: float = Field(1.0, gt=0, description="exponent of each probability: below 1 vaguer, above 1 sharper")
-    offsets: dict[Name, float] = Field(
+    slope: float = Field(
+        1.0, gt=0, le=1000, description="exponent of each probability: below 1 vaguer, above 1 sharper"
+    )
+    offsets: dict[Name, Annotated[float, Field(ge=-1000, le=1000)]] = Field(
         default_factory=dict, description="class name to offset of its log probability; 0 for those left out"
     )
     fitted_for: str = Field(min_length=1, description="the annotator or protocol that the numbers were fitted for")

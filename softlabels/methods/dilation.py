@@ -36,7 +36,7 @@ class Dilation(Method):
     source: ClassVar[str] = "after Kats, Goldberger and Greenspan, ISBI 2019"
     version: ClassVar[str] = "2"
 
-    radius_mm: float = Field(2.0, gt=0, description="thickness of the shell in mm (the paper leaves it open)")
+    radius_mm: float = Field(2.0, gt=0, le=100, description="thickness of the shell in mm (the paper leaves it open)")
     shell_value: float = Field(0.5, gt=0, lt=1, description="probability in the shell (the paper leaves it open)")
 
     def soft_map(self, inputs: TargetInputs) -> TargetMap:

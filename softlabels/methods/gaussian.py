@@ -35,7 +35,7 @@ class Gaussian(Method):
     source: ClassVar[str] = "after van Engelen et al., PLoS ONE 2014"
     version: ClassVar[str] = "3"
 
-    sigma_mm: float = Field(1.0, gt=0, description="of the Gaussian in mm (the paper leaves it open)")
+    sigma_mm: float = Field(1.0, gt=0, le=100, description="of the Gaussian in mm (the paper leaves it open)")
 
     def soft_map(self, inputs: TargetInputs) -> TargetMap:
         """Return the blurred labels of a case."""

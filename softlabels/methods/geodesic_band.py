@@ -65,9 +65,12 @@ class GeodesicBand(Method):
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
     cost: ClassVar[Rate] = Rate(us=0.4, memory_bytes=40, disk_bytes=0.4)
 
-    sigma_mm: float = Field(1.0, gt=0, description="of the Gaussian in mm; the depths of the cores follow it")
+    sigma_mm: float = Field(1.0, gt=0, le=100, description="of the Gaussian in mm; the depths of the cores follow it")
     gamma: float = Field(
-        10.0, ge=0, description="how many mm of path one standard deviation of intensity is worth; 0: the blind twin"
+        10.0,
+        ge=0,
+        le=1e6,
+        description="how many mm of path one standard deviation of intensity is worth; 0: the blind twin",
     )
     power: float = Field(
         1.0, gt=0, le=16, multiple_of=0.5, description="how fast the share of a class falls with its distance"

@@ -21,12 +21,14 @@ class Distance(Section):
 
     metric: MetricName | None = Field(None, description="the cost of one step, by name (softlabels/geodesic/README.md)")
     lamb: float | None = Field(None, ge=0, le=1, description="weight of the image term in sum, harmonic and l1")
-    gamma: float | None = Field(None, ge=0, description="weight of the image term in pythagorean")
+    gamma: float | None = Field(None, ge=0, le=1e6, description="weight of the image term in pythagorean")
     modalities: Literal["each", "vector"] = Field(
         "each", description="one map per channel, averaged by the method, or one map of the vector image"
     )
     engine: Engine | None = Field(None, description="overrides the top-level engine for this target")
-    iterations: int = Field(4, ge=1, description="of a third-party engine; the built-in one runs until certified")
+    iterations: int = Field(
+        4, ge=1, le=1000, description="of a third-party engine; the built-in one runs until certified"
+    )
 
 
 class SeededMethod(Method):

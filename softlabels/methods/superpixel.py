@@ -54,8 +54,10 @@ class Superpixel(Method):
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
 
     variant: Literal["paper"] = Field("paper", description="the authors published no code")
-    n_superpixels: int = Field(1500, ge=2, description="how many superpixels SLIC aims at")
-    compactness: float = Field(0.1, gt=0, description="SLIC's weight of space against intensity (not in the paper)")
+    n_superpixels: int = Field(1500, ge=2, le=10_000_000, description="how many superpixels SLIC aims at")
+    compactness: float = Field(
+        0.1, gt=0, le=1e6, description="SLIC's weight of space against intensity (not in the paper)"
+    )
     unit: Literal["voxel", "mm"] = Field("voxel", description="unit of the signed distance (not in the paper)")
     renormalise: bool = Field(
         False,

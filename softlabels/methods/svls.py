@@ -41,7 +41,7 @@ class SVLS(Method):
 
     variant: Literal["paper", "official"] = Field("paper", description="any odd kernel, or the authors' 3x3x3 code")
     kernel_size: int = Field(3, ge=3, le=31, description="odd width of the Gaussian kernel in voxels")
-    sigma: float = Field(1.0, gt=0, description="of the Gaussian, in voxels, or in mm with spacing_aware")
+    sigma: float = Field(1.0, gt=0, le=100, description="of the Gaussian, in voxels, or in mm with spacing_aware")
     spacing_aware: bool = Field(False, description="measure the kernel in mm")
 
     @field_validator("kernel_size")

@@ -84,10 +84,12 @@ class Unmix(Method):
     cost: ClassVar[Rate] = Rate(us=0.06, memory_bytes=20, disk_bytes=0.3)
 
     sigma_mm: float = Field(
-        1.0, gt=0, description="of the Gaussian in mm; half a voxel side where voxels average finer tissue"
+        1.0, gt=0, le=100, description="of the Gaussian in mm; half a voxel side where voxels average finer tissue"
     )
-    window: float = Field(2.0, gt=0, description="width of the window of the class means, in sigmas")
-    rho: float = Field(3.0, gt=0, description="weight of the noise: higher trusts the image less, 300 not at all")
+    window: float = Field(2.0, gt=0, le=100, description="width of the window of the class means, in sigmas")
+    rho: float = Field(
+        3.0, gt=0, le=1e6, description="weight of the noise: higher trusts the image less, 300 not at all"
+    )
 
     def soft_map(self, inputs: TargetInputs) -> TargetMap:
         """Return the unmixed labels of a case, and how far they are from the Gaussian."""

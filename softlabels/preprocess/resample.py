@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels.errors import InputError
-from softlabels.grid import Grid, as_rows
+from softlabels.grid import MAX_VOXELS, Grid, as_rows
 
 Kernel = Literal["nearest", "linear", "bspline"]
 #: Coordinates are rounded to this many digits of a voxel, so that noise in an affine cannot decide a tie.
@@ -41,6 +41,11 @@ def resampled_grid(grid: Grid, spacing: Sequence[float]) -> Grid:
     -------
     Grid
 
+    Raises
+    ------
+    InputError
+        If it would have more voxels than a volume may have (`softlabels.grid.MAX_VOXELS`).
+
     Examples
     --------
     >>> new = resampled_grid(Grid((10, 4, 4), (5.0, 1.0, 1.0)), (2.5, 1.0, 2.0))
@@ -49,7 +54,13 @@ def resampled_grid(grid: Grid, spacing: Sequence[float]) -> Grid:
     """
     old = np.array(grid.spacing)
     new = np.where(np.abs(old - spacing) <= 1e-3 * old, old, np.asarray(spacing, float))
-    shape = np.maximum(1, np.floor(np.array(grid.shape) * old / new + 0.5)).astype(int)
+    sizes = np.maximum(1, np.floor(np.array(grid.shape) * old / new + 0.5))
+    if sizes.prod() > MAX_VOXELS:
+        raise InputError(
+            f"resample: spacing {[float(side) for side in new]} mm makes {sizes.prod():.3g} voxels of a volume of "
+            f"{grid.shape}, expected at most {MAX_VOXELS}. Set a coarser prepare.spacing (in mm)"
+        )
+    shape = sizes.astype(int)
     affine = grid.affine_ras
     centre = affine @ [*((np.array(grid.shape) - 1) / 2), 1.0]
     affine[:3, :3] *= new / old

@@ -24,7 +24,9 @@ class RandomSeeds(SeedStrategy):
 
     n: int = Field(3, ge=1, le=100_000, description="voxels per class")
     per_component: bool = Field(False, description="also seed each component that the draw missed: more than n voxels")
-    seed: int = Field(0, ge=0, description="another number, another draw; the case id and class name enter too")
+    seed: int = Field(
+        0, ge=0, le=2**63 - 1, description="another number, another draw; the case id and class name enter too"
+    )
 
     def seeds(self, mask: NDArray[np.bool_], *, case_id: str, class_name: str) -> NDArray[np.bool_]:
         """Return the draw of one class."""

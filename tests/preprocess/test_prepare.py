@@ -416,3 +416,9 @@ def test_resampling_gives_the_same_bits_on_any_number_of_threads(kernel):
     finally:
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
     assert all(np.array_equal(found[0], other) for other in found[1:])
+
+
+@pytest.mark.parametrize("spacing", [(1e-6, 1e-6, 1e-6), (0.001, 1.0, 0.001)])
+def test_a_grid_of_more_voxels_than_a_volume_may_have_is_refused_before_it_is_made(spacing):
+    with pytest.raises(InputError, match="prepare.spacing"):
+        resampled_grid(Grid((64, 64, 64), (1.0, 1.0, 1.0)), spacing)

@@ -10,7 +10,7 @@ from snakemake.utils import validate
 
 from softlabels.inputs.sheet import read_sheet
 from softlabels.inputs.stream import FileState
-from softlabels.config import parse_config, read_yaml
+from softlabels.config import command_line_values, parse_config, read_yaml
 from softlabels.monitor.deployment import isolated_package
 from softlabels.monitor.lock import release_stale_lock
 from softlabels.pipeline.cost import estimate_job, time_limit_min
@@ -33,6 +33,7 @@ os.environ.update(
 # Snakemake's YAML reader drops duplicate keys in silence; softlabels refuses them.
 for path in workflow.configfiles:
     read_yaml(path)
+config = command_line_values(config, workflow.config_settings.config)
 CONFIG = parse_config(config, source=", ".join(map(str, workflow.configfiles)) or "config")
 validate(config, workflow.source_path("../schemas/config.schema.json"), set_default=False)
 PLAN = make_plan(CONFIG)
@@ -72,7 +73,9 @@ def upstream_receipts(wildcards):
 
 def case_files(wildcards):
     """Return the files of a unit's cases that a job reads itself."""
-    return list(states_of_files(wildcards.unit, tuple(job_nodes(wildcards))))
+    # Snakemake would take {name} in a path for a wildcard. Such files are watched by `file_states` alone.
+    files = states_of_files(wildcards.unit, tuple(job_nodes(wildcards)))
+    return [path for path in files if not set("{}") & set(path)]
 
 
 def file_states(wildcards):
@@ -147,6 +150,11 @@ def unit_json(unit):
 def splits_digest(wildcards):
     """Return a digest of what the index takes from the sheet itself: cases in their order, with their splits."""
     return sha256(canonical_json([[case.id, case.split] for case in CASES.values()])).hexdigest()
+
+
+def store_folder(wildcards):
+    """Return the store; a function, because Snakemake looks for wildcards in plain text."""
+    return STORE
 
 
 def results_folder(wildcards):

@@ -24,7 +24,7 @@ rule prepare:
         nodes=nodes_json,
         # Not in the command: a file that was exchanged, also by an older one, is read anew.
         files=file_states,
-        store=STORE,
+        store=store_folder,
         results=results_folder,
         device="cpu",
     # -P: a file of the project's folder that is named like a Python module is not imported.
