@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from string import Template
+
+import yaml
 
 from softlabels.classes import LabelSet
 
@@ -77,14 +80,26 @@ def config_template(
     >>> "channels: [CT]" in config_template(["CT"], {"background": 0, "liver": 1})
     True
     """
-    shown = "\n".join(f"  {name}: {value}" for name, value in labels.items())
+    shown = "\n".join(f"  {_plain(name)}: {value}" for name, value in labels.items())
     is_overlapping = LabelSet.parse(labels).is_overlapping
     targets = _SING if is_overlapping else _GEOLS if is_nnunet else _GEOLS + _SING
     return _TEMPLATE.substitute(
-        channels=", ".join(channels),
+        channels=", ".join(map(_plain, channels)),
         labels=shown,
         prepare=_AS_NNUNET_LEFT_IT if is_nnunet else _PREPARE,
         targets=targets,
         cases_per_job=cases_per_job,
         off="# " if cases_per_job == 1 else "",
     )
+
+
+def _plain(name: str) -> str:
+    """Return a name as YAML takes it for text, in quotes where YAML has another meaning for the word.
+
+    Examples
+    --------
+    >>> _plain("liver"), _plain("ON"), _plain("null"), _plain("y")
+    ('liver', '"ON"', '"null"', '"y"')
+    """
+    # Some readers of YAML take y and n for booleans; PyYAML does not.
+    return name if yaml.safe_load(name) == name and name.lower() not in ("y", "n") else json.dumps(name)

@@ -11,13 +11,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from softlabels._shared.files import read_small_text
 from softlabels._shared.plain_json import parsed_json
+from softlabels._shared.section import shown
+from softlabels.classes import BACKGROUND, grammar_faults
 from softlabels.errors import ConfigError
 from softlabels.inputs.sheet import Case, case_id_fault
+
+#: A name that config.yaml takes as it is.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,47}")
 
 Imported = tuple[list[Case], list[str], dict[str, int | list[int]]]
 
@@ -187,24 +193,53 @@ def labels_of(folder: Path, dataset: dict[str, Any]) -> dict[str, int | list[int
     given = dataset.get("labels")
     if not isinstance(given, dict) or not given:
         raise ConfigError(f"{folder / 'dataset.json'}: got labels {given!r}, expected names and values")
+    where = f"{folder / 'dataset.json'}: labels"
+    # Pairs, not a mapping: the older form, values to names, may give one name to two values.
+    pairs = list(given.items())
     try:
         if all(str(key).isdigit() for key in given):
-            given = {str(name): int(value) for value, name in sorted(given.items(), key=lambda item: int(item[0]))}
-        values = [[int(v) for v in value] if isinstance(value, list) else int(value) for value in given.values()]
+            pairs = sorted(((str(name), int(value)) for value, name in given.items()), key=lambda pair: pair[1])
+        values = [[_integer(one) for one in v] if isinstance(v, list) else _integer(v) for _, v in pairs]
     except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: {error}; expected integers or lists of integers") from error
+    # Whatever the value 0 is called ("Background", "Clear Label"), and if it has no name: it is the background.
+    rest = [(name, value) for (name, _), value in zip(pairs, values, strict=True) if value not in (0, [0])]
+    if len(rest) < len(pairs) - 1 or BACKGROUND in [name for name, _ in rest]:
         raise ConfigError(
-            f"{folder / 'dataset.json'}: labels: {error}; expected integers or lists of integers"
-        ) from error
-    return dict(zip(_identifiers(list(given)), values, strict=True))
+            f"{where}: got {shown(given)}, expected one name for the value 0, and no other value called 'background'"
+        )
+    names = _identifiers([BACKGROUND, *(name for name, _ in rest)])
+    labels: dict[str, int | list[int]] = dict(zip(names, [0, *(value for _, value in rest)], strict=True))
+    if faults := grammar_faults(labels):
+        raise ConfigError(f"{where}: {'; '.join(faults)}")
+    return labels
+
+
+def _integer(value: Any) -> int:
+    """Return an integer, also one that is written as text."""
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError(f"got {shown(value)}")
+    return int(value)
 
 
 def _identifiers(names: list[str]) -> list[str]:
-    """Return names made of letters, digits and `_` that begin with a letter and differ."""
+    """Return names made of letters, digits and `_` that begin with a letter and differ; good ones stay as they are.
+
+    Examples
+    --------
+    >>> _identifiers(["node_3", "node+", "node-", "left kidney"])
+    ['node_3', 'node', 'node_2', 'left_kidney']
+    """
     made: list[str] = []
+    kept = {name for name in names if _NAME.fullmatch(name)}
     for name in names:
         plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:48]
-        plain = plain if plain[:1].isalpha() else f"n{plain}"
-        made.append(plain if plain not in made else f"{plain}_{len(made)}")
+        plain = name if name in kept else plain if plain[:1].isalpha() else f"n{plain}"
+        numbers = count(len(made))
+        unique = plain
+        while unique in made or (unique in kept and unique != name):
+            unique = f"{plain}_{next(numbers)}"
+        made.append(unique)
     return made
 
 
@@ -213,13 +248,18 @@ def _listed_files(folder: Path, listed: Any) -> dict[str, tuple[list[str], str]]
     try:
         rows = {case_id: (files["images"], files["label"]) for case_id, files in listed.items()}
         return {
-            case_id: ([images] if isinstance(images, str) else list(images), str(label))
+            case_id: ([_expanded(one) for one in ([images] if isinstance(images, str) else images)], _expanded(label))
             for case_id, (images, label) in rows.items()
         }
     except (AttributeError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{folder / 'dataset.json'}: 'dataset' needs images and label for each case ({error!r})"
         ) from error
+
+
+def _expanded(path: object) -> str:
+    """Return a path of `dataset.json` with `$NAME` replaced, as nnU-Net does."""
+    return os.path.expanduser(os.path.expandvars(str(path)))
 
 
 def checked_cases(folder: Path, cases: list[Case]) -> list[Case]:

@@ -12,7 +12,8 @@ from helpers import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softlabels.config import parse_config
+from softlabels.config import load_config, parse_config
+from softlabels.config.template import config_template
 from softlabels.errors import ConfigError
 from softlabels.inputs.importers import BRATS_LABELS, import_brats, import_msd, import_nnunet
 from softlabels.inputs.sheet import Case, case_id_fault, read_sheet, write_sheet
@@ -233,6 +234,67 @@ def test_names_become_what_a_config_takes(tmp_path):
         parse_config({"channels": channels, "labels": found, "targets": {"a": {"method": "onehot"}}}).channels
         == channels
     )
+
+
+def _imported_labels(folder, labels):
+    """Return the labels of a data set of one case, which the configuration written from them must take as they are."""
+    _touch(folder, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
+    _dataset(folder, channel_names={"0": "NO"}, labels=labels)
+    _, channels, found = import_nnunet(folder)
+    (folder / "config.yaml").write_text(config_template(channels, found))
+    config = load_config(folder / "config.yaml")
+    assert config.labels == found and config.channels == ["NO"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        ({"background": 0, "a_3": 1, "a": 2, "a ": 3}, {"background": 0, "a_3": 1, "a": 2, "a_4": 3}),
+        ({"background": 0, "n_3": 1, "n+": 2, "n-": 3}, {"background": 0, "n_3": 1, "n": 2, "n_4": 3}),
+        ({"background": 0, "a-": 1, "a": 2}, {"background": 0, "a_1": 1, "a": 2}),
+        ({"0": "background", "1": "vessel", "2": "vessel"}, {"background": 0, "vessel": 1, "vessel_2": 2}),
+        ({"background": 0, "左肾": 1, "右肾": 2}, {"background": 0, "n": 1, "n_2": 2}),
+        ({"Background": 0, "liver": 1}, {"background": 0, "liver": 1}),
+        ({"0": "Clear Label", "1": "liver"}, {"background": 0, "liver": 1}),
+        ({"liver": 1}, {"background": 0, "liver": 1}),
+        (
+            {"background": 0, "ON": 1, "no": 2, "null": 3, "y": 4},
+            {"background": 0, "ON": 1, "no": 2, "null": 3, "y": 4},
+        ),
+    ],
+    ids=str,
+)
+def test_each_value_keeps_a_class_of_its_own_whatever_the_classes_are_called(tmp_path, labels, found):
+    assert _imported_labels(tmp_path, labels) == found
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"background": 0, "other": 0, "a": 1},
+        {"background": 1, "a": 2},
+        {"background": 0},
+        {"background": 0, "a": True},
+        {"background": 0, "a": 1.5},
+        {"background": 0, "a": [0, 1]},
+        {"background": 0, "a": 1, "b": 1},
+        {"background": 0, "a": 2, "ignore": 1},
+    ],
+    ids=str,
+)
+def test_labels_that_no_configuration_takes_are_refused_at_import_with_the_file(tmp_path, labels):
+    with pytest.raises(ConfigError, match=r"dataset\.json: labels: "):
+        _imported_labels(tmp_path, labels)
+
+
+def test_variables_in_the_file_names_of_dataset_json_are_replaced_as_nnunet_does(tmp_path, monkeypatch):
+    monkeypatch.setenv("MYDATA", str(tmp_path / "data"))
+    _touch(tmp_path, "data/i.nii.gz", "data/l.nii.gz")
+    listed = {"x": {"images": ["$MYDATA/i.nii.gz"], "label": "${MYDATA}/l.nii.gz"}}
+    _dataset(tmp_path, channel_names={"0": "CT"}, labels={"background": 0, "liver": 1}, dataset=listed)
+    ((case,), _, _) = import_nnunet(tmp_path)
+    assert case.label == str(tmp_path / "data/l.nii.gz")
 
 
 @pytest.mark.parametrize(
