@@ -32,6 +32,8 @@ sphinx_gallery_conf = {
     "ignore_pattern": "brain_slice",
     "within_subsection_order": "FileNameSortKey",
     "abort_on_example_error": True,
+    # Also what did not change itself: what it imports may have.
+    "run_stale_examples": True,
     "download_all_examples": False,
     "show_memory": False,
     "write_computation_times": False,
