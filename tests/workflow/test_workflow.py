@@ -304,6 +304,16 @@ def test_values_of_the_command_line_are_read_as_those_of_a_file(tmp_path):
     assert done.returncode == 0 and "montage" not in done.stdout, done.stdout
 
 
+def test_braces_in_the_path_of_an_image_are_no_wildcards(tmp_path):
+    folder = tmp_path / "run {a}"
+    folder.mkdir()
+    made_data.write_cohort(folder, n_cases=1)
+    sheet = (folder / "cases.tsv").read_text()
+    (folder / "cases.tsv").write_text(sheet.replace("\tcase0", f"\t{folder}/case0"))
+    done = snakemake(folder, "--dry-run")
+    assert done.returncode == 0 and "prepare" in done.stdout, done.stdout
+
+
 def test_duplicate_key_of_a_config_file_is_refused_by_the_workflow(tmp_path):
     made_data.write_cohort(tmp_path, n_cases=1)
     with open(tmp_path / "config.yaml", "a") as file:
