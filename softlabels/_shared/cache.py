@@ -34,14 +34,13 @@ class PrivateCache:
     Examples
     --------
     >>> import tempfile
-    >>> os.environ["NUMBA_CACHE_DIR"] = tempfile.mkdtemp()
+    >>> from unittest.mock import patch
     >>> cache = PrivateCache("kernels-1")
-    >>> cache.load("add") is None
-    True
-    >>> cache.save("add", b"code")
-    >>> cache.load("add")
-    b'code'
-    >>> del os.environ["NUMBA_CACHE_DIR"]
+    >>> with patch.dict(os.environ, NUMBA_CACHE_DIR=tempfile.mkdtemp()):
+    ...     before = cache.load("add")
+    ...     cache.save("add", b"code")
+    ...     print(before, cache.load("add"))
+    None b'code'
     """
 
     def __init__(self, name: str):
