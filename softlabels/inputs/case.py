@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from softlabels._shared.cpus import usable_cpus
 from softlabels.errors import InputError
-from softlabels.grid import Grid
+from softlabels.grid import MAX_VOXELS, Grid
 from softlabels.inputs.labels import label_counts, undeclared
 from softlabels.inputs.sheet import Case
 from softlabels.inputs.stream import FileState
-from softlabels.inputs.volume import MAX_VOXELS, Volume, read_volume
+from softlabels.inputs.volume import Volume, read_volume
 
-__all__ = ["CaseVolumes", "MAX_VOXELS", "Finding", "Volume", "check_case", "read_case", "read_volume"]
+__all__ = ["CaseVolumes", "Finding", "Volume", "check_case", "read_case", "read_volume"]
 
 
 @dataclass(frozen=True)
