@@ -44,6 +44,19 @@ def test_a_change_recomputes_only_what_depends_on_it(change, recomputed):
     assert stages_that_differ(plan(), with_target(**change)) == recomputed
 
 
+@pytest.mark.parametrize(
+    ("prepare", "version"),
+    [
+        ({"interpolation": "bspline", "spacing": [1, 1, 1]}, "2"),
+        ({"interpolation": "bspline"}, "1"),
+        ({"spacing": [1, 1, 1]}, "1"),
+    ],
+)
+def test_only_what_resamples_by_spline_has_the_version_of_the_spline(prepare, version):
+    made = plan(prepare=prepare)
+    assert made.nodes[made.prepare].algorithm == version
+
+
 def test_device_is_in_no_node_of_our_engine_and_in_a_foreign_one():
     assert plan(device="cuda").nodes == plan().nodes
     targets = {"s": {"method": "sing", "distance": {"metric": "sum", "engine": "fastgeodis"}}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from softlabels._shared.rate import Rate
 from softlabels.classes import LabelSet
@@ -48,13 +48,18 @@ class Prepare(Stage[CaseFiles]):
 
     name = "prepare"
     version = "1"
+    #: Of nodes that resample by spline: before "2", an axis of two voxels was read beyond its ends.
+    spline_version: ClassVar[str] = "2"
     picture = "image"
 
     def node(self, config: Config) -> Node:
         """Return the one prepare node of a configuration."""
         labels = LabelSet.parse(config.labels)
         checks = {"channels": config.channels, "label_values": list(labels.values), "ignore_label": labels.ignore}
-        return Node(self.name, self.version, config.prepare.model_dump(mode="json"), checks=checks)
+        options = config.prepare
+        resamples_by_spline = options.interpolation == "bspline" and options.spacing != "native"
+        version = self.spline_version if resamples_by_spline else self.version
+        return Node(self.name, version, options.model_dump(mode="json"), checks=checks)
 
     def key_params(self, node: Node, case_id: str) -> dict[str, Any]:
         """Return the node's parameters and the names of the channels, which are written into the entry."""
