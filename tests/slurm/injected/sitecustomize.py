@@ -28,7 +28,7 @@ def _rename_after_pause(self, target):
 pathlib.Path.rename = _rename_after_pause
 
 # Only this node has GPUs, so only there a driver answers.
-if os.environ.get("SLURMD_NODENAME") == "gpu1" and sys.orig_argv[1:4] == ["-m", "softlabels", "stage"]:
+if os.environ.get("SLURMD_NODENAME") == "gpu1" and sys.orig_argv[1:5] == ["-P", "-m", "softlabels", "stage"]:
     sys.path.append(str(pathlib.Path(__file__).resolve().parents[2]))
     from helpers import emulated_cuda
 
