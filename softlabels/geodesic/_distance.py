@@ -150,7 +150,7 @@ def solve_problem(problem: Problem, device: str = "cpu", n_threads: int | None =
         solution = solve_on_cuda(problem, device)
     else:
         raise DeviceError(f"device: got {device!r}, expected 'cpu', 'cuda' or 'cuda:<index>'")
-    check_sums(problem, solution.maps)
+    check_sums(solution.maps, domain=problem.domain, cap=problem.cap, largest_step=problem.largest_step)
     return solution
 
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softlabels.errors import DeviceError, InputError
 from softlabels.geodesic.metric import ADDITIVE, EPSILON, RATIO, ROOT, StepCost
-
-if TYPE_CHECKING:
-    from softlabels.geodesic._problem import Problem
 
 #: More steps than any path has: volumes have fewer voxels.
 _MOST_STEPS = 2.0**40
@@ -61,20 +57,25 @@ def check_arithmetic(image: NDArray[np.float32], cost: StepCost) -> None:
     )
 
 
-def check_sums(problem: Problem, distance: NDArray[np.float32]) -> None:
+def check_sums(
+    distance: NDArray[np.float32], *, domain: NDArray[np.bool_] | None, cap: np.float32, largest_step: float
+) -> None:
     """Raise InputError if a path may have cost more than float32 holds: its inf would read as "unreachable".
 
     Parameters
     ----------
-    problem : Problem
     distance : (C, D, H, W) float32 array
         The maps that an engine found.
+    domain, cap
+        As the engine was given them.
+    largest_step : float
+        From the function of that name.
     """
     most = float(np.finfo(np.float32).max)
-    if problem.cap != np.inf or problem.largest_step <= most / _MOST_STEPS:
+    if cap != np.inf or largest_step <= most / _MOST_STEPS:
         return
     for index, one in enumerate(distance):
-        is_infinite = np.isinf(one) if problem.domain is None else np.isinf(one) & problem.domain
+        is_infinite = np.isinf(one) if domain is None else np.isinf(one) & domain
         largest = float(one.max(where=np.isfinite(one), initial=0.0))
         if largest > most / 2 and is_infinite.any():
             raise InputError(

@@ -19,15 +19,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from softlabels._shared.files import explained, read_small_file, write_atomically
 from softlabels._shared.plain_json import parsed_json
 from softlabels.errors import StoreError
 from softlabels.store.format import TMP_PREFIX, TRASH_PREFIX, VERSION_FOLDER, entry_folder
-
-if TYPE_CHECKING:
-    from softlabels.store.store import Store
 
 #: An entry may be younger than the receipt that will name it by the length of one job.
 MIN_AGE_S = 24 * 3600.0
@@ -94,16 +90,17 @@ def registered_results(store: Path) -> list[Path]:
 
 
 def collect_garbage(
-    store: Store, live: Iterable[str], *, delete: bool = False, min_age_s: float = MIN_AGE_S
+    store: Path, keys: Iterable[str], live: Iterable[str], *, delete: bool = False, min_age_s: float = MIN_AGE_S
 ) -> list[Garbage]:
-    """Return the entries that `live` does not name and that were not used for `min_age_s`; remove them with `delete`.
+    """Return the entries of `keys` that `live` does not name and that nobody used for `min_age_s`.
 
-    Kept is what is named, no more: an index names the prepared cases and targets that training reads, so without the
-    receipts of a project the seeds and distances between them are garbage. One that cannot be removed stops no other.
+    With `delete` they are removed. Kept is what is named, no more: an index names the prepared cases and targets that
+    training reads, so without the receipts of a project the seeds and distances between them are garbage. One that
+    cannot be removed stops no other.
     """
     live, found = set(live), []
-    for key in list(store.keys()):
-        folder = entry_folder(store.path, key)
+    for key in list(keys):
+        folder = entry_folder(store, key)
         age = _age(folder)
         if key in live or age is None or age < min_age_s:
             continue

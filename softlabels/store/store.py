@@ -127,13 +127,13 @@ class Store:
 
     def verify(self, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> list[verify.Damage]:
         """Return what is wrong in the store; see `softlabels.store.verify.verify_store`."""
-        return verify.verify_store(self, deep=deep, progress=progress)
+        return verify.verify_store(self.path, list(self.keys()), deep=deep, progress=progress)
 
     def gc(
         self, live: Iterable[str], *, delete: bool = False, min_age_s: float = garbage.MIN_AGE_S
     ) -> list[garbage.Garbage]:
         """Return, and with `delete` remove, unreferenced entries; see `softlabels.store.garbage.collect_garbage`."""
-        return garbage.collect_garbage(self, live, delete=delete, min_age_s=min_age_s)
+        return garbage.collect_garbage(self.path, self.keys(), live, delete=delete, min_age_s=min_age_s)
 
     def register_results(self, results: str | os.PathLike[str]) -> None:
         """Make `gc` spare what a project names; see `softlabels.store.garbage.register_results`."""

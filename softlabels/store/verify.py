@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from softlabels.errors import FormatError, StoreError
 from softlabels.store.format import MANIFEST, PROVENANCE, REMEDY, entry_folder
 from softlabels.store.read import open_entry, readable
-
-if TYPE_CHECKING:
-    from softlabels.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -40,22 +36,24 @@ class Damage:
 
 
 def verify_store(
-    store: Store, *, deep: bool = False, progress: Callable[[int, int], None] | None = None
+    store: Path, keys: Sequence[str], *, deep: bool = False, progress: Callable[[int, int], None] | None = None
 ) -> list[Damage]:
-    """Return the damage of all entries; an empty list is a sound store.
+    """Return the damage of entries; an empty list means that all are sound.
 
     Parameters
     ----------
-    store : Store
-        What to look at; nothing is changed.
+    store : Path
+        The store's folder; nothing in it is changed.
+    keys : sequence of str
+        The entries to look at.
     deep : bool
         Read all files and compare their hashes, at about 1 GB/s and core.
     progress : callable, optional
         Called with (entries done, entries in all) after each entry.
     """
-    keys, found = list(store.keys()), []
+    found = []
     for done, key in enumerate(keys, 1):
-        found += verify_entry(store.path, key, deep=deep)
+        found += verify_entry(store, key, deep=deep)
         if progress is not None:
             progress(done, len(keys))
     return found
