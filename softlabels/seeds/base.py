@@ -24,6 +24,9 @@ class SeedStrategy(Component):
         and the inner boundary fills in where there is none; else the deepest voxels do.
     depends_on_names : bool
         Whether the names of case and class change the seeds, as a random draw does. The case's name is then in the key.
+    margin_vox : int or None
+        From the bounding box of the class, with this many voxels more on every side where the volume has them, the
+        strategy gives the same seeds as from the whole volume. None: it gets the whole volume.
     cost : Rate
         Measured per voxel and class.
     """
@@ -31,6 +34,7 @@ class SeedStrategy(Component):
     key: ClassVar[str] = "strategy"
     is_on_boundary: ClassVar[bool] = False
     depends_on_names: ClassVar[bool] = False
+    margin_vox: ClassVar[int | None] = None
     cost: ClassVar[Rate] = Rate(us=0.10, memory_bytes=12, disk_bytes=0.02)
 
     fallback: bool = Field(True, description="let the chain fill in: deepest voxels or inner boundary, then centre")
@@ -42,7 +46,7 @@ class SeedStrategy(Component):
         Parameters
         ----------
         mask : (D, H, W) bool array
-            The class, not empty. Not modified.
+            The class, not empty, in the whole volume or as `margin_vox` declares. Not modified.
         case_id, class_name : str
             For strategies that depend on them.
 

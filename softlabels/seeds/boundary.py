@@ -20,6 +20,7 @@ class BoundarySeeds(SeedStrategy):
     title: ClassVar[str] = "boundary"
     source: ClassVar[str] = "morphological gradient"
     version: ClassVar[str] = "1"
+    margin_vox: ClassVar[int | None] = 1
     is_on_boundary: ClassVar[bool] = True
 
     side: Literal["inner", "outer", "both"] = Field("both", description="which side of the boundary")

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels._shared.boundary import inner_boundary
-from softlabels._shared.box import bounding_box
+from softlabels._shared.box import Box, bounding_box
+from softlabels._shared.boxed import NO_BOX, BoxedVolumes, boxed, moved, widened
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
 from softlabels.seeds.base import SeedStrategy
@@ -82,28 +83,82 @@ def make_seeds(
     ('erosion + distance_maxima', 1, 4)
     """
     masks = np.asarray(masks)
-    names = [str(name) for name in class_names]
     if masks.ndim != 4 or masks.dtype != bool or masks.size == 0:
         raise InputError(f"case {case_id}: masks got {masks.dtype} {masks.shape}, expected bool (C, D, H, W)")
+    seeds, reports = make_boxed_seeds(
+        BoxedVolumes.of_array(masks, fill=False),
+        spacing,
+        strategy,
+        class_names=class_names,
+        case_id=case_id,
+        background=background,
+        threads=threads,
+    )
+    return seeds.dense(), reports
+
+
+def make_boxed_seeds(
+    masks: BoxedVolumes,
+    spacing: Sequence[float],
+    strategy: SeedStrategy,
+    *,
+    class_names: Sequence[object],
+    case_id: str,
+    background: int | None = None,
+    threads: int = 1,
+) -> tuple[BoxedVolumes, list[dict[str, Any]]]:
+    """Return what `make_seeds` does, each class in its box.
+
+    Parameters
+    ----------
+    masks : BoxedVolumes of bool
+        One mask per class, as `softlabels.classes.boxed_class_masks` gives them.
+    spacing, strategy, class_names, case_id, background, threads
+        As in `make_seeds`.
+
+    Returns
+    -------
+    seeds : BoxedVolumes of bool
+    reports : list of C dicts
+        As in `make_seeds`.
+
+    Notes
+    -----
+    Time and memory follow the boxes of the classes, except for a strategy without `margin_vox`, which gets one whole
+    volume for each thread.
+    """
+    names = [str(name) for name in class_names]
     if len(names) != len(masks) or len(set(names)) != len(names):
         raise InputError(f"case {case_id}: class names got {names}, expected {len(masks)} different names")
     if background is not None and background not in range(len(masks)):
         raise InputError(f"case {case_id}: background got {background!r}, expected a class index below {len(masks)}")
     spacing = checked_spacing(spacing)
 
-    def seed_one(index: int) -> tuple[NDArray[np.bool_], dict[str, Any]]:
+    def seed_one(index: int) -> tuple[tuple[Box, NDArray[np.bool_]], dict[str, Any]]:
         """Seed one class."""
-        mask, name = masks[index], names[index]
+        space = _space_of(masks[index][0], masks.shape[1:], strategy.margin_vox)
+        mask, name = masks.region(index, space), names[index]
         if index == background:
             seeds, figures = np.zeros(mask.shape, bool), _SKIPPED
         else:
             seeds, figures = _seed_class(mask, spacing, strategy, case_id, name)
         counts = {"n_voxels": mask.sum(), "n_seeds": seeds.sum(), "n_seeds_outside": (seeds & ~mask).sum()}
-        return seeds, {"class": name, "strategy": strategy.name} | {k: int(v) for k, v in counts.items()} | figures
+        report = {"class": name, "strategy": strategy.name} | {k: int(v) for k, v in counts.items()} | figures
+        return moved(boxed(seeds, fill=False), space), report
 
     with ThreadPoolExecutor(threads) as pool:
         results = list(pool.map(seed_one, range(len(masks))))
-    return np.stack([seeds for seeds, _ in results]), [report for _, report in results]
+    found = BoxedVolumes(masks.shape[1:], [part for part, _ in results], fill=False, dtype=bool)
+    return found, [report for _, report in results]
+
+
+def _space_of(box: Box, shape: Sequence[int], margin_vox: int | None) -> Box:
+    """Return what of the volume the seeds of a class in `box` depend on; the chain itself looks one voxel beyond."""
+    if margin_vox is None:
+        z, y, x = (slice(0, n) for n in shape)
+        return z, y, x
+    # A class without voxels is an empty mask of one voxel.
+    return widened(box if box != NO_BOX else (slice(0, 1),) * 3, (max(margin_vox, 1),) * 3, shape)
 
 
 def _seed_class(

@@ -20,6 +20,7 @@ class ErosionSeeds(SeedStrategy):
     title: ClassVar[str] = "erosion"
     source: ClassVar[str] = "Adiga Vasudeva, Dolz and Lombaert, MIDL 2023, Table 3"
     version: ClassVar[str] = "1"
+    margin_vox: ClassVar[int | None] = 1
 
     radius_vox: int = Field(1, ge=1, le=64, description="radius of the ball in voxels")
     iterations: int = Field(1, ge=1, le=64, description="how often to erode")

@@ -20,6 +20,7 @@ class RandomSeeds(SeedStrategy):
     title: ClassVar[str] = "random"
     source: ClassVar[str] = "Adiga Vasudeva, Dolz and Lombaert, MIDL 2023, Table 3"
     version: ClassVar[str] = "1"
+    margin_vox: ClassVar[int | None] = 0
     depends_on_names: ClassVar[bool] = True
 
     n: int = Field(3, ge=1, le=100_000, description="voxels per class")

@@ -20,6 +20,7 @@ class SkeletonSeeds(SeedStrategy):
     title: ClassVar[str] = "skeleton"
     source: ClassVar[str] = "Adiga Vasudeva, Dolz and Lombaert, MIDL 2023, Sec. 2.2"
     version: ClassVar[str] = "1"
+    margin_vox: ClassVar[int | None] = 0
     cost: ClassVar[Rate] = Rate(us=0.12, memory_bytes=12, disk_bytes=0.02)
 
     lone_slice: Literal["2d", "3d"] = Field(

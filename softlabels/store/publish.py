@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from softlabels._shared.boxed import BoxedVolumes
 from softlabels._shared.files import explained
 from softlabels._shared.plain_json import readable_json, require_plain_json, sealed_json
 from softlabels.errors import InputError, StoreError
@@ -66,7 +67,7 @@ class Layer:
     ----------
     name : str
         A word: letters, digits and underscores.
-    values : np.ndarray or ChannelStack
+    values : np.ndarray, ChannelStack or BoxedVolumes
         (C, D, H, W) or (D, H, W). Never modified.
     channels : sequence of str, optional
         C names; None for (D, H, W).
@@ -77,7 +78,7 @@ class Layer:
     """
 
     name: str
-    values: NDArray[Any] | ChannelStack
+    values: NDArray[Any] | ChannelStack | BoxedVolumes
     channels: Sequence[str] | None = None
     encoding: Encoding = Lossless()
     role: str = "image"

@@ -24,6 +24,7 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
+from softlabels._shared.boxed import BoxedVolumes
 from softlabels.errors import FormatError
 from softlabels.store.encoding import BitRound, Encoding
 from softlabels.store.format import REMEDY, chunk_shape, codec, grid_of_chunks
@@ -39,7 +40,7 @@ Figures = tuple[float, float, float]
 
 
 class Writable(Protocol):
-    """Values that are written part by part: an array, or a `ChannelStack`."""
+    """Values that are written part by part: an array, a `ChannelStack` or `BoxedVolumes`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -56,7 +57,7 @@ class Writable(Protocol):
 def write_shard(path: Path, values: Writable, encoding: Encoding, n_threads: int) -> dict[str, Any]:
     """Write `values` to a new file; return its manifest record, layout, finite range and largest error.
 
-    Memory: a few chunks per thread beside `values`.
+    Memory: a few chunks per thread beside `values`. Chunks that no box of `BoxedVolumes` meets are encoded once.
     """
     dtype = encoding.stored_dtype(values.dtype)
     chunks = chunk_shape(values.shape, dtype.itemsize)
@@ -64,11 +65,23 @@ def write_shard(path: Path, values: Writable, encoding: Encoding, n_threads: int
     shuffle = {"shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}[compression["shuffle"]]
     compressor = blosc.Blosc(compression["cname"], compression["clevel"], shuffle)
 
+    constant: dict[tuple[int, ...], tuple[bytes, int, Figures]] = {}
+
     def encoded(chunk: tuple[int, ...]) -> tuple[bytes, int, Figures]:
-        region = tuple(slice(i * c, (i + 1) * c) for i, c in zip(chunk, chunks, strict=True))
-        block, figures = _encoded_block(values[region], encoding, chunks, dtype)
+        starts = [i * c for i, c in zip(chunk, chunks, strict=True)]
+        region = tuple(slice(a, min(a + c, n)) for a, c, n in zip(starts, chunks, values.shape, strict=True))
+        size = tuple(part.stop - part.start for part in region)
+        is_constant = isinstance(values, BoxedVolumes) and all(
+            values.is_filled(c, region[1:]) for c in range(region[0].start, region[0].stop)
+        )
+        if is_constant and size in constant:
+            return constant[size]
+        block, figures = _encoded_block(values, region, encoding, chunks, dtype)
         data = compressor.encode(block)
-        return data, google_crc32c.value(data), figures
+        found = data, google_crc32c.value(data), figures
+        if is_constant:
+            constant[size] = found
+        return found
 
     index: list[tuple[int, int]] = []
     checksums: list[str] = []
@@ -97,20 +110,31 @@ def write_shard(path: Path, values: Writable, encoding: Encoding, n_threads: int
 
 
 def _encoded_block(
-    values: NDArray[Any], encoding: Encoding, chunks: tuple[int, ...], dtype: np.dtype[Any]
+    values: Writable, region: tuple[slice, ...], encoding: Encoding, chunks: tuple[int, ...], dtype: np.dtype[Any]
 ) -> tuple[NDArray[Any], Figures]:
     """Return one chunk as it is stored, zero past the array's end, and its largest error and finite range."""
     block = np.zeros(chunks, dtype)
     error, low, high = 0.0, math.inf, -math.inf
-    # Slabs that stay in a core's cache are encoded three times as fast as the whole chunk.
-    n_rows = max(1, _SLAB_VOXELS // math.prod(values.shape[-2:]))
-    for lead in np.ndindex(values.shape[:-3]):
-        for row in range(0, values.shape[-3], n_rows):
-            stored, slab_error = encoding.encode(values[lead][row : row + n_rows])
+    for lead, volume in _volumes(values, region):
+        # Slabs that stay in a core's cache are encoded three times as fast as the whole chunk.
+        n_rows = max(1, _SLAB_VOXELS // math.prod(volume.shape[-2:]))
+        for row in range(0, volume.shape[0], n_rows):
+            stored, slab_error = encoding.encode(volume[row : row + n_rows])
             block[lead][tuple(slice(a, a + n) for a, n in zip((row, 0, 0), stored.shape, strict=True))] = stored
             slab_low, slab_high = _finite_range(stored)
             error, low, high = max(error, slab_error), min(low, slab_low), max(high, slab_high)
     return block, (error, low, high)
+
+
+def _volumes(values: Writable, region: tuple[slice, ...]) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
+    """Yield the volumes (d, h, w) of a region, each with its place along the axes before them."""
+    if isinstance(values, BoxedVolumes):
+        for c in range(region[0].start, region[0].stop):
+            yield (c - region[0].start,), values.region(c, region[1:])
+        return
+    part = values[region]
+    for lead in np.ndindex(part.shape[:-3]):
+        yield lead, part[lead]
 
 
 def _finite_range(stored: NDArray[Any]) -> tuple[float, float]:

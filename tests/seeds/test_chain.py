@@ -10,12 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from softlabels.classes import LabelClass
 from softlabels.errors import InputError
+from softlabels.preprocess.masks import boxed_class_masks
 from softlabels.seeds import (
     STRATEGIES,
     SkeletonSeeds,
     centre_voxel,
     deepest_voxels,
+    make_boxed_seeds,
     make_seeds,
 )
 
@@ -215,3 +218,29 @@ def test_every_component_of_a_real_label_gets_a_seed(shared_data, path, strategy
     )
     assert all(report["n_components_without_seed"] == 0 for report in reports)
     assert all(report["n_seeds"] > 0 for report in reports)
+
+
+# Each class in its box
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES.built_in))
+@pytest.mark.parametrize("shape", [(9, 14, 15), (1, 20, 21), (2, 30, 5)])
+def test_seeds_in_boxes_are_those_on_the_whole_volume(strategy, shape, monkeypatch):
+    rng = np.random.default_rng(3)
+    kind = STRATEGIES[strategy]
+    for number in range(4):
+        labels = np.zeros(shape, np.uint8)
+        for value in (1, 2, 3, 4):
+            corners = [sorted(rng.choice(n + 1, 2, replace=False)) for n in shape]
+            part = labels[tuple(slice(a, b) for a, b in corners)]
+            part[rng.random(part.shape) < (0.5 if number % 2 else 1.1)] = value
+        classes = [LabelClass(f"c{value}", (value,)) for value in (0, 1, 2, 3, 4, 9)]
+        options = {"class_names": [one.name for one in classes], "case_id": "p", "threads": 2}
+        masks = boxed_class_masks(labels, classes)
+        boxed, reports = make_boxed_seeds(masks, (2.0, 1.0, 0.7), kind(), **options)
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "margin_vox", None)
+            whole, expected = make_seeds(masks.dense(), (2.0, 1.0, 0.7), kind(), **options)
+        np.testing.assert_array_equal(boxed.dense(), whole)
+        assert reports == expected
+        assert all(values.size == 0 or values.any() for _, values in boxed)

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from softlabels._shared.boxed import BoxedVolumes
 from softlabels.errors import FormatError, InputError, StoreError
 from softlabels.grid import Grid
-from softlabels.store import BitRound, ChannelStack, Layer, ScaleOffset, Store, entry_key
+from softlabels.store import BitRound, ChannelStack, Layer, Lossless, ScaleOffset, Store, entry_key
 from softlabels.store.format import CHUNK_BYTES, CHUNK_SIDE, chunk_shape
 from softlabels.store.read import open_entry
 
@@ -367,3 +368,23 @@ def test_manifest_names_every_file_but_itself_and_the_provenance(entry):
     files = {path.relative_to(entry.path).as_posix() for path in entry.path.rglob("*") if path.is_file()}
     assert files == {*manifest["files"], "MANIFEST.json", "PROVENANCE.json"}
     assert open_entry(entry.path.parents[2], entry.key).files == manifest["files"]
+
+
+@pytest.mark.parametrize("encoding", [ScaleOffset("uint8", 0, 1), BitRound(12), Lossless()])
+@pytest.mark.parametrize("fill", [0.0, 1.0, np.inf])
+def test_boxed_volumes_are_the_bytes_of_the_dense_array(tmp_path, encoding, fill):
+    if isinstance(encoding, ScaleOffset) and fill == np.inf:
+        pytest.skip("has bounds")
+    grid = Grid((21, 70, 130), (1.0, 1.0, 1.0))
+    dense = np.full((40, *grid.shape), fill, np.float32)
+    dense[0] = np.random.default_rng(0).random(grid.shape)
+    dense[7, 3:9, 60:70, 5:129] = 0.3
+    dense[39, :, 3, 4] = 0.7
+    names = [f"class {c}" for c in range(len(dense))]
+    boxed = BoxedVolumes.of_array(dense, fill=fill)
+    entries = [
+        Store(tmp_path / name).publish(key_of(), [Layer("maps", values, names, encoding)], grid=grid, **RECORDS)[0]
+        for name, values in (("dense", dense), ("boxed", boxed))
+    ]
+    assert entries[0].manifest_digest == entries[1].manifest_digest
+    assert boxed.nbytes < dense.nbytes / 30

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from softlabels._shared.boxed import BoxedVolumes
 from softlabels._shared.rate import Rate
 from softlabels._shared.registry import Distribution
 from softlabels.classes import LabelClass, class_masks
 from softlabels.errors import InputError
 from softlabels.pipeline.receipts import FileRecord, StoredResult, find_result, receipt_path
+from softlabels.preprocess.masks import boxed_class_masks
 from softlabels.store.key import entry_key
 
 if TYPE_CHECKING:
@@ -207,6 +209,20 @@ class Upstream:
         """Return a whole layer of the entry that plays a role."""
         return self.results[role].entry.read(layer, n_threads=self.threads)
 
+    def read_boxed(self, role: str, layer: str, *, fill: float) -> BoxedVolumes:
+        """Return a layer of channels of an entry, each cut to the box of what is not `fill`.
+
+        A few channels are in memory at a time: those that share chunks.
+        """
+        entry = self.results[role].entry
+        n_channels, n_together = entry.shape(layer)[0], entry.chunks(layer)[0]
+        parts = []
+        for first in range(0, n_channels, n_together):
+            channels = (first, min(first + n_together, n_channels))
+            read = entry.read(layer, n_threads=self.threads, channels=channels)
+            parts += list(BoxedVolumes.of_array(read, fill=fill))
+        return BoxedVolumes(entry.shape(layer)[1:], parts, fill=fill, dtype=entry.dtype(layer))
+
     def has(self, role: str, layer: str) -> bool:
         """Return whether the entry that plays a role has a layer."""
         return layer in self.results[role].entry.layers
@@ -215,6 +231,10 @@ class Upstream:
         """Return the (C, D, H, W) masks of the classes in the prepared labels."""
         labels = self.read("prepare", "labels")
         return class_masks(labels, classes)
+
+    def boxed_masks(self, classes: Sequence[LabelClass]) -> BoxedVolumes:
+        """Return the masks of the classes in the prepared labels, each in its box."""
+        return boxed_class_masks(self.read("prepare", "labels"), classes)
 
     def domain(self) -> NDArray[np.bool_] | None:
         """Return the (D, H, W) domain of the prepared case, or None if it has none."""

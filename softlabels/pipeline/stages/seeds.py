@@ -10,7 +10,7 @@ from softlabels._shared.registry import Distribution
 from softlabels.classes import LabelSet
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.stages.base import Job, Result, Upstream, UpstreamStage
-from softlabels.seeds import STRATEGIES, SeedStrategy, make_seeds
+from softlabels.seeds import STRATEGIES, SeedStrategy, make_boxed_seeds
 
 
 class Seeds(UpstreamStage):
@@ -51,8 +51,8 @@ class Seeds(UpstreamStage):
 
         params = dict(job.node.params)
         labels, background = LabelSet.from_json(params.pop("classes")), params.pop("background", None)
-        seeds, reports = make_seeds(
-            sources.masks(labels.classes),
+        seeds, reports = make_boxed_seeds(
+            sources.boxed_masks(labels.classes),
             sources.grid.spacing,
             STRATEGIES.from_json(params),
             class_names=labels.names,
