@@ -32,7 +32,7 @@ $(VENV)/.demo: $(VENV)/.base
 
 $(VENV)/.test: $(VENV)/.demo
 	@echo "Installing test dependencies, torch among them, into $(VENV) (once)"
-	$(PIP) -e '.[workflow,demo,loader,nnunet,cuda,dev,docs]'
+	$(PIP) -e '.[workflow,demo,loader,monai,nnunet,cuda,dev,docs]'
 	@touch $@
 
 # FastGeodis is built against the installed torch, which an isolated build would not find.

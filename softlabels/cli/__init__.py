@@ -10,6 +10,20 @@ from softlabels.cli import project, listing, plan, workflow, monitor, view, view
 from softlabels.cli.app import app
 from softlabels.errors import SoftLabelsError
 
+#: The extra that installs a package, by the name of the module. A machine that only trains has few of them.
+EXTRAS = {
+    **dict.fromkeys(
+        (
+            *("pydantic", "yaml", "SimpleITK", "scipy", "skimage", "numba", "platformdirs", "dask", "matplotlib"),
+            *("jinja2", "snakemake"),
+        ),
+        "workflow",
+    ),
+    "torch": "loader",
+    "monai": "monai",
+    "blosc2": "nnunet",
+}
+
 
 def main() -> None:
     """Run a command; an error of softlabels or of the file system ends it with one line on stderr and exit code 1."""
@@ -18,6 +32,18 @@ def main() -> None:
     except SoftLabelsError as error:
         where = "".join(f"\n  in {note}" for note in getattr(error, "__notes__", []))
         print(f"softlabels: {error}{where}", file=sys.stderr)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRAS:
+            raise
+        command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+        print(
+            f"softlabels: `softlabels {command}` needs {module}, which is not installed here: "
+            f"pip install 'softlabels[{EXTRAS[module]}]'. Commands on a store or an index, such as "
+            "`softlabels verify INDEX`, run without it",
+            file=sys.stderr,
+        )
         sys.exit(1)
     except OSError as error:
         if error.filename is None:

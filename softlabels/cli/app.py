@@ -61,9 +61,12 @@ class Project:
 
 def store_of(store: Path | None, config: Path) -> Store:
     """Return the given store, which must exist, or the store of the configuration, which a run creates."""
-    from softlabels.config import load_config
     from softlabels.store import Store
 
-    if store is not None and not store.exists():
-        raise InputError(f"store {store}: no such folder. Give the store of a project, or omit --store")
-    return Store(store or load_config(config).store)
+    if store is not None:
+        if not store.exists():
+            raise InputError(f"store {store}: no such folder. Give the store of a project, or omit --store")
+        return Store(store)
+    from softlabels.config import load_config
+
+    return Store(load_config(config).store)

@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, StorePath, app, store_of
-from softlabels.errors import StoreError
+from softlabels.errors import InputError, StoreError
+
+if TYPE_CHECKING:
+    from softlabels.cohort.verify import CaseDamage
+    from softlabels.store import Damage, Store
 
 
 @app.command(rich_help_panel="Maintain the store")
 def verify(
+    where: Annotated[
+        Path | None,
+        typer.Argument(help="an index.json or a store: check that alone, which needs no project", show_default=False),
+    ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
     store: StorePath = None,
     deep: Annotated[bool, typer.Option(help="read and hash every byte, not only sizes and seals")] = False,
     discard: Annotated[bool, typer.Option(help="remove damaged entries, so that the next run recomputes them")] = False,
 ) -> None:
-    """Check the store and this project's receipts for damage. The exit code is 1 if there is any."""
-    from rich.progress import Progress
+    """Check the store and this project's receipts, or what an index names, for damage. The exit code is 1 if any."""
+    if where is None:
+        has_damage = _verify_project(config, store, deep=deep, discard=discard)
+    elif where.is_dir():
+        if store is not None:
+            raise InputError(f"--store: got {store} and {where}, expected one store. Leave one of them out")
+        has_damage = _verify_folder(where, deep=deep, discard=discard)
+    else:
+        has_damage = _verify_index(where, store, deep=deep, discard=discard)
+    raise typer.Exit(int(has_damage))
 
+
+def _verify_project(config: Path, store: Path | None, *, deep: bool, discard: bool) -> bool:
+    """Check a store and the receipts of a project, and return whether damage remains."""
+    opened = store_of(store, config)
     from softlabels.config import load_config
     from softlabels.pipeline.upkeep import absent_keys, damaged_receipts, forget_receipts
 
-    opened = store_of(store, config)
-    with Progress(transient=True) as bar:
-        task = bar.add_task("Verifying")
-        problems = opened.verify(deep=deep, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    with _progress() as progress:
+        problems = opened.verify(deep=deep, progress=progress)
     settings = load_config(config)
     results, is_own = Path(settings.results), opened.path == Path(settings.store).absolute()
     receipts = damaged_receipts(results)
@@ -42,13 +62,70 @@ def verify(
         print(f"absent   {key}: receipts name an entry that is not in the store")
     done = ""
     if discard and (damaged or receipts or absent):
-        for key in sorted(damaged):
-            opened.discard(key)
+        _discard(opened, damaged)
         forgotten = forget_receipts(results, damaged | absent)
         done = f", discarded with {forgotten} receipts of this project. Run snakemake to recompute them"
     counts = f"{len(damaged)} damaged, {len(absent)} absent; {len(receipts)} damaged receipts"
     print(f"{opened.path}: {len(list(opened.keys()))} entries, {counts}{done}")
-    raise typer.Exit(1 if unread or ((damaged or receipts or absent) and not discard) else 0)
+    return bool(unread or ((damaged or receipts or absent) and not discard))
+
+
+def _verify_folder(folder: Path, *, deep: bool, discard: bool) -> bool:
+    """Check a store, whoever uses it, and return whether damage remains."""
+    from softlabels.store import Store
+
+    opened = Store(folder)
+    n_entries = len(list(opened.keys()))
+    if not n_entries:
+        raise InputError(f"{folder}: no entry in it, expected a store or an index.json. Give the path of either")
+    with _progress() as progress:
+        problems = opened.verify(deep=deep, progress=progress)
+    return _report(problems, opened, f"{opened.path}: {n_entries} entries", discard=discard)
+
+
+def _verify_index(path: Path, store: Path | None, *, deep: bool, discard: bool) -> bool:
+    """Check the entries that an index names, and return whether damage remains."""
+    from softlabels.cohort import IndexedCohort
+    from softlabels.cohort.verify import verify_cohort
+    from softlabels.store import Store
+
+    cohort = IndexedCohort.open(path, store)
+    opened = Store(cohort.store)
+    with _progress() as progress:
+        problems = verify_cohort(cohort, deep=deep, progress=progress)
+    checked = f"{path}: {len(cohort.index.keys())} entries of {len(cohort.index.cases)} cases in {cohort.store}"
+    return _report(problems, opened, checked, discard=discard)
+
+
+def _report(problems: Sequence[Damage | CaseDamage], store: Store, checked: str, *, discard: bool) -> bool:
+    """Print what is wrong with entries and what to do, discard them if asked to, and return whether damage remains."""
+    absent = [one for one in problems if getattr(one, "is_absent", False)]
+    unread = [one for one in problems if not one.is_certain]
+    damaged = [one for one in problems if one not in absent and one not in unread]
+    for word, group in (("damaged", damaged), ("absent", absent), ("unread", unread)):
+        for problem in group:
+            print(f"{word:8} {problem}")
+    keys = {one.key for one in damaged}
+    print(f"{checked}: {len(keys)} damaged, {len(absent)} absent" + (", discarded" if discard and keys else ""))
+    if discard:
+        _discard(store, keys)
+    return bool(unread or absent or (damaged and not discard))
+
+
+def _discard(store: Store, keys: set[str]) -> None:
+    """Remove entries from a store."""
+    for key in sorted(keys):
+        store.discard(key)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while entries are checked; give what moves it."""
+    from rich.progress import Progress
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task("Verifying")
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @app.command(rich_help_panel="Maintain the store")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,7 +91,7 @@ class Cohort:
         dask array
             (C, N) or (N,). The voxels are in the same order whatever `of` returns, so rows may be compared.
         """
-        import dask.array as da
+        da = _dask_array()
 
         return da.concatenate([_flat(of(case)) for case in self], axis=-1)
 
@@ -201,7 +202,7 @@ def _shifted(part: range, start: int) -> slice:
 
 def _lazy(entry: Entry, name: str, read: Callable[[Window], NDArray[Any]]) -> dask.array.Array:
     """Return a layer as a dask array; equal entries give equal dask names."""
-    import dask.array as da
+    da = _dask_array()
 
     lead = entry.shape(name)[:-3]
     blocks = lead + tuple(_BLOCK * n for n in entry.chunks(name)[-3:])
@@ -223,7 +224,7 @@ def _per_voxel(
     dtype: type,
 ) -> dask.array.Array:
     """Return a function of labels (D, H, W), and perhaps a map (C, D, H, W), applied block by block."""
-    import dask.array as da
+    da = _dask_array()
 
     if stored is None:
         return da.map_blocks(function, labels, chunks=((n_channels,), *labels.chunks), new_axis=0, dtype=dtype)
@@ -231,9 +232,18 @@ def _per_voxel(
     return da.blockwise(function, "czyx", labels, "zyx", aligned, "czyx", dtype=dtype)
 
 
+def _dask_array() -> ModuleType:
+    """Return dask.array, or raise ImportError with the remedy: what only trains does without dask."""
+    try:
+        import dask.array
+    except ImportError as error:
+        raise ImportError("open_cohort needs dask: pip install 'softlabels[workflow]'", name=error.name) from error
+    return dask.array
+
+
 def _flat(array: dask.array.Array) -> dask.array.Array:
     """Return (C, N) or (N,): block after block, so that nothing has to be moved between blocks."""
-    import dask.array as da
+    da = _dask_array()
 
     if array.ndim == 4:
         array = array.rechunk({0: -1})

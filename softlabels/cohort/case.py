@@ -237,7 +237,10 @@ class IndexedCohort:
         entry = None
         if description.blend.needs_stored:
             if name not in case.targets:
-                raise FormatError(f"case {case.id}: the index has no entry of target {name!r}. Run snakemake again")
+                raise FormatError(
+                    f"case {case.id}: the index has no entry of target {name!r}. Run snakemake again in the project's "
+                    "folder"
+                )
             entry = self._entry(case.id, f"target {name!r}", case.targets[name])
         return CaseTarget(prepared, name, description, entry)
 
@@ -246,9 +249,7 @@ class IndexedCohort:
         with naming(case_id, role, address.key):
             entry = open_entry(self.store, address.key, address.manifest)
             if entry is None:
-                raise FormatError(
-                    f"it is not in store {self.store}. Run snakemake again, or give the path of the store (store=...)"
-                )
+                raise FormatError(_absence(self.store))
         return entry
 
 
@@ -259,3 +260,13 @@ def naming(case_id: str, role: str, key: str) -> Iterator[None]:
         yield
     except StoreError as error:
         raise type(error)(f"case {case_id}, {role}, entry {key[:12]}: {error}") from error
+
+
+def _absence(store: Path) -> str:
+    """Return why a store has no entry of the index, and what to do."""
+    if not store.is_dir():
+        return f"store {store}: no such folder. Mount it, or give its path (store=...) if it was moved or copied"
+    return (
+        f"it is not in store {store}. Run snakemake again in the project's folder, or give the path of the store "
+        "(store=...) if it was moved or copied"
+    )

@@ -287,13 +287,17 @@ class Index:
             raw = read_small_file(path, INDEX_BYTES)
             content = parsed_json(raw)
         except FileNotFoundError:
-            raise FormatError(f"index {path}: no such file. Run snakemake, which writes it last") from None
+            raise FormatError(
+                f"index {path}: no such file. Run snakemake in the project's folder, which writes it last"
+            ) from None
         except OSError as error:
             raise FormatError(
                 f"index {path}: cannot be read ({error.strerror}). Give the path of an index.json"
             ) from error
         except ValueError as error:
-            raise FormatError(f"index {path}: not JSON ({error}). Delete it and run snakemake again") from None
+            raise FormatError(
+                f"index {path}: not JSON ({error}). Delete it and run snakemake again in the project's folder"
+            ) from None
         version = (content.get("format"), content.get("version")) if isinstance(content, dict) else None
         if version != (INDEX_FORMAT, INDEX_VERSION):
             raise FormatError(
@@ -305,7 +309,8 @@ class Index:
         except ValueError:
             raise FormatError(
                 f"index {path}: changed since it was written (its seal does not match). Delete it and run snakemake "
-                "again; what a run can vary, such as alpha or the store's place, is an argument of the data set"
+                "again in the project's folder; what a run can vary, such as alpha or the store's place, is an "
+                "argument of the data set"
             ) from None
         try:
             return cls.from_json(content)

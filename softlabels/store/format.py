@@ -24,7 +24,10 @@ NGFF_VERSION = "0.5"
 CHUNK_SIDE = 64
 CHUNK_BYTES = 4 * 2**20
 
-REMEDY = "run `softlabels verify --discard` and the pipeline again: it recomputes what is discarded"
+#: The project is the folder with config.yaml; a machine that only trains may have none.
+REMEDY = (
+    "in the project's folder, run `softlabels verify --discard`, then snakemake, which recomputes what was discarded"
+)
 
 
 def entry_folder(store: Path, key: str) -> Path:

@@ -29,6 +29,7 @@ from softlabels.store.format import (
     PROVENANCE,
     QUALITY,
     REMEDY,
+    VERSION_FOLDER,
     ZARR,
     entry_folder,
     grid_of_chunks,
@@ -93,7 +94,7 @@ def readable(path: Path) -> Iterator[None]:
     except StoreError:
         raise
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise FormatError(f"{error.filename or path}: the file is missing; {REMEDY}") from None
+        raise FormatError(f"{error.filename or path}: {_absence(path)}") from None
     except OSError as error:
         if is_damage(error):
             raise FormatError(
@@ -101,6 +102,14 @@ def readable(path: Path) -> Iterator[None]:
             ) from None
         remedy = "ask the store's owner for read permission" if error.errno == errno.EACCES else "check the file system"
         raise StoreError(f"{error.filename or path}: cannot be read ({error.strerror}); {remedy}") from error
+
+
+def _absence(path: Path) -> str:
+    """Return what is missing of the path of an entry, or of a file in it: the file alone, or the whole store."""
+    store = next((parent for parent in path.parents if parent.name == VERSION_FOLDER), path).parent
+    if store.is_dir():
+        return f"the file is missing; {REMEDY}"
+    return f"the whole store {store} is missing: it was removed, moved or unmounted. Bring it back, then run again"
 
 
 def _opened(folder: Path, key: str, manifest_digest: str | None) -> Entry:
@@ -115,7 +124,7 @@ def _opened(folder: Path, key: str, manifest_digest: str | None) -> Entry:
     if manifest_digest not in (None, digest):
         raise FormatError(
             f"{folder / MANIFEST}: got manifest {digest[:12]}, expected {manifest_digest[:12]} as the receipt says; "
-            "run the pipeline again to rewrite the receipts and the index"
+            "run snakemake again in the project's folder, which rewrites the receipts and the index"
         )
     small = {}
     for name, record in manifest["files"].items():

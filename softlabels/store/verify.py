@@ -59,11 +59,21 @@ def verify_store(
     return found
 
 
-def verify_entry(store: Path, key: str, *, deep: bool = False) -> list[Damage]:
-    """Return the damage of one entry, which may be anything that has its name."""
+def verify_entry(store: Path, key: str, manifest_digest: str | None = None, *, deep: bool = False) -> list[Damage]:
+    """Return the damage of one entry, which may be anything that has its name; nothing if there is none.
+
+    Parameters
+    ----------
+    store : Path
+    key : str
+    manifest_digest : str, optional
+        What an index promised.
+    deep : bool
+        As for `verify_store`.
+    """
     folder = entry_folder(store, key)
     try:
-        entry = open_entry(store, key)
+        entry = open_entry(store, key, manifest_digest)
         if entry is None:
             return []
         _ = entry.provenance
