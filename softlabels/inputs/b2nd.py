@@ -6,63 +6,20 @@ checksum: its length is compared with its header, but a flipped bit within may p
 
 from __future__ import annotations
 
-import hashlib
-import json
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softlabels.errors import InputError
-from softlabels.grid import checked_spacing
-from softlabels.inputs.header import Header, checked_sizes
+from softlabels.inputs.frame import Frame, frame_header
 from softlabels.inputs.stream import Stream
 
 #: How a frame begins, after which comes its name; offset of its length, a big-endian int64.
 START, _NAME, _LENGTH_AT = b"\x9e\xa8b2", b"frame\0", 16
 #: What Blosc2 raises on a damaged frame, depending on where the damage is.
 _DAMAGE = (RuntimeError, ValueError, MemoryError, SyntaxError, TypeError, KeyError)
-_KINDS = "iuf"
-
-
-@dataclass(frozen=True)
-class Frame:
-    """An array that was opened, but not decompressed.
-
-    Parameters
-    ----------
-    path : path-like
-    array : blosc2.NDArray
-        (M, D, H, W).
-    header : Header
-        With the spacing of the sheet along the axes of the array; the first voxel is at the origin.
-    """
-
-    path: Any
-    array: Any
-    header: Header
-
-    def read(self) -> tuple[NDArray[Any], str]:
-        """Return the samples, (D, H, W) if there is one channel, and their digest.
-
-        The digest is the sha256 of shape, dtype, spacing and samples: however the frame is compressed, it is the same.
-
-        Raises
-        ------
-        InputError
-            If the frame cannot be decompressed.
-        """
-        try:
-            samples = self.array[...]
-        except _DAMAGE as error:
-            raise InputError(f"{self.path}: damaged ({error}); run nnU-Net's preprocessing again") from error
-        spacing = list(self.header.spacing_xyz[::-1])
-        described = {"shape": list(samples.shape), "dtype": samples.dtype.str, "spacing_mm": spacing}
-        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-        digest.update(np.ascontiguousarray(samples).data)
-        return samples[0] if len(samples) == 1 else samples, digest.hexdigest()
 
 
 def open_frame(stream: Stream, start: bytes, spacing: tuple[float, float, float]) -> Frame:
@@ -83,7 +40,16 @@ def open_frame(stream: Stream, start: bytes, spacing: tuple[float, float, float]
     frame = start + stream.read(stream.n_available)
     stream.finish()
     array = _opened(stream.path, frame)
-    return Frame(stream.path, array, _header(stream.path, array, checked_spacing(spacing)))
+
+    def decode() -> NDArray[Any]:
+        try:
+            samples: NDArray[Any] = array[...]
+        except _DAMAGE as error:
+            raise InputError(f"{stream.path}: damaged ({error}); run nnU-Net's preprocessing again") from error
+        return samples
+
+    expected = "(channels, z, y, x), as nnU-Net writes them"
+    return Frame(frame_header(stream.path, tuple(array.shape), array.dtype, spacing, expected), decode)
 
 
 def without_marks(samples: NDArray[Any]) -> NDArray[Any]:
@@ -114,22 +80,3 @@ def _opened(path: Any, frame: bytes) -> Any:
         return blosc2.ndarray_from_cframe(frame, copy=True)
     except _DAMAGE as error:
         raise InputError(f"{path}: damaged ({error}); run nnU-Net's preprocessing again") from error
-
-
-def _header(path: Any, array: Any, spacing: tuple[float, float, float]) -> Header:
-    """Return the header of an array with the spacing of its case."""
-    if len(array.shape) != 4 or array.dtype.kind not in _KINDS:
-        raise InputError(
-            f"{path}: got {array.dtype} {tuple(array.shape)}, expected real numbers (channels, z, y, x), as nnU-Net "
-            "writes them"
-        )
-    n_channels, *size = array.shape
-    size_xyz, spacing_xyz = checked_sizes(path, size[::-1]), spacing[::-1]
-    return Header(
-        dtype=array.dtype,
-        size_xyz=(size_xyz[0], size_xyz[1], size_xyz[2]),
-        n_channels=n_channels,
-        channels_first=False,
-        affine=np.diag([*spacing_xyz, 1.0]),
-        spacing_xyz=(spacing_xyz[0], spacing_xyz[1], spacing_xyz[2]),
-    )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,34 @@ MAX_SIZE = 32_767
 _FARTHEST_MM = 1e9
 
 Number = TypeVar("Number", int, float)
+
+
+class DataFile(NamedTuple):
+    """Where the samples are if not in the file of the header: a file, and how it is compressed (`stream.GZIP`, ...)."""
+
+    path: Path
+    packing: int | None = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One segment of a Slicer segmentation.
+
+    Parameters
+    ----------
+    name : str
+    value : int
+        Of its voxels, within its layer.
+    layer : int
+        Which channel of the file holds it.
+    colour : str or None
+        ``#rrggbb``.
+    """
+
+    name: str
+    value: int
+    layer: int = 0
+    colour: str | None = None
 
 
 @dataclass(frozen=True)
@@ -37,13 +66,19 @@ class Header:
     spacing_xyz : tuple of 3 floats
         Voxel size in mm.
     skip : int
-        Bytes between the header and the samples.
+        Bytes between the header and the samples, or, if they are in another file, from its beginning.
     scale : tuple of 2 floats, or None
         (slope, intercept) that turn stored samples into values.
     noise_mm : float
         How far in mm the rounding of the header's fields may move a corner of the volume.
     notes : list of str
         Unusual but valid header fields.
+    data : DataFile or None
+        The file that holds the samples, if it is another one.
+    has_footer : bool
+        Whether the format allows further bytes after the samples.
+    segments : tuple of Segment
+        Of a Slicer segmentation.
     """
 
     dtype: np.dtype[Any]
@@ -56,6 +91,9 @@ class Header:
     scale: tuple[float, float] | None = None
     noise_mm: float = 0.0
     notes: list[str] = field(default_factory=list)
+    data: DataFile | None = None
+    has_footer: bool = False
+    segments: tuple[Segment, ...] = ()
 
     @property
     def n_voxels(self) -> int:
@@ -76,6 +114,16 @@ def parse_numbers(path: str | os.PathLike[str], text: str, kind: Callable[[str],
         return [kind(word) for word in text.split()]
     except (ValueError, OverflowError) as error:
         raise InputError(f"{path}: {what}: got {text[:60]!r}, expected numbers; its header is damaged") from error
+
+
+def data_file_beside(path: Path, name: str) -> Path:
+    """Return the data file that the header in `path` names, or raise InputError.
+
+    A name that leads elsewhere is refused: headers come from others, and data moves along with them.
+    """
+    if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(f"{path}: got data file {name!r}, expected a file in the folder of the header; move it there")
+    return path.parent / name
 
 
 def checked_geometry(path: str | os.PathLike[str], numbers: NDArray[np.float64], what: str) -> NDArray[np.float64]:

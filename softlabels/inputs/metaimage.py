@@ -1,4 +1,7 @@
-"""Headers of MetaImage files with data in the same file (`.mha`), raw or zlib compressed."""
+"""Headers of MetaImage files, raw or zlib compressed: `.mha`, or `.mhd` with its data in another file.
+
+Written from the format's documentation (itk.org/Wiki/ITK/MetaIO/Documentation).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels.errors import InputError
-from softlabels.inputs.header import Header, checked_geometry, checked_sizes, parse_numbers
+from softlabels.inputs.header import (
+    DataFile,
+    Header,
+    checked_geometry,
+    checked_sizes,
+    data_file_beside,
+    parse_numbers,
+)
 from softlabels.inputs.stream import ZLIB, Stream
 
 _DTYPES = {
@@ -16,6 +26,7 @@ _DTYPES = {
     "MET_LONG": "i4", "MET_ULONG": "u4", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }  # fmt: skip
+_MM_PER_UNIT = {"mm": 1.0, "millimeter": 1.0, "?": 1.0, "um": 0.001, "micron": 0.001, "cm": 10.0, "m": 1000.0}
 #: First 4 bytes by which the format is recognised.
 STARTS = (b"Obje", b"NDim", b"Comm", b"Bina")
 
@@ -26,16 +37,14 @@ def read_header(stream: Stream, start: bytes) -> Header:
     Raises
     ------
     InputError
-        A field is missing or makes no sense, or the data is in another file.
+        A field is missing or makes no sense, or the data is in several files.
     """
     path = stream.path
     fields = _fields(stream, start)
-    if fields["ElementDataFile"] != "LOCAL":
-        raise InputError(
-            f"{path}: got data in {fields['ElementDataFile']!r}, expected in the same file; write it as .mha"
-        )
     if not _flag(fields, "BinaryData", True) or fields.get("HeaderSize", "0") not in ("0", "-1"):
         raise InputError(f"{path}: got ASCII data or a header size, expected binary data after the header")
+    packing = ZLIB if _flag(fields, "CompressedData", False) else None
+    data = _data_file(path, fields["ElementDataFile"], packing)
     sizes = checked_sizes(path, parse_numbers(path, fields.get("DimSize", ""), int, "DimSize"))
     if fields.get("NDims") != str(len(sizes)) or not 2 <= len(sizes) <= 4:
         raise InputError(f"{path}: got NDims {fields.get('NDims')!r} and DimSize {list(sizes)}, expected 2 to 4 axes")
@@ -47,8 +56,10 @@ def read_header(stream: Stream, start: bytes) -> Header:
     if element not in _DTYPES:
         raise InputError(f"{path}: got ElementType {element!r}, expected real numbers")
     affine, spacing = _geometry(path, fields, len(sizes))
-    if _flag(fields, "CompressedData", False):
-        stream.inflate(ZLIB)
+    if data is not None:
+        stream.read_rest(0)
+    elif packing is not None:
+        stream.inflate(packing)
     is_big = _flag(fields, "BinaryDataByteOrderMSB", False) or _flag(fields, "ElementByteOrderMSB", False)
     width, height, depth = (*sizes, 1)[:3]
     return Header(
@@ -58,7 +69,18 @@ def read_header(stream: Stream, start: bytes) -> Header:
         channels_first=interleaved[0] > 1,
         affine=affine,
         spacing_xyz=spacing,
+        scale=_scale(path, fields),
+        data=data,
     )
+
+
+def _data_file(path: Path, name: str, packing: int | None) -> DataFile | None:
+    """Return the file of the samples, or None if they follow the header."""
+    if name.upper() == "LOCAL":
+        return None
+    if name.upper().startswith("LIST") or "%" in name:
+        raise InputError(f"{path}: got samples in several files ({name[:60]!r}), expected one; write it as .mha")
+    return DataFile(data_file_beside(path, name), packing)
 
 
 def _fields(stream: Stream, start: bytes) -> dict[str, str]:
@@ -70,7 +92,10 @@ def _fields(stream: Stream, start: bytes) -> dict[str, str]:
         key, separator, value = line.partition("=")
         if not separator:
             raise InputError(f"{stream.path}: got MetaImage header line {line[:60]!r}, expected 'field = value'")
-        fields[key.strip()] = value.strip()
+        name = key.strip()
+        if name in fields:
+            raise InputError(f"{stream.path}: got MetaImage field {name!r} twice, expected it once; repair its header")
+        fields[name] = value.strip()
     return fields
 
 
@@ -85,8 +110,10 @@ def _geometry(
     """Return the affine to RAS+ mm (the file speaks LPS) and the voxel size (x, y, z) in mm."""
 
     def numbers(names: tuple[str, ...], default: list[float]) -> NDArray[np.float64]:
-        text = next((fields[name] for name in names if name in fields), None)
-        values = default if text is None else parse_numbers(path, text, float, names[0])
+        given = {name: parse_numbers(path, fields[name], float, name) for name in names if name in fields}
+        if any(values != next(iter(given.values())) for values in given.values()):
+            raise InputError(f"{path}: got {given}, expected the same numbers in all; repair its header")
+        values = next(iter(given.values()), default)
         if len(values) != len(default):
             raise InputError(f"{path}: {names[0]}: got {len(values)} numbers, expected {len(default)}")
         return checked_geometry(path, np.array(values, float), names[0])
@@ -96,8 +123,10 @@ def _geometry(
         .reshape(n_axes, n_axes)
         .T
     )
-    spacing = numbers(("ElementSpacing", "ElementSize"), [1.0] * n_axes)
-    offset = numbers(("Offset", "Position", "Origin"), [0.0] * n_axes)
+    # The size of an element may differ from the distance between elements, which counts.
+    unit = _unit(path, fields)
+    spacing = unit * numbers(("ElementSpacing" if "ElementSpacing" in fields else "ElementSize",), [1.0] * n_axes)
+    offset = unit * numbers(("Offset", "Position", "Origin"), [0.0] * n_axes)
     in_space = min(n_axes, 3)
     if n_axes == 4 and (matrix[:3, 3].any() or matrix[3, :3].any()):
         raise InputError(f"{path}: got a fourth axis that is not apart from space; expected channels there")
@@ -107,3 +136,23 @@ def _geometry(
     affine[:2] *= -1.0
     x, y, z = (float(v) for v in (*spacing[:in_space], 1.0)[:3])
     return affine, (x, y, z)
+
+
+def _unit(path: Path, fields: dict[str, str]) -> float:
+    """Return mm for one unit of the header."""
+    unit = fields.get("DistanceUnits", "mm").lower()
+    if unit not in _MM_PER_UNIT:
+        raise InputError(f"{path}: got DistanceUnits {unit!r}, expected one of {sorted(_MM_PER_UNIT)}")
+    return _MM_PER_UNIT[unit]
+
+
+def _scale(path: Path, fields: dict[str, str]) -> tuple[float, float] | None:
+    """Return (slope, intercept) of the intensities, or None if the samples are the values."""
+    names = ("ElementToIntensityFunctionSlope", "ElementToIntensityFunctionOffset")
+    found = [parse_numbers(path, fields.get(name, text), float, name) for name, text in zip(names, "10", strict=True)]
+    if any(len(numbers) != 1 for numbers in found):
+        raise InputError(f"{path}: got {found} for {names}, expected one number each; repair its header")
+    slope, intercept = found[0][0], found[1][0]
+    if not np.isfinite([slope, intercept]).all() or slope == 0:
+        raise InputError(f"{path}: got slope {slope} and offset {intercept}, expected finite numbers and a slope not 0")
+    return None if (slope, intercept) == (1, 0) else (slope, intercept)

@@ -1,4 +1,4 @@
-"""Headers of NIfTI-1 and NIfTI-2 files (`.nii`, `.nii.gz`).
+"""Headers of NIfTI-1 and NIfTI-2 files (`.nii`, `.nii.gz`; `.hdr` with `.img` or `.img.gz`).
 
 Written from the format's definition (nifti1.h, nifti2.h): affine by sform if its code is set, else by qform.
 
@@ -9,6 +9,7 @@ which the definition allows, and a tenth of a second to import it in every job.
 
 from __future__ import annotations
 
+import re
 import struct
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels.errors import InputError
-from softlabels.inputs.header import Header, checked_geometry, checked_sizes
-from softlabels.inputs.stream import Stream
+from softlabels.inputs.foreign import unknown_format
+from softlabels.inputs.header import DataFile, Header, checked_geometry, checked_sizes
+from softlabels.inputs.stream import GZIP, Stream
 
 #: Name of each field: (offset, format) in the two versions.
 _FIELDS_1 = {
@@ -31,7 +33,11 @@ _FIELDS_2 = {
     "slope": (176, "d"), "intercept": (184, "d"), "qform_code": (344, "i"), "sform_code": (348, "i"),
     "quaternion": (352, "3d"), "offset": (376, "3d"), "srow": (400, "12d"), "units": (500, "i"),
 }  # fmt: skip
-_VERSIONS = {348: (_FIELDS_1, 344, b"n+1\0"), 540: (_FIELDS_2, 4, b"n+2\0\r\n\x1a\n")}
+#: Size of the header: (fields, where its magic is, magic of one file, magic of two files).
+_VERSIONS = {
+    348: (_FIELDS_1, 344, b"n+1\0", b"ni1\0"),
+    540: (_FIELDS_2, 4, b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n"),
+}
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _MAX_EXTENSION = 1 << 26
@@ -54,15 +60,15 @@ def read_header(stream: Stream, start: bytes) -> Header:
     path = stream.path
     order = next((o for o in "<>" if struct.unpack(f"{o}i", start)[0] in _VERSIONS), None)
     if order is None:
-        raise InputError(
-            f"{path}: no known image format; expected NIfTI (.nii, .nii.gz), NRRD (.nrrd) or MetaImage (.mha)"
-        )
+        raise InputError(unknown_format(path, stream.start))
     size = struct.unpack(f"{order}i", start)[0]
-    fields, magic_at, magic = _VERSIONS[size]
+    fields, magic_at, magic, magic_of_pair = _VERSIONS[size]
     block = start + stream.read(size - 4)
-    if block[magic_at : magic_at + len(magic)] != magic:
+    found = block[magic_at : magic_at + len(magic)]
+    if found not in (magic, magic_of_pair):
         raise InputError(
-            f"{path}: got magic {block[magic_at : magic_at + 4]!r}, expected a one-file NIfTI {magic[:3]!r}"
+            f"{path}: got magic {found[:4]!r}, expected NIfTI ({magic[:3]!r}, or {magic_of_pair[:3]!r} for a pair); "
+            "Analyze does not say where left is: convert it with software that knows how it was written"
         )
     raw: Fields = {name: struct.unpack_from(order + form, block, at) for name, (at, form) in fields.items()}
     if size == 348:
@@ -72,6 +78,9 @@ def read_header(stream: Stream, start: bytes) -> Header:
     size_xyz, n_channels = _sizes(path, raw["dim"])
     spacing, unit = _spacing(path, raw, size_xyz, notes)
     affine, noise_mm = _affine(path, raw, spacing, unit, size_xyz, notes)
+    data = _data_of_pair(path, found) if found == magic_of_pair else None
+    if data:
+        stream.read_rest(_MAX_EXTENSION)
     return Header(
         dtype=_dtype(path, raw, order),
         size_xyz=size_xyz,
@@ -80,10 +89,28 @@ def read_header(stream: Stream, start: bytes) -> Header:
         affine=affine,
         spacing_xyz=spacing,
         noise_mm=noise_mm,
-        skip=_skip(path, raw["vox_offset"][0], size),
+        skip=_skip(path, raw["vox_offset"][0], 0 if data else size),
+        data=data,
         scale=_scale(path, raw),
         notes=notes,
     )
+
+
+def is_nifti(start: bytes) -> bool:
+    """Whether a file that begins with these 4 bytes may be NIfTI, which is then read or refused by name."""
+    return any(struct.unpack(f"{order}i", start)[0] in _VERSIONS for order in "<>")
+
+
+def _data_of_pair(path: Path, magic: bytes) -> DataFile:
+    """Return the file of samples that belongs to a header without any."""
+    name = re.sub(r"\.hdr(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    found = [one for one in (path.with_name(f"{name}.img"), path.with_name(f"{name}.img.gz")) if one.is_file()]
+    if len(found) != 1:
+        raise InputError(
+            f"{path}: got magic {magic[:3]!r}, a header without samples, and {len(found)} files of them; expected one "
+            f"of {name}.img and {name}.img.gz beside it"
+        )
+    return DataFile(found[0], GZIP if found[0].suffix == ".gz" else None)
 
 
 def _sizes(path: Path, dim: tuple[int, ...]) -> tuple[tuple[int, int, int], int]:
@@ -114,7 +141,8 @@ def _dtype(path: Path, raw: Fields, order: str) -> np.dtype[Any]:
 def _skip(path: Path, offset: float, size: int) -> int:
     """Return the bytes between the header and the samples (extensions)."""
     if not (size <= offset <= _MAX_EXTENSION and offset == int(offset)):
-        raise InputError(f"{path}: got data offset {offset}, expected {size + 4} or more; its header is damaged")
+        least = size + 4 if size else 0
+        raise InputError(f"{path}: got data offset {offset}, expected {least} or more; its header is damaged")
     return int(offset) - size
 
 

@@ -1,4 +1,4 @@
-"""Headers of NRRD files with attached data (`.nrrd`), raw or gzip encoded.
+"""Headers of NRRD files, raw or gzip encoded: `.nrrd`, or `.nhdr` with its data in another file.
 
 Written from the format's definition (teem.sourceforge.net/nrrd/format.html).
 
@@ -8,6 +8,7 @@ no affine, does not distinguish an axis without direction from a direction of Na
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels.errors import InputError
-from softlabels.inputs.header import Header, checked_geometry, checked_sizes, parse_numbers
+from softlabels.inputs.header import (
+    DataFile,
+    Header,
+    Segment,
+    checked_geometry,
+    checked_sizes,
+    data_file_beside,
+    parse_numbers,
+)
 from softlabels.inputs.stream import GZIP, Stream
 
 _DTYPES = {
@@ -38,6 +47,14 @@ _TO_RAS = {
     "left-anterior-superior": (-1, 1, 1), "las": (-1, 1, 1),
     "left-posterior-superior": (-1, -1, 1), "lps": (-1, -1, 1),
 }  # fmt: skip
+#: Fields that have several spellings.
+_SPELLINGS = {
+    "datafile": "data file", "lineskip": "line skip", "byteskip": "byte skip", "axismins": "axis mins",
+    "axismaxs": "axis maxs", "axis maxes": "axis maxs",
+}  # fmt: skip
+_DATA_FILE = "data file"
+_LONGEST_LINE = 1 << 16
+_MOST_SKIPPED = 1 << 26
 _SPACE_KINDS = {"domain", "space", "???", "none"}
 _MM_PER_UNIT = {"": 1.0, "mm": 1.0, "millimeter": 1.0, "um": 0.001, "micron": 0.001, "cm": 10.0, "m": 1000.0}
 
@@ -48,18 +65,15 @@ def read_header(stream: Stream) -> Header:
     Raises
     ------
     InputError
-        A field is missing or makes no sense, or the data is in another file or encoding.
+        A field is missing or makes no sense, fields contradict each other, or the data is in several files.
     """
     path = stream.path
-    fields = _fields(stream)
+    fields, pairs = _fields(stream)
     encoding = fields.get("encoding", "").lower()
     if encoding not in ("raw", "gzip", "gz"):
         raise InputError(f"{path}: got NRRD encoding {encoding!r}, expected raw or gzip; write the file again as .nrrd")
-    detached = [key for key in ("data file", "datafile", "line skip", "byte skip") if fields.get(key, "0") != "0"]
-    if detached:
-        raise InputError(
-            f"{path}: got NRRD field {detached[0]!r}, expected data after the header; write it as one .nrrd"
-        )
+    packing = None if encoding == "raw" else GZIP
+    data = _data_file(path, fields, packing)
     sizes = checked_sizes(path, parse_numbers(path, fields.get("sizes", ""), int, "NRRD sizes"))
     if fields.get("dimension") != str(len(sizes)) or not 2 <= len(sizes) <= 4:
         raise InputError(f"{path}: got dimension {fields.get('dimension')!r} and sizes {list(sizes)}, expected 2 to 4")
@@ -69,8 +83,10 @@ def read_header(stream: Stream) -> Header:
         raise InputError(f"{path}: got sizes {list(sizes)}, expected 2 or 3 axes in space and at most one of channels")
     notes: list[str] = []
     affine, spacing = _geometry(path, fields, len(space), channel, notes)
-    if encoding != "raw":
-        stream.inflate(GZIP)
+    if data is not None:
+        stream.read_rest(0)
+    elif packing is not None:
+        stream.inflate(packing)
     width, height, depth = (*space, 1)[:3]
     return Header(
         dtype=_dtype(path, fields),
@@ -79,25 +95,75 @@ def read_header(stream: Stream) -> Header:
         channels_first=channel == 0,
         affine=affine,
         spacing_xyz=spacing,
+        skip=_number_of(path, fields, "byte skip") if data else 0,
         notes=notes,
+        data=data,
+        segments=_segments(path, pairs),
     )
 
 
-def _fields(stream: Stream) -> dict[str, str]:
-    """Return the fields up to the empty line; comments and key/value pairs (`:=`) are passed over."""
-    fields = {}
+def _fields(stream: Stream) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the fields and the key/value pairs (`:=`) of a header, without its comments.
+
+    The header ends at an empty line, or with the file if its samples are in another.
+    """
+    fields: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     stream.read_line()
-    while line := stream.read_line().decode("latin-1"):
+    while not (_DATA_FILE in fields and stream.is_at_end) and (line := stream.read_line().decode("utf-8", "replace")):
         key, separator, value = line.partition(":")
-        if line.startswith("#") or value.startswith("="):
+        if line.startswith("#"):
             continue
         if not separator:
             raise InputError(f"{stream.path}: got NRRD header line {line[:60]!r}, expected 'field: value'")
-        name = key.strip().lower()
-        if name in fields:
+        is_pair = value.startswith("=")
+        name = key.strip() if is_pair else _SPELLINGS.get(key.strip().lower(), key.strip().lower())
+        into = pairs if is_pair else fields
+        if name in into:
             raise InputError(f"{stream.path}: got NRRD field {name!r} twice, expected it once; repair its header")
-        fields[name] = value.strip()
-    return fields
+        into[name] = value[1:] if is_pair else value.strip()
+        if len(line) > _LONGEST_LINE:
+            raise InputError(f"{stream.path}: got an NRRD header line of {len(line)} bytes; its header is damaged")
+    return fields, pairs
+
+
+def _data_file(path: Path, fields: dict[str, str], packing: int | None) -> DataFile | None:
+    """Return the file of the samples, or None if they follow the header."""
+    if _number_of(path, fields, "line skip"):
+        raise InputError(f"{path}: got NRRD 'line skip', expected samples without text before them; write it as .nrrd")
+    name = fields.get(_DATA_FILE)
+    if name is None:
+        if _number_of(path, fields, "byte skip"):
+            raise InputError(f"{path}: got NRRD 'byte skip', expected samples right after the header")
+        return None
+    if name.upper().startswith("LIST") or "%" in name:
+        raise InputError(f"{path}: got samples in several files ({name[:60]!r}), expected one; write it as .nrrd")
+    return DataFile(data_file_beside(path, name), packing)
+
+
+def _number_of(path: Path, fields: dict[str, str], name: str) -> int:
+    """Return the number of bytes or lines to skip."""
+    numbers = parse_numbers(path, fields.get(name, "0"), int, f"NRRD {name}")
+    if len(numbers) != 1 or not 0 <= numbers[0] <= _MOST_SKIPPED:
+        raise InputError(f"{path}: got NRRD {name} {fields[name][:60]!r}, expected a number in 0..{_MOST_SKIPPED}")
+    return numbers[0]
+
+
+def _segments(path: Path, pairs: dict[str, str]) -> tuple[Segment, ...]:
+    """Return the segments that Slicer describes in the pairs `Segment<i>_<property>`."""
+    found: list[Segment] = []
+    for number in itertools.count():
+        prefix = f"Segment{number}_"
+        if f"{prefix}LabelValue" not in pairs:
+            return tuple(found)
+        given = (pairs[f"{prefix}LabelValue"], pairs.get(f"{prefix}Layer", "0"))
+        value, layer = parse_numbers(path, " ".join(given), int, f"{prefix}LabelValue and Layer")
+        shares = parse_numbers(path, pairs.get(f"{prefix}Color", ""), float, f"{prefix}Color")
+        colour = None
+        if len(shares) == 3 and all(0 <= share <= 1 for share in shares):
+            colour = "#" + "".join(f"{round(255 * share):02x}" for share in shares)
+        found.append(Segment(pairs.get(f"{prefix}Name", f"segment_{value}"), value, layer, colour))
+    raise AssertionError  # count() does not end
 
 
 def _dtype(path: Path, fields: dict[str, str]) -> np.dtype[Any]:
@@ -144,6 +210,7 @@ def _geometry(
 ) -> tuple[NDArray[np.float64], tuple[float, float, float]]:
     """Return the affine to RAS+ mm and the voxel size (x, y, z) in mm."""
     n_axes = n_space + (channel is not None)
+    _refuse_contradictions(path, fields, n_axes, channel)
     vectors = [v or [] for axis, v in enumerate(_vectors(path, fields, n_axes)) if axis != channel]
     affine = np.eye(4)
     if vectors:
@@ -164,7 +231,8 @@ def _geometry(
         spacings = parse_numbers(path, fields.get("spacings", ""), float, "spacings") or [1.0] * n_axes
         if len(spacings) != n_axes:
             raise InputError(f"{path}: got spacings {spacings}, expected one for each of {n_axes} axes")
-        in_space = [v for axis, v in enumerate(spacings) if axis != channel]
+        units = _axis_units(path, fields, n_axes)
+        in_space = [v * u for axis, (v, u) in enumerate(zip(spacings, units, strict=True)) if axis != channel]
         affine[range(n_space), range(n_space)] = in_space
         checked_geometry(path, affine, "spacings")
     space = fields.get("space", "lps").lower()
@@ -173,6 +241,48 @@ def _geometry(
     affine[:3] *= np.array(_TO_RAS.get(space, _TO_RAS["lps"]), float)[:, None]
     x, y, z = (float(f"{v:.12g}") for v in np.linalg.norm(affine[:3, :3], axis=0))
     return affine, (x, y, z)
+
+
+def _refuse_contradictions(path: Path, fields: dict[str, str], n_axes: int, channel: int | None) -> None:
+    """Raise InputError if two fields give the geometry differently, or one gives it in a way that is not read."""
+    for name in ("axis mins", "axis maxs"):
+        numbers = parse_numbers(path, fields.get(name, ""), float, name)
+        if any(np.isfinite(one) for axis, one in enumerate(numbers) if axis != channel):
+            raise InputError(f"{path}: got NRRD {name!r}, expected positions as space origin; write it again with ITK")
+    if "space" in fields and "space dimension" in fields:
+        raise InputError(f"{path}: got both NRRD space and space dimension, expected one; repair its header")
+    vectors = _vectors(path, fields, n_axes)
+    if not vectors:
+        return
+    spacings = parse_numbers(path, fields.get("spacings", ""), float, "spacings")
+    lengths = [float("nan") if v is None else float(np.linalg.norm(v)) for v in vectors]
+    # An axis without a direction or spacing has NaN there, which differs from nothing.
+    if any(abs(spacing - length) > 1e-4 * length for spacing, length in zip(spacings, lengths, strict=False)):
+        raise InputError(
+            f"{path}: got NRRD spacings {spacings} and space directions {lengths} long, expected the same; "
+            "repair its header"
+        )
+    units = _axis_units(path, fields, n_axes)
+    space = _unit(path, fields)
+    if "units" in fields and any(
+        unit != space and fields["units"] for axis, unit in enumerate(units) if axis != channel and vectors[axis]
+    ):
+        raise InputError(
+            f"{path}: got NRRD units {fields['units']} beside space units of {space} mm, expected one unit; "
+            "repair its header"
+        )
+
+
+def _axis_units(path: Path, fields: dict[str, str], n_axes: int) -> list[float]:
+    """Return mm for one unit of the spacing of each axis."""
+    if "units" not in fields:
+        return [1.0] * n_axes
+    names = [name.strip().lower() for name in re.findall(r'"([^"]*)"', fields["units"])]
+    if len(names) != n_axes or not set(names) <= set(_MM_PER_UNIT):
+        raise InputError(
+            f"{path}: got NRRD units {fields['units'][:60]!r}, expected mm, um, cm or m for each of {n_axes} axes"
+        )
+    return [_MM_PER_UNIT[name] for name in names]
 
 
 def _unit(path: Path, fields: dict[str, str]) -> float:

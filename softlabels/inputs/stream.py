@@ -12,7 +12,7 @@ import os
 import stat
 import zlib
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from softlabels.errors import InputError
 
@@ -24,7 +24,13 @@ MAX_RATIO = 1032
 _STEP_IN = 1 << 14
 _STEP_OUT = 1 << 22
 _MAX_TEXT_HEADER = 1 << 20
-_LFS_POINTER = b"version https://git-lfs"
+#: Files that name another file instead of being it, by how they begin, with the command that fetches it.
+_POINTERS = {
+    b"version https://git-lfs": "a Git LFS pointer, not the image; run `git lfs pull`",
+    b"/annex/objects/": "a git-annex pointer, not the image; run `git annex get`",
+}
+#: Enough of a file to recognise any format: most by the first bytes, DICOM by those at 128, GIPL by those at 252.
+_START = 1024
 
 
 class FileState(NamedTuple):
@@ -41,23 +47,29 @@ class FileState(NamedTuple):
 
 
 class Stream:
-    """A file read once from its begin to its end.
+    """A file read once from its beginning to its end.
 
     Parameters
     ----------
     path : path-like
-        A regular file; a gzip file is inflated from its first byte on.
+        A regular file.
+    packing : {"detect", None, GZIP, ZLIB}
+        How its bytes are compressed. By default, a file that begins as gzip does is inflated.
 
     Raises
     ------
     InputError
-        The file is missing, empty, not a regular file, or a pointer to another file (Git LFS).
+        The file is missing, empty, not a regular file, or a pointer to another file (Git LFS, git-annex).
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], packing: int | Literal["detect"] | None = "detect") -> None:
         self.path = Path(path)
         try:
             mode = os.stat(path).st_mode
+            if stat.S_ISDIR(mode):
+                raise InputError(
+                    f"{path}: got a folder, expected an image file; convert a DICOM series with `dcm2niix -z y FOLDER`"
+                )
             if not stat.S_ISREG(mode):
                 raise InputError(f"{path}: not a regular file; give the path of an image file")
             self._file = open(path, "rb")  # noqa: SIM115 (closed by __exit__)
@@ -69,13 +81,16 @@ class Stream:
         self._digest = hashlib.sha256()
         self._inflater: zlib._Decompress | None = None
         self._wbits = 0
-        start = self._file.peek(32)
-        if not start or start.startswith(_LFS_POINTER):
+        #: The first bytes of the file as stored, without reading them.
+        self.start = bytes(self._file.peek(_START)[:_START])
+        pointer = next((said for begin, said in _POINTERS.items() if self.start.startswith(begin)), None)
+        if pointer or not self.start:
             self._file.close()
-            kind = "a Git LFS pointer, not the image; run `git lfs pull`" if start else "empty file; copy it again"
-            raise InputError(f"{path}: {kind}")
-        if start.startswith(b"\x1f\x8b"):
-            self.inflate(GZIP)
+            raise InputError(f"{path}: {pointer or 'empty file; copy it again'}")
+        if packing == "detect":
+            packing = GZIP if self.start.startswith(b"\x1f\x8b") else None
+        if packing is not None:
+            self.inflate(packing)
 
     def __enter__(self) -> Self:
         return self
@@ -105,10 +120,26 @@ class Stream:
         self.read_into(memoryview(buffer))
         return bytes(buffer)
 
+    def read_rest(self, most: int) -> bytes:
+        """Return everything up to the end of the stream, or raise InputError if that is more than `most` bytes."""
+        rest = bytearray()
+        while got := self._some(step := memoryview(bytearray(1 << 16))):
+            rest += step[:got]
+            if len(rest) > most:
+                raise InputError(f"{self.path}: more than {most} bytes after its data; write the file again")
+        self._digest.update(rest)
+        self.n_read += len(rest)
+        return bytes(rest)
+
+    @property
+    def is_at_end(self) -> bool:
+        """Whether no byte is left in a file that is not compressed."""
+        return self._inflater is None and not self._file.peek(1)
+
     def read_line(self) -> bytes:
-        """Return the bytes of a text header up to the next newline, without it."""
+        """Return the bytes of a text header up to the next newline, without it, or up to the end of the file."""
         line = bytearray()
-        while (byte := self.read(1)) != b"\n":
+        while not (line and self.is_at_end) and (byte := self.read(1)) != b"\n":
             line += byte
             if self.n_read > _MAX_TEXT_HEADER:
                 raise InputError(f"{self.path}: text header without end; its header is damaged")
@@ -152,6 +183,8 @@ class Stream:
         while True:
             packed = self._inflater.unconsumed_tail or self._inflater.unused_data or self._file.read(_STEP_IN)
             if self._inflater.eof:
+                if self._wbits == GZIP:
+                    packed = self._past_zeros(packed)
                 if not packed:
                     return 0
                 if self._wbits != GZIP:
@@ -169,3 +202,9 @@ class Stream:
             if plain:
                 buffer[: len(plain)] = plain
                 return len(plain)
+
+    def _past_zeros(self, packed: bytes) -> bytes:
+        """Return what follows zeros after a gzip member, by which some programs fill the last block of a file."""
+        while packed and not (packed := packed.lstrip(b"\0")):
+            packed = self._file.read(_STEP_IN)
+        return packed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,24 @@ from numpy.typing import NDArray
 
 from softlabels.errors import InputError
 from softlabels.grid import MAX_VOXELS, Grid
-from softlabels.inputs import b2nd, metaimage, nifti, nrrd
+from softlabels.inputs import b2nd, mgh, npy, pictures
+from softlabels.inputs.detached import both, checked_ending, detached_header
+from softlabels.inputs.foreign import unknown_format
+from softlabels.inputs.frame import Frame
 from softlabels.inputs.header import Header
 from softlabels.inputs.labels import as_labels
+from softlabels.inputs.segments import overlapping_labels
 from softlabels.inputs.stream import FileState, Stream
+
+#: Formats without a voxel size, by the first 4 bytes.
+_FRAMES = {
+    b2nd.START: ("b2nd", b2nd.open_frame),
+    npy.START: ("NumPy", npy.open_frame),
+    pictures.PNG_START: ("PNG", pictures.open_png),
+    **dict.fromkeys(pictures.TIFF_STARTS, ("TIFF", pictures.open_tiff)),
+}
+#: The most bytes that a format may have after its samples.
+_MOST_FOOTER = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -30,7 +45,7 @@ class Volume:
     digest : str
         sha256 (hex) of the header and samples, unpacked: equal for a file and its gzipped copy.
     state : FileState
-        Size and time of last change of the file that was read.
+        Size and time of last change of the file that was read; see `detached.file_state` for an image in two files.
     noise_mm : float
         How far in mm the rounding of the header's fields may have moved a corner.
     notes : tuple of str
@@ -52,7 +67,7 @@ def read_volume(
     max_voxels: int = MAX_VOXELS,
     spacing: tuple[float, float, float] | None = None,
 ) -> Volume:
-    """Read a NIfTI-1/2, NRRD, MetaImage or b2nd file in full, and believe nothing that was not verified.
+    """Read an image or label file in full, and believe nothing that was not verified.
 
     The format is recognised from the content. A file whose samples do not end exactly where its header says, whose gzip
     or zlib checksum is wrong, or whose geometry makes no sense is refused. Memory is taken only for what the file can
@@ -61,14 +76,16 @@ def read_volume(
     Parameters
     ----------
     path : path-like
-        `.nii`, `.nii.gz`, `.nrrd`, `.mha`, or `.b2nd` as nnU-Net's preprocessing writes it.
+        NIfTI, NRRD, MetaImage, MGH, PNG, TIFF, NumPy, or b2nd as nnU-Net's preprocessing writes it. Of an image in two
+        files, the header.
     role : {"image", "label"}
         A label must be one channel of exact integers, and comes as uint8, uint16 or int32. An image must be finite;
         it keeps its type, but becomes float32 (rounded once) if it has 64 bits or its header scales it.
     max_voxels : int
         A larger file is refused before it is unpacked.
     spacing : 3 floats, optional
-        Voxel size in mm, (z, y, x): required for a b2nd file, which has no geometry, and refused for all others.
+        Voxel size in mm, (z, y, x): required for formats that have none (b2nd, PNG, TIFF, NumPy), and refused for all
+        others.
 
     Returns
     -------
@@ -83,15 +100,17 @@ def read_volume(
         with Stream(path) as stream:
             start = stream.read(4)
             given = _sheet_spacing(path, start, spacing)
+            state = stream.state
             if given is not None:
-                frame = b2nd.open_frame(stream, start, given)
+                frame = _open_frame(stream, start, given)
                 header = _of_lawful_size(path, frame.header, max_voxels)
                 samples, digest = frame.read()
-                samples = b2nd.without_marks(samples) if role == "label" else samples
+                if role == "image" and frame.is_palette:
+                    raise InputError(f"{path}: got numbers of a colour table, expected intensities; save it as RGB")
+                samples = b2nd.without_marks(samples) if role == "label" and start == b2nd.START else samples
             else:
                 header = _of_lawful_size(path, _read_header(stream, start), max_voxels)
-                samples, digest = _read_samples(stream, header)
-            state = stream.state
+                samples, digest, state = _read_samples(stream, header)
         grid = Grid.from_xyz(header.size_xyz, header.affine, header.spacing_xyz)
         values = (_label_values if role == "label" else _image_values)(path, samples, header)
     except MemoryError as error:
@@ -121,20 +140,25 @@ def read_header(path: str | os.PathLike[str], spacing: tuple[float, float, float
     with Stream(path) as stream:
         start = stream.read(4)
         given = _sheet_spacing(path, start, spacing)
-        if given is not None:
-            return b2nd.open_frame(stream, start, given).header
-        return _read_header(stream, start)
+        return _read_header(stream, start) if given is None else _open_frame(stream, start, given).header
 
 
 def _sheet_spacing(
     path: str | os.PathLike[str], start: bytes, spacing: tuple[float, float, float] | None
 ) -> tuple[float, float, float] | None:
     """Return the spacing of the sheet where a file has none, else None; raise unless exactly one of them gives it."""
-    if start == b2nd.START and spacing is None:
-        raise InputError(f"{path}: b2nd has no voxel size; give it in the sheet's column 'spacing' (z y x, mm)")
-    if start != b2nd.START and spacing is not None:
+    if start in _FRAMES and spacing is None:
+        raise InputError(
+            f"{path}: {_FRAMES[start][0]} has no voxel size; give it in the sheet's column 'spacing' (z y x, mm)"
+        )
+    if start not in _FRAMES and spacing is not None:
         raise InputError(f"{path}: has a voxel size of its own; leave the sheet's column 'spacing' empty")
     return spacing
+
+
+def _open_frame(stream: Stream, start: bytes, spacing: tuple[float, float, float]) -> Frame:
+    """Return the array of a file without a voxel size, of whichever format the first bytes are."""
+    return _FRAMES[start][1](stream, start, spacing)
 
 
 def _of_lawful_size(path: str | os.PathLike[str], header: Header, max_voxels: int) -> Header:
@@ -146,15 +170,26 @@ def _of_lawful_size(path: str | os.PathLike[str], header: Header, max_voxels: in
 
 def _read_header(stream: Stream, start: bytes) -> Header:
     """Return the header, of whichever format the first bytes are."""
-    if start == b"NRRD":
-        return nrrd.read_header(stream)
-    if start in metaimage.STARTS:
-        return metaimage.read_header(stream, start)
-    return nifti.read_header(stream, start)
+    header = mgh.read_header(stream, start) if start == mgh.START else detached_header(stream, start)
+    if header is None:
+        raise InputError(unknown_format(stream.path, stream.start))
+    return checked_ending(stream.path, header)
 
 
-def _read_samples(stream: Stream, header: Header) -> tuple[NDArray[Any], str]:
-    """Return the samples as (D, H, W) or (M, D, H, W), and the digest of the whole stream."""
+def _read_samples(stream: Stream, header: Header) -> tuple[NDArray[Any], str, FileState]:
+    """Return the samples as (D, H, W) or (M, D, H, W), the digest of all that was read, and the state of the file."""
+    if header.data is None:
+        values = _unpacked(stream, header)
+        return values, stream.finish(), stream.state
+    of_header = stream.finish()
+    with Stream(*header.data) as data:
+        values = _unpacked(data, header)
+        digest = hashlib.sha256(f"{of_header} {data.finish()}".encode()).hexdigest()
+        return values, digest, both(stream.state, data.state)
+
+
+def _unpacked(stream: Stream, header: Header) -> NDArray[Any]:
+    """Return the samples that follow in a stream."""
     n_bytes = header.n_voxels * header.dtype.itemsize
     if n_bytes + header.skip > stream.n_available:
         raise InputError(
@@ -164,15 +199,16 @@ def _read_samples(stream: Stream, header: Header) -> tuple[NDArray[Any], str]:
     stream.read(header.skip)
     buffer = np.empty(n_bytes, np.uint8)
     stream.read_into(buffer.data)
-    digest = stream.finish()
+    if header.has_footer:
+        stream.read_rest(_MOST_FOOTER)
     values = buffer.view(header.dtype)
     values = values.astype(header.dtype.newbyteorder("="), copy=False)
     shape = header.size_xyz[::-1]
     if header.n_channels == 1:
-        return values.reshape(shape), digest
+        return values.reshape(shape)
     if header.channels_first:
-        return np.ascontiguousarray(np.moveaxis(values.reshape(*shape, -1), -1, 0)), digest
-    return values.reshape(-1, *shape), digest
+        return np.ascontiguousarray(np.moveaxis(values.reshape(*shape, -1), -1, 0))
+    return values.reshape(-1, *shape)
 
 
 def _scaled(values: NDArray[Any], header: Header) -> NDArray[Any]:
@@ -202,7 +238,9 @@ def _image_values(path: str | os.PathLike[str], values: NDArray[Any], header: He
 
 
 def _label_values(path: str | os.PathLike[str], values: NDArray[Any], header: Header) -> NDArray[Any]:
-    """Return label values as integers."""
+    """Return label values as integers; where segments overlap, one value for each combination of them."""
+    if values.ndim != 3 and header.segments:
+        return overlapping_labels(values, header.segments, str(path))
     if values.ndim != 3:
         raise InputError(
             f"{path}: got a label of {values.shape[0]} channels, expected one; merge them into one label map"

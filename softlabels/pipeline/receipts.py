@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from softlabels._shared.files import is_damage, link_atomically, read_small_file, relative_path, write_atomically
 from softlabels._shared.plain_json import sealed_json, unsealed_json
 from softlabels.errors import FormatError, InputError, StoreError
-from softlabels.inputs.stream import FileState
+from softlabels.inputs.detached import file_state
 
 if TYPE_CHECKING:
     from softlabels.inputs.sheet import Case
@@ -82,9 +82,10 @@ class Receipt:
         write_atomically(path, sealed_json({"receipt": RECEIPT_VERSION, **asdict(self)}))
 
     def changed_files(self, case: Case) -> list[str]:
-        """Return a line for each file of a case that is not as it was read; no file is opened.
+        """Return a line for each file of a case that is not as it was read; no samples are read.
 
-        Cost: one `stat` a file. Only the roles of this receipt count, and of a prepare receipt those of the case too.
+        Only the roles of this receipt count, and of a prepare receipt those of the case too. Cost: one `stat` a file;
+        of an image in two files, its header is read.
         """
         paths = dict(case.files())
         roles = {**self.files, **(paths if self.stage == "prepare" else {})}
@@ -108,7 +109,7 @@ def _change(role: str, path: str | None, record: FileRecord | None) -> str | Non
     if record is None:
         return f"{role}: {path} was not read"
     try:
-        state = FileState.of(path)
+        state = file_state(path)
     except FileNotFoundError:
         return f"{role}: {path} is gone"
     except OSError as error:

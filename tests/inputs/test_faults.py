@@ -135,11 +135,19 @@ def test_one_byte_more_than_the_header_says_is_refused(folder):
     for content in (
         plain + b"\0",
         gzip.compress(plain + b"\0"),
-        gzip.compress(plain) + b"\0",
+        gzip.compress(plain) + b"\1",
+        gzip.compress(plain) + bytes(1 << 15) + b"\1",
         gzip.compress(plain) * 2,
     ):
         with pytest.raises(InputError):
             read_volume(_written(folder, content))
+
+
+def test_zeros_that_fill_the_last_block_of_a_tape_are_passed_over(folder):
+    plain = (folder / "a.nii").read_bytes()
+    for n_zeros in (1, 511, 100_000):
+        path = _written(folder, gzip.compress(plain) + bytes(n_zeros))
+        assert read_volume(path).digest == read_volume(folder / "a.nii").digest
 
 
 def test_gzip_of_several_members_is_read(folder):
