@@ -32,8 +32,10 @@ rule all:
 
 
 onsuccess:
+    JOB_FILES.delete_unused()
     forget_incomplete(Path(RESULTS))
 
 
 onerror:
+    JOB_FILES.delete_unused()
     forget_incomplete(Path(RESULTS), require_all=True)

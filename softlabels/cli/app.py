@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="the configuration file")]
-ConfigJson = Annotated[str | None, typer.Option(hidden=True, help="the configuration as JSON, from Snakemake")]
+JobConfig = Annotated[Path | None, typer.Option(hidden=True, help="job file with the configuration of a run")]
 StorePath = Annotated[Path | None, typer.Option("--store", help="the store; default: the store of the configuration")]
 CaseId = Annotated[str, typer.Argument(help="a case id in the sheet")]
 DEFAULT_CONFIG = Path("config.yaml")
@@ -41,13 +41,14 @@ class Project:
     results: Path
 
     @classmethod
-    def load(cls, path: Path, config_json: str | None = None) -> Project:
-        """Return the project of a configuration file, or of the JSON that Snakemake resolved from it."""
+    def load(cls, path: Path, job_config: Path | None = None) -> Project:
+        """Return the project of a configuration file, or of the job file of what Snakemake resolved from it."""
         from softlabels.config import load_config, parse_config
         from softlabels.inputs.sheet import read_sheet
+        from softlabels.pipeline.job_files import read_job_file
         from softlabels.pipeline.plan import make_plan
 
-        config = parse_config(json.loads(config_json)) if config_json else load_config(path)
+        config = parse_config(json.loads(read_job_file(job_config))) if job_config else load_config(path)
         return cls(config, make_plan(config), read_sheet(config.cases, config.channels), Path(config.results))
 
     def case(self, case_id: str) -> Case:

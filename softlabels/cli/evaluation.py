@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigJson, ConfigPath, Project, app
+from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigPath, JobConfig, Project, app
 from softlabels.errors import InputError
 
 
 @app.command(rich_help_panel="View and export")
 def report(
     config: ConfigPath = DEFAULT_CONFIG,
-    config_json: ConfigJson = None,
+    job_config: JobConfig = None,
     output: Annotated[Path | None, typer.Option(help="default: report/index.html in the results folder")] = None,
 ) -> None:
     """Write one HTML page with every case, stage, certificate, quality figure and flag."""
@@ -24,7 +24,7 @@ def report(
     from softlabels.pipeline.index import describe_target
     from softlabels.view.report import write_report
 
-    project = Project.load(config, config_json)
+    project = Project.load(config, job_config)
     results, names = project.results, project.config.targets
     receipts = read_receipts(project.plan, project.cases, results).values()
     targets = {name: describe_target(project.config, project.plan, name) for name in names}

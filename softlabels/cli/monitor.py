@@ -58,7 +58,7 @@ def status(
         if not is_running(reason) and reason not in PATIENT:
             print(f"{n_jobs} jobs wait for {reason} and may never start. See docs/cluster.md for what to change")
     for job in failed[:limit]:
-        print(f"failed: {job.name} {job.step}: {job.why} (log: {job.log})")
+        print(job.line)
     if len(failed) > limit:
         print(f"... and {len(failed) - limit} more failures; --limit {len(failed)} lists them all")
     if changed := changed_inputs(project.cases, receipts):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigJson, ConfigPath, Project, app
+from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigPath, JobConfig, Project, app
 from softlabels.errors import InputError
 
 
@@ -15,7 +15,7 @@ from softlabels.errors import InputError
 def show(
     case: CaseId,
     config: ConfigPath = DEFAULT_CONFIG,
-    config_json: ConfigJson = None,
+    job_config: JobConfig = None,
     node: Annotated[str | None, typer.Option(help="one stage alone: prepare, a target, or target/distance")] = None,
     class_name: Annotated[str | None, typer.Option(help="the class of the distance and the soft labels")] = None,
     channel: Annotated[str | None, typer.Option(help="with --node: the image channel that is shown")] = None,
@@ -36,7 +36,7 @@ def show(
     from softlabels.view.entries import case_entries, node_entry
     from softlabels.view.panels import save_png
 
-    project = Project.load(config, config_json)
+    project = Project.load(config, job_config)
     case_id = project.case(case).id
     if channel is not None and node is None:
         raise InputError("show: got --channel without --node. Name the stage, such as --node geols/distance")

@@ -9,14 +9,16 @@ from __future__ import annotations
 import csv
 import difflib
 import io
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from softlabels._shared.files import read_small_text, write_atomically
+from softlabels._shared.plain_json import canonical_json
 from softlabels.errors import ConfigError
 
 CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -68,20 +70,28 @@ class Case:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Case:
-        """Return the case whose `dataclasses.asdict` went through JSON, which has no tuples.
-
-        Examples
-        --------
-        >>> import json
-        >>> from dataclasses import asdict
-        >>> case = Case("a", ("a.b2nd",), "a_seg.b2nd", spacing=(3.0, 1.0, 1.0))
-        >>> Case.from_json(json.loads(json.dumps(asdict(case)))) == case
-        True
-        """
+        """Return the case whose `dataclasses.asdict` went through JSON, which has no tuples."""
         values: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in content.items()
         }
         return cls(**values)
+
+
+def cases_to_json(cases: Iterable[Case]) -> str:
+    """Return cases as canonical JSON without their splits: no result depends on those."""
+    return canonical_json([asdict(replace(case, split=None)) for case in cases]).decode()
+
+
+def cases_from_json(text: str) -> list[Case]:
+    """Return the cases that `cases_to_json` wrote.
+
+    Examples
+    --------
+    >>> cases = [Case("a", ("a.b2nd",), "a_seg.b2nd", spacing=(3.0, 1.0, 1.0))]
+    >>> cases_from_json(cases_to_json(cases)) == cases
+    True
+    """
+    return [Case.from_json(content) for content in json.loads(text)]
 
 
 def case_id_fault(case_id: str) -> str | None:

@@ -44,6 +44,11 @@ class FailedJob:
     why: str
     log: str
 
+    @property
+    def line(self) -> str:
+        """What failed, why, and where its log is, in one line."""
+        return f"failed: {self.name} {self.step}: {self.why} (log: {self.log})"
+
 
 def failed_jobs(
     plan: Plan,

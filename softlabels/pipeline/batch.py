@@ -58,8 +58,8 @@ def run_batch(jobs: Sequence[Job], receipt_path: Path) -> BatchReceipt:
             if failure.cause != "case":
                 raise
             failed.setdefault(job.case.id, failure.why)
-            is_known = isinstance(error, SoftLabelsError)
-            log.error("%s %s failed: %s", job.case.id, job.node.id, failure.why, exc_info=not is_known)
+            if not isinstance(error, SoftLabelsError):
+                log.warning("this error is not one that softlabels raises on purpose:", exc_info=True)
     n_done = len(cases) - len(failed) - len(waiting)
     log.info("all tried: %d cases done, %d failed, %d failed at an earlier stage", n_done, len(failed), len(waiting))
     receipt = BatchReceipt(list(dict.fromkeys(job.node.id for job in jobs)), cases, failed, waiting)

@@ -67,6 +67,11 @@ class Failure:
         why = message if is_on_purpose else f"{type(error).__name__}: {message}".removesuffix(": ")
         return cls(case_id, node_id, cause_of(error), why)
 
+    @property
+    def line(self) -> str:
+        """What failed and why, in one line."""
+        return f"failed: {self.case} {self.node}: {self.why}"
+
     def write(self, results: Path) -> None:
         """Write the failure in one step; StoreError if that fails."""
         write_atomically(failure_path(results, self.case, self.node), sealed_json(asdict(self)))

@@ -54,8 +54,10 @@ def forget_failure(job: Job) -> None:
 
 def _record_failure(job: Job, error: BaseException) -> None:
     """Record why a job ends without a result; the error itself matters more than that it cannot be recorded."""
+    failure = Failure.of(job.case.id, job.node.id, error)
+    log.error("%s", failure.line)
     try:
-        Failure.of(job.case.id, job.node.id, error).write(job.results)
+        failure.write(job.results)
     except StoreError as of_record:
         log.warning("%s %s: its failure is not recorded: %s", job.case.id, job.node.id, of_record)
 

@@ -44,7 +44,7 @@ class Node:
 
 
 def nodes_to_json(nodes: Iterable[Node]) -> str:
-    """Return nodes as canonical JSON, for the command line of a job."""
+    """Return nodes as canonical JSON, for the file that a job reads."""
     return canonical_json([asdict(node) for node in nodes]).decode()
 
 

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from helpers import ROOT, made_data
 
+from softlabels.pipeline.job_files import read_job_file
+from softlabels.pipeline.node import nodes_from_json
 from softlabels.pipeline.receipts import Receipt
 from softlabels.store import Store
 
@@ -123,7 +125,11 @@ def test_bad_case_fails_alone_with_one_line_that_says_what_to_do(tmp_path):
     damaged.write_bytes(damaged.read_bytes()[:-500])
     done = snakemake(tmp_path)
     assert done.returncode != 0
-    assert "case0" in (tmp_path / "logs" / "case0").glob("prepare-*.log").__next__().read_text()
+    (log,) = (tmp_path / "logs" / "case0").glob("prepare-*.log")
+    assert "case0" in log.read_text()
+    line = re.search(r"^failed: case0 prepare-.*case0_t1.nii.gz.* \(log: (.*)\)$", done.stdout, re.MULTILINE)
+    assert line and tmp_path / line[1] == log and line.start() < done.stdout.index("Error in rule prepare")
+    assert max(map(len, done.stdout.splitlines())) < 600 and line[0] in softlabels(tmp_path, "status").stdout
     assert not list((tmp_path / "results").glob("case0/*.json"))
     assert len(list((tmp_path / "results").glob("case1/target-*.json"))) == 2
     partial = softlabels(tmp_path, "index", "--allow-missing")
@@ -248,8 +254,25 @@ def test_an_older_file_in_the_place_of_an_input_is_read_anew_also_by_targets_tha
 def test_rules_of_all_stages_pass_nodes_and_algorithm_versions_to_their_jobs(finished):
     shown = snakemake(finished, "--dry-run", "--forceall", "--printshellcmds").stdout
     for stage in ("prepare", "seeds", "distance", "target"):
-        jobs = re.findall(rf"^rule {stage}:\n(?: .*\n)+.* --nodes '\[(.*)\]' --receipt", shown, re.MULTILINE)
-        assert jobs and all(f'"stage":"{stage}"' in job and '"algorithm":' in job for job in jobs)
+        jobs = re.findall(rf"^rule {stage}:\n(?: .*\n)+.* --nodes (\S+) --receipt", shown, re.MULTILINE)
+        nodes = [node for job in jobs for node in nodes_from_json(read_job_file(finished / job))]
+        assert nodes and all(node.stage == stage and node.algorithm for node in nodes)
+
+
+def test_commands_do_not_grow_with_cases_and_a_dry_run_writes_no_job_file(tmp_path):
+    made_data.write_cohort(tmp_path, n_cases=1, cases_per_job=64, stages_per_job="all", pictures=True)
+    header, row = (tmp_path / "cases.tsv").read_text().splitlines()
+    folder = tmp_path / "a_folder_with_a_long_name"
+    rows = [row.replace("case0", f"case{i}", 1).replace("\tcase0", f"\t{folder}/case{i}") for i in range(64)]
+    (tmp_path / "cases.tsv").write_text("\n".join([header, *rows]) + "\n")
+    folder.mkdir()
+    for i in range(64):
+        for name in ("t1", "seg"):
+            (folder / f"case{i}_{name}.nii.gz").symlink_to(tmp_path / f"case0_{name}.nii.gz")
+    done = snakemake(tmp_path, "--dry-run", "--printshellcmds")
+    commands = re.findall(r"python -P -m softlabels \w+ .*", done.stdout)
+    assert done.returncode == 0 and len(commands) == 4 and max(map(len, commands)) < 600, done.stdout
+    assert not (tmp_path / ".snakemake" / "softlabels").exists()
 
 
 def test_reading_the_snakefile_imports_nothing_heavy():

@@ -11,10 +11,10 @@ rule index:
     conda:
         "../../envs/pipeline.yaml"
     params:
-        config=config_json,
+        config=config_file,
         splits=splits_digest,
     shell:
-        "python -P -m softlabels index --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"
+        "python -P -m softlabels index --job-config {params.config:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule montage:
@@ -33,9 +33,9 @@ rule montage:
     conda:
         "../../envs/pipeline.yaml"
     params:
-        config=config_json,
+        config=config_file,
     shell:
-        "python -P -m softlabels show {wildcards.case:q} --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"
+        "python -P -m softlabels show {wildcards.case:q} --job-config {params.config:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule batch_montages:
@@ -53,10 +53,10 @@ rule batch_montages:
     resources:
         runtime=picture_min,
     params:
-        config=config_json,
-        cases=unit_cases,
+        config=config_file,
+        cases=cases_file,
     shell:
-        "python -P -m softlabels pictures {params.cases:q} --config-json {params.config:q} > {log:q} 2>&1"
+        "python -P -m softlabels pictures --cases {params.cases:q} --job-config {params.config:q} > {log:q} 2>&1"
 
 
 rule cohort_report:
@@ -70,6 +70,6 @@ rule cohort_report:
     conda:
         "../../envs/pipeline.yaml"
     params:
-        config=config_json,
+        config=config_file,
     shell:
-        "python -P -m softlabels report --config-json {params.config:q} --output {output:q} > {log:q} 2>&1"
+        "python -P -m softlabels report --job-config {params.config:q} --output {output:q} > {log:q} 2>&1"

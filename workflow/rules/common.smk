@@ -1,20 +1,20 @@
 # The plan and the functions that find what a rule reads; no rules here.
 import os
 import sys
-from dataclasses import asdict, replace
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
 from snakemake.utils import validate
 
-from softlabels.inputs.sheet import read_sheet
+from softlabels.inputs.sheet import cases_to_json, read_sheet
 from softlabels.inputs.stream import FileState
 from softlabels.config import command_line_values, parse_config, read_yaml
 from softlabels.monitor.deployment import isolated_package
 from softlabels.monitor.lock import release_stale_lock
 from softlabels.pipeline.cost import estimate_job, time_limit_min
 from softlabels._shared.plain_json import canonical_json
+from softlabels.pipeline.job_files import JobFiles
 from softlabels.pipeline.node import nodes_to_json
 from softlabels.pipeline.plan import make_plan
 from softlabels.pipeline.stages import STAGES
@@ -39,6 +39,7 @@ validate(config, workflow.source_path("../schemas/config.schema.json"), set_defa
 PLAN = make_plan(CONFIG)
 CASES = {case.id: case for case in read_sheet(CONFIG.cases, CONFIG.channels)}
 RESULTS, STORE = CONFIG.results, CONFIG.store
+JOB_FILES = JobFiles()
 if workflow.is_main_process and release_stale_lock(Path()):
     forget_incomplete(Path(RESULTS))
     print("The last run here was killed: its lock is removed, its finished work is kept.", file=sys.stderr)
@@ -119,32 +120,31 @@ def job_nodes(wildcards):
     return [wildcards.node] if "node" in wildcards.keys() else list(PLAN.nodes)
 
 
-def nodes_json(wildcards):
-    """Return what a job must do: stage, parameters and algorithm version of its nodes."""
-    return steps_json(tuple(job_nodes(wildcards)))
+def job_file(content):
+    """Return the path of the file that hands a content to a job. A dry run writes nothing."""
+    return str(JOB_FILES.path(content) if workflow.dryrun else JOB_FILES.write(content))
+
+
+def nodes_file(wildcards):
+    """Return the file with what a job must do: stage, parameters and algorithm version of its nodes."""
+    return file_of_nodes(tuple(job_nodes(wildcards)))
 
 
 @cache
-def steps_json(node_ids):
-    """Return nodes as JSON; Snakemake asks for them several times a job."""
-    return nodes_to_json(PLAN.nodes[node_id] for node_id in node_ids)
+def file_of_nodes(node_ids):
+    """Return the file of some nodes; Snakemake asks for it several times a job."""
+    return job_file(nodes_to_json(PLAN.nodes[node_id] for node_id in node_ids))
 
 
-def unit_cases(wildcards):
-    """Return the ids of a unit's cases."""
-    return UNITS[wildcards.unit]
-
-
-def cases_json(wildcards):
-    """Return the cases that a job works on."""
-    return unit_json(wildcards.unit)
+def cases_file(wildcards):
+    """Return the file with the cases that a job works on."""
+    return file_of_cases(wildcards.unit)
 
 
 @cache
-def unit_json(unit):
-    """Return the cases of a unit; Snakemake asks for it several times a job."""
-    # No result depends on the split: only the index holds it.
-    return canonical_json([asdict(replace(CASES[case], split=None)) for case in UNITS[unit]]).decode()
+def file_of_cases(unit):
+    """Return the file of a unit's cases; Snakemake asks for it several times a job."""
+    return job_file(cases_to_json(CASES[case] for case in UNITS[unit]))
 
 
 def splits_digest(wildcards):
@@ -162,9 +162,10 @@ def results_folder(wildcards):
     return RESULTS
 
 
-def config_json(wildcards):
-    """Return the whole configuration, command-line overrides included."""
-    return CONFIG.to_json()
+@cache
+def config_file(wildcards):
+    """Return the file with the whole configuration, command-line overrides included."""
+    return job_file(CONFIG.to_json())
 
 
 def unit_costs(wildcards):

@@ -20,8 +20,8 @@ rule prepare:
         mem_mb=memory_mb,
         runtime=runtime_min,
     params:
-        cases=cases_json,
-        nodes=nodes_json,
+        cases=cases_file,
+        nodes=nodes_file,
         # Not in the command: a file that was exchanged, also by an older one, is read anew.
         files=file_states,
         store=store_folder,
@@ -31,4 +31,4 @@ rule prepare:
     shell:
         "python -P -m softlabels stage --cases {params.cases:q} --nodes {params.nodes:q} "
         "--receipt {output:q} --store {params.store:q} --results {params.results:q} --device {params.device} "
-        "--threads {threads} 2> {log:q}"
+        "--threads {threads} --log {log:q} 2> {log:q}"
