@@ -32,10 +32,8 @@ rule all:
 
 
 onsuccess:
-    JOB_FILES.delete_unused()
-    forget_incomplete(Path(RESULTS))
+    clean_up(is_failed=False)
 
 
 onerror:
-    JOB_FILES.delete_unused()
-    forget_incomplete(Path(RESULTS), require_all=True)
+    clean_up(is_failed=True)

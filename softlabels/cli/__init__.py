@@ -9,6 +9,7 @@ from softlabels.cli import project, listing, plan, workflow, monitor, view, view
 # isort: on
 from softlabels.cli.app import app
 from softlabels.errors import SoftLabelsError
+from softlabels.monitor.environment import restart_in_utf8
 
 #: The extra that installs a package, by the name of the module. A machine that only trains has few of them.
 EXTRAS = {
@@ -27,6 +28,7 @@ EXTRAS = {
 
 def main() -> None:
     """Run a command; an error of softlabels or of the file system ends it with one line on stderr and exit code 1."""
+    restart_in_utf8("softlabels", sys.argv[1:])
     try:
         app()
     except SoftLabelsError as error:

@@ -41,6 +41,8 @@ def stage(
 
     # Ends like an exception does, so that what was being written is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(f"softlabels: {_ENDED}"))
+    # A switch for debugging kernels of one's own, without which the engine would refuse to compute.
+    os.environ.pop("NUMBA_DISABLE_JIT", None)
     if threads:
         # ITK would use every core of the machine, including those of other jobs.
         os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", str(threads))

@@ -1,5 +1,5 @@
 # The plan and the functions that find what a rule reads; no rules here.
-import os
+import atexit
 import sys
 from functools import cache
 from hashlib import sha256
@@ -10,7 +10,7 @@ from snakemake.utils import validate
 from softlabels.inputs.sheet import cases_to_json, read_sheet
 from softlabels.inputs.stream import FileState
 from softlabels.config import command_line_values, parse_config, read_yaml
-from softlabels.monitor.deployment import isolated_package
+from softlabels.monitor.environment import restart_in_utf8, set_job_environment
 from softlabels.monitor.lock import release_stale_lock
 from softlabels.pipeline.cost import estimate_job, time_limit_min
 from softlabels._shared.plain_json import canonical_json
@@ -21,27 +21,32 @@ from softlabels.pipeline.stages import STAGES
 from softlabels.pipeline.units import ALL_STAGES, make_steps, make_units
 from softlabels.pipeline.upkeep import forget_incomplete
 
-# Jobs call `python`: the one that runs snakemake, unless a software environment puts its own in front.
-# They find the softlabels that runs here, also in an environment where only its dependencies are installed.
-os.environ.update(
-    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-    PYTHONPATH=os.pathsep.join(
-        filter(None, [str(isolated_package(Path(".snakemake/package"))), os.environ.get("PYTHONPATH")])
-    ),
-)
+# A process that was started as `snakemake` starts again as the same.
+if workflow.is_main_process and Path(sys.argv[0]).name in ("snakemake", "__main__.py"):
+    restart_in_utf8("snakemake", sys.argv[1:])
+IS_MODULE = not workflow.modifier.is_main_snakefile()
+set_job_environment(Path(".snakemake/package"), is_module=IS_MODULE)
 
-# Snakemake's YAML reader drops duplicate keys in silence; softlabels refuses them.
-for path in workflow.configfiles:
-    read_yaml(path)
-config = command_line_values(config, workflow.config_settings.config)
-CONFIG = parse_config(config, source=", ".join(map(str, workflow.configfiles)) or "config")
+if IS_MODULE:
+    # The configuration is what the module statement names; the files are those of the workflow around it.
+    source, given = "config of the module", list(workflow.config_settings.config.values())
+else:
+    # Snakemake's YAML reader drops duplicate keys in silence; softlabels refuses them.
+    for path in workflow.configfiles:
+        read_yaml(path)
+    source, given = ", ".join(map(str, workflow.configfiles)) or "config", [workflow.config_settings.config]
+for values in given:
+    config = command_line_values(config, values) if isinstance(values, dict) else config
+CONFIG = parse_config(config, source)
 validate(config, workflow.source_path("../schemas/config.schema.json"), set_default=False)
+# Snakemake puts the prefix of a module before the paths of rules, and jobs need to know the paths as they are then.
+RESULTS, STORE = CONFIG.results, CONFIG.store
+CONFIG = CONFIG.model_copy(update={"results": str(workflow.modifier.modify_path(RESULTS, "output"))})
 PLAN = make_plan(CONFIG)
 CASES = {case.id: case for case in read_sheet(CONFIG.cases, CONFIG.channels)}
-RESULTS, STORE = CONFIG.results, CONFIG.store
 JOB_FILES = JobFiles()
 if workflow.is_main_process and release_stale_lock(Path()):
-    forget_incomplete(Path(RESULTS))
+    forget_incomplete(Path(CONFIG.results))
     print("The last run here was killed: its lock is removed, its finished work is kept.", file=sys.stderr)
 
 
@@ -56,6 +61,17 @@ wildcard_constraints:
     case=r"[A-Za-z0-9][A-Za-z0-9_.-]*",
     unit=r"(batches/)?[A-Za-z0-9][A-Za-z0-9_.-]*",
     node=r"(prepare|seeds|distance|target)-[0-9a-f]{8}",
+
+
+def clean_up(*, is_failed):
+    """Make the next run try failed cases of batches again, and delete job files that no run uses."""
+    forget_incomplete(Path(CONFIG.results), require_all=is_failed)
+    JOB_FILES.delete_unused()
+
+
+# Of a module, Snakemake ignores onsuccess and onerror.
+if IS_MODULE and workflow.is_main_process:
+    atexit.register(lambda: None if workflow.dryrun else clean_up(is_failed=True))
 
 
 def final_outputs():
@@ -159,12 +175,17 @@ def store_folder(wildcards):
 
 def results_folder(wildcards):
     """Return the folder of all receipts."""
-    return RESULTS
+    return CONFIG.results
+
+
+def config_file(wildcards):
+    """Return the file with the whole configuration, command-line overrides included."""
+    return file_of_config()
 
 
 @cache
-def config_file(wildcards):
-    """Return the file with the whole configuration, command-line overrides included."""
+def file_of_config():
+    """Return the file of the configuration; Snakemake asks for it once for each picture."""
     return job_file(CONFIG.to_json())
 
 
