@@ -1,6 +1,6 @@
 """The PyTorch loader's public names; the code is in `softlabels.training`."""
 
-from softlabels.training.augmentation import RandomFlip
+from softlabels.training.augmentation import RandomFlip, SpatialAugmentation, check_transform
 from softlabels.training.dataset import MODES, SoftLabelDataset, stitch_cases
 from softlabels.training.folds import Fold, k_folds, nnunet_folds
 from softlabels.training.sampler import EpochSampler, RepeatedPatchWarning
@@ -12,6 +12,8 @@ __all__ = [
     "RandomFlip",
     "RepeatedPatchWarning",
     "SoftLabelDataset",
+    "SpatialAugmentation",
+    "check_transform",
     "k_folds",
     "nnunet_folds",
     "stitch_cases",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from softlabels._shared.files import read_small_file, write_atomically
 from softlabels._shared.plain_json import parsed_json, sealed_json, unsealed_json
+from softlabels.augmentation import completed
 from softlabels.blend import Blend
 from softlabels.classes import LabelClass, class_masks
 from softlabels.errors import FormatError, InputError
@@ -73,7 +74,7 @@ class TargetDescription:
     pad_value : tuple of C floats
         The value of each channel outside the volume.
     augmentation : mapping of str to bool
-        Whether flip, rot90, rescale and elastic, done to image and soft label alike, leave the target valid.
+        The augmentation contract (`softlabels.augmentation`): which deformations leave the target valid.
     """
 
     node: str | None
@@ -144,7 +145,7 @@ class TargetDescription:
             is_overlapping=content["is_overlapping"],
             blend=Blend.from_json(content["blend"]),
             pad_value=tuple(map(float, content["pad_value"])),
-            augmentation=dict(content["augmentation"]),
+            augmentation=completed(content["augmentation"]),
         )
 
 

@@ -11,6 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from softlabels._shared.registry import Component
 from softlabels._shared.section import Section
+from softlabels.augmentation import allowed_names
 from softlabels.geodesic.metric import METRICS
 from softlabels.methods import METHODS, GeodesicMethod, Method, SeededMethod
 from softlabels.methods.advice import DISTRIBUTION_LOSSES, REGION_LOSSES, LossAdvice
@@ -51,7 +52,7 @@ def method_rows(methods: Iterable[type[Method]] = tuple(METHODS.built_in.values(
         variants = method.in_every_variant()
         is_stored = method.is_stored()
         names = "" if len(variants) == 1 else ", ".join(f"`{one.variant_name}`" for one in variants)
-        survives = ", ".join(name for name, is_valid in method.augmentation.items() if is_valid)
+        survives = ", ".join(allowed_names(method.augmentation))
         rows.append(
             (
                 f"`{method.name}`",

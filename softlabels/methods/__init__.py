@@ -6,8 +6,9 @@ Heavy libraries are imported inside functions, because these modules are read wi
 
 from softlabels._shared.rate import Rate
 from softlabels._shared.registry import Registry
+from softlabels.augmentation import ANY_AUGMENTATION, NOT_ELASTIC, RIGID
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
-from softlabels.methods.base import ANY_AUGMENTATION, FAR_MM, NOT_ELASTIC, RIGID, Method, RunContext
+from softlabels.methods.base import FAR_MM, Method, RunContext
 from softlabels.methods.dilation import Dilation
 from softlabels.methods.gaussian import Gaussian
 from softlabels.methods.geodesic_band import GeodesicBand

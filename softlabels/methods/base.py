@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field
 from softlabels._shared.rate import Rate
 from softlabels._shared.registry import Component
 from softlabels._shared.section import Section, faults_error
+from softlabels.augmentation import ANY_AUGMENTATION, Contract
 from softlabels.blend import RULES, Blend
 from softlabels.calibration import Calibration
 from softlabels.classes import LabelSet, grammar_faults
@@ -30,13 +31,6 @@ FAR_MM = 100.0
 
 #: The variant of a method that has one form only.
 STANDARD = "standard"
-
-#: Whether flip, rot90, rescale and elastic, done to image and map alike, leave the map a valid target.
-ANY_AUGMENTATION: Mapping[str, bool] = {"flip": True, "rot90": True, "rescale": True, "elastic": True}
-#: Of maps that follow intensities or distances of the undeformed image.
-NOT_ELASTIC: Mapping[str, bool] = {**ANY_AUGMENTATION, "elastic": False}
-#: Of maps whose values are lengths.
-RIGID: Mapping[str, bool] = {**NOT_ELASTIC, "rescale": False}
 
 
 def _checked_grammar(labels: dict[str, int | list[int]]) -> dict[str, int | list[int]]:
@@ -106,7 +100,7 @@ class Method(Component):
     needs_background : bool
         Whether the background must be one of the classes.
     augmentation : mapping of str to bool
-        Whether flip, rot90, rescale and elastic, done to image and map alike, leave the map a valid target.
+        The augmentation contract: which deformations of image and map leave the map a valid target.
     cost : Rate
         Measured per voxel and class.
     """
@@ -122,7 +116,7 @@ class Method(Component):
     filling: ClassVar[Mapping[str, float]] = {}
     allows_overlap: ClassVar[bool] = True
     needs_background: ClassVar[bool] = False
-    augmentation: ClassVar[Mapping[str, bool]] = ANY_AUGMENTATION
+    augmentation: ClassVar[Contract] = ANY_AUGMENTATION
     cost: ClassVar[Rate] = Rate(us=0.05, memory_bytes=15, disk_bytes=0.2)
 
     labels: Labels | None = Field(

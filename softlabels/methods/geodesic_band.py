@@ -43,10 +43,11 @@ from pydantic import Field
 
 from softlabels._shared.box import Box, bounding_box
 from softlabels._shared.rate import Rate
+from softlabels.augmentation import NOT_ELASTIC
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
-from softlabels.methods.base import NOT_ELASTIC, Method
+from softlabels.methods.base import Method
 from softlabels.methods.gaussian import gaussian_map
 from softlabels.methods.unmix import normalised
 

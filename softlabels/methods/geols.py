@@ -34,9 +34,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from softlabels.augmentation import NOT_ELASTIC
 from softlabels.errors import SeedError
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
-from softlabels.methods.base import NOT_ELASTIC
 from softlabels.methods.seeded import Distance, GeodesicMethod
 from softlabels.seeds import SeedStrategy, SkeletonSeeds
 

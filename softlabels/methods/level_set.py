@@ -37,10 +37,11 @@ from softlabels._shared.boundary import inner_boundary
 from softlabels._shared.box import bounding_box
 from softlabels._shared.rate import Rate
 from softlabels._shared.section import faults_error
+from softlabels.augmentation import RIGID
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
 from softlabels.methods.arrays import TargetInputs, TargetMap
-from softlabels.methods.base import RIGID, Method
+from softlabels.methods.base import Method
 
 
 class LevelSet(Method):

@@ -36,10 +36,10 @@ from pydantic import Field
 
 from softlabels._shared.box import bounding_box
 from softlabels._shared.rate import Rate
+from softlabels.augmentation import NOT_ELASTIC
 from softlabels.errors import InputError, SeedError
 from softlabels.grid import checked_spacing
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
-from softlabels.methods.base import NOT_ELASTIC
 from softlabels.methods.seeded import SeededMethod
 from softlabels.seeds import ErosionSeeds, SeedStrategy
 

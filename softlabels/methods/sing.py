@@ -47,10 +47,10 @@ from pydantic import Field, ValidationInfo, field_validator
 from softlabels._shared.box import bounding_box
 from softlabels._shared.rate import Rate
 from softlabels._shared.section import faults_error
+from softlabels.augmentation import NOT_ELASTIC
 from softlabels.errors import SeedError
 from softlabels.geodesic import euclidean_distance, geodesic_distance
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
-from softlabels.methods.base import NOT_ELASTIC
 from softlabels.methods.seeded import Distance, GeodesicMethod
 from softlabels.seeds import CannySeeds, SeedStrategy
 

@@ -30,12 +30,13 @@ from pydantic import AliasChoices, Field
 
 from softlabels._shared.boundary import inner_boundary
 from softlabels._shared.box import bounding_box
+from softlabels.augmentation import NOT_ELASTIC
 from softlabels.classes import LabelSet
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
 from softlabels.methods.advice import SUPERPIXEL_LOSSES, LossAdvice
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
-from softlabels.methods.base import NOT_ELASTIC, Method, RunContext
+from softlabels.methods.base import Method, RunContext
 
 #: Percentiles that become 0 and 1, so that one bright voxel does not flatten the rest.
 _LOW, _HIGH = 0.5, 99.5

@@ -34,12 +34,14 @@ try:
     import torch
     from torch.utils.data import Dataset
 
-    from softlabels.training.augmentation import Sample, check_transform
+    from softlabels.training.augmentation import Sample, bound_transform, checked_keys
     from softlabels.training.sampler import RepeatWatch
 except ImportError as error:
     raise ImportError("softlabels.training.dataset needs PyTorch: pip install 'softlabels[loader]'") from error
 
 MODES = ("random", "grid", "whole")
+#: What every sample has besides the soft labels.
+SAMPLE = ("image", "labels", "valid", "case_id", "origin", "spacing", "affine")
 T = TypeVar("T")
 #: Cases that a process keeps open; an open case takes about 30 kB, opening one again a few milliseconds.
 MAX_OPEN = 1000
@@ -103,7 +105,9 @@ class SoftLabelDataset(Dataset[Sample]):
         Intensity outside the volume. 0 is the mean after zscore and the minimum after minmax.
     transform : callable, optional
         `transform(sample, rng)` returns the sample to use; rng is the sample's own numpy Generator. If it has an
-        attribute `augmentations` (names such as "flip"), every target must allow each.
+        attribute `augmentations` (names such as "flip"), every target must allow each. It sees the names above.
+    keys : mapping of str to str, optional
+        Other names for parts of the sample, such as ``{"labels": "label"}`` for MONAI's engines.
     dtype : torch.dtype
         Of image and soft_label.
 
@@ -161,6 +165,7 @@ class SoftLabelDataset(Dataset[Sample]):
         epsilon: float | None = None,
         image_pad: float = 0.0,
         transform: Callable[[Sample, np.random.Generator], Sample] | None = None,
+        keys: Mapping[str, str] | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         if mode not in MODES:
@@ -182,9 +187,10 @@ class SoftLabelDataset(Dataset[Sample]):
         self.is_overlapping, self.blend = described.is_overlapping, described.blend
         self.pad_value, self.augmentation = described.pad_value, described.augmentation
         self.channels, self.ignore_label = self._cohort.index.channels, self._cohort.index.ignore_label
-        for name, one in self._described.items():
-            check_transform(transform, name, one.augmentation)
-        self.transform = transform
+        contracts = {name: one.augmentation for name, one in self._described.items()}
+        pads = {self._soft_name(name): one.pad_value for name, one in self._described.items()}
+        self.transform = bound_transform(transform, contracts, {"image": image_pad, **pads})
+        self._names = checked_keys(keys or {}, (*SAMPLE, *pads))
         self.patches_per_case, self.foreground_fraction = patches_per_case, foreground_fraction
         self.foreground = _foreground_values(self.classes, foreground_classes)
         self.is_2d, self.patch_size = _checked_patch(mode, patch_size)
@@ -227,7 +233,8 @@ class SoftLabelDataset(Dataset[Sample]):
         rng = sample_rng(self.seed, epoch, number)
         position, origin = self._place(number % len(self), rng)
         sample = self._sample(position, origin)
-        return sample if self.transform is None else self.transform(sample, rng)
+        sample = sample if self.transform is None else self.transform(sample, rng)
+        return {self._names.get(name, name): value for name, value in sample.items()} if self._names else sample
 
     def _epoch_and_number(self, index: SupportsIndex | tuple[SupportsIndex, SupportsIndex]) -> tuple[int, int]:
         """Return the two numbers that, with the seed, say what the sample is."""
@@ -239,6 +246,10 @@ class SoftLabelDataset(Dataset[Sample]):
         if not 0 <= number < len(self):
             raise IndexError(f"sample {index}: expected an index below {len(self)}")
         return int(self._epoch[0]), number
+
+    def _soft_name(self, target: str) -> str:
+        """Return the name of a target's soft label in a sample."""
+        return "soft_label" if target == self.target else f"soft_label_{target}"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}, "_tables": {}}
@@ -305,7 +316,7 @@ class SoftLabelDataset(Dataset[Sample]):
             "valid": torch.from_numpy(padded(case.valid(window, labels), place, size, False)),
         }
         for target in self._targets(position):
-            name = "soft_label" if target.name == self.target else f"soft_label_{target.name}"
+            name = self._soft_name(target.name)
             soft_label = target.soft_label(window, labels)
             volume = padded(soft_label, place, size, target.description.pad_value)
             sample[name] = torch.from_numpy(volume).to(self.dtype)

@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 
+from softlabels.augmentation import NOT_ELASTIC
 from softlabels.blend import Blend
 from softlabels.classes import LabelClass
 from softlabels.cohort.case import IndexedCohort
@@ -27,7 +28,7 @@ def description(method, variant, classes, blend, **changes):
         "is_overlapping": classes is REGIONS,
         "blend": blend,
         "pad_value": (-1.0, -1.0) if classes is REGIONS else (1.0, 0.0, 0.0),
-        "augmentation": {"flip": method != "svls", "rot90": True, "rescale": True, "elastic": False},
+        "augmentation": {**NOT_ELASTIC, "flip": method != "svls"},
     }
     return TargetDescription(**described | changes)
 

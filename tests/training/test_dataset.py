@@ -415,5 +415,5 @@ def test_the_code_of_the_loader_page_runs(index, monkeypatch):
     names = {}
     for block in blocks:
         exec(block, names)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     assert names["soft_label"].shape[1:] == (3, 16, 32, 32)
