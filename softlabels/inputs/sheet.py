@@ -21,7 +21,8 @@ from softlabels._shared.files import read_small_text, write_atomically
 from softlabels._shared.plain_json import canonical_json
 from softlabels.errors import ConfigError
 
-CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+MAX_CASE_ID = 100
+CASE_ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{MAX_CASE_ID - 1}}}")
 #: Names that the results folder uses itself; a case may not be called so, nor so with an extension.
 RESERVED = frozenset({"batches", "benchmarks", "cohort", "index", "logs", "montage", "report", "status", "store"})
 #: A row for each case, with some paths of a few hundred characters: enough for a million cases.
@@ -167,7 +168,12 @@ def read_sheet(path: str | os.PathLike[str], channels: Sequence[str], *, check_f
     return cases
 
 
-def write_sheet(cases: Iterable[Case], path: str | os.PathLike[str], channels: Sequence[str]) -> None:
+def write_sheet(
+    cases: Iterable[Case],
+    path: str | os.PathLike[str],
+    channels: Sequence[str],
+    originals: Mapping[str, str] | None = None,
+) -> None:
     """Write a sheet that `read_sheet` reads back; files below the folder of the sheet are named relative to it.
 
     Without cases it is a header to fill in.
@@ -180,6 +186,8 @@ def write_sheet(cases: Iterable[Case], path: str | os.PathLike[str], channels: S
         Where to write; an existing file is replaced. Commas separate the columns if it ends in `.csv`, else tabs.
     channels : sequence of str
         Names of the image channels.
+    originals : mapping of str to str, optional
+        Case id to the name that the case had before, for the column `meta:original`.
 
     Raises
     ------
@@ -197,12 +205,14 @@ def write_sheet(cases: Iterable[Case], path: str | os.PathLike[str], channels: S
     table = io.StringIO(newline="")
     writer = csv.writer(table, delimiter=_delimiter(path), lineterminator="\n")
     raters = [f"label:{i}" for i in range(1, n_raters + 1)]
-    writer.writerow(["case", *images, "label", *raters, *["split"] * has_split, *["spacing"] * has_spacing])
+    meta = ["meta:original"] if originals else []
+    writer.writerow(["case", *images, "label", *raters, *["split"] * has_split, *["spacing"] * has_spacing, *meta])
     for case in cases:
         files = [_relative(p, folder) for p in (*case.images, case.label, *case.raters)]
         files += [""] * (n_raters - len(case.raters))
         spacing = " ".join(map(repr, case.spacing or ()))
-        writer.writerow([case.id, *files, *[case.split or ""] * has_split, *[spacing] * has_spacing])
+        name = [(originals or {}).get(case.id, case.id)] * len(meta)
+        writer.writerow([case.id, *files, *[case.split or ""] * has_split, *[spacing] * has_spacing, *name])
     write_atomically(path, table.getvalue())
 
 
@@ -270,7 +280,7 @@ def _parse_row(
     split = row.get("split") or None
     if split and not _WORD.fullmatch(split):
         faults.append(f"case {row['case']!r}, column 'split': got {split!r}, expected one word")
-    spacing = _spacing(row.get("spacing", ""))
+    spacing = parsed_spacing(row.get("spacing", ""))
     if row.get("spacing") and spacing is None:
         faults.append(
             f"case {row['case']!r}, column 'spacing': got {row['spacing']!r}, expected 3 numbers > 0 in mm (z y x)"
@@ -279,12 +289,12 @@ def _parse_row(
     return Case(row["case"], images, paths["label"], raters, split, spacing), faults
 
 
-def _spacing(cell: str) -> tuple[float, float, float] | None:
+def parsed_spacing(cell: str) -> tuple[float, float, float] | None:
     """Return the three numbers of a cell, or None if they are not three numbers in (0, 10**6].
 
     Examples
     --------
-    >>> _spacing("3 0.5 0.5"), _spacing("3 0.5"), _spacing("3 nan 1")
+    >>> parsed_spacing("3 0.5 0.5"), parsed_spacing("3 0.5"), parsed_spacing("3 nan 1")
     ((3.0, 0.5, 0.5), None, None)
     """
     try:

@@ -7,6 +7,7 @@ accepts only a stream that ends where its header says, with its checksum verifie
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -81,7 +82,7 @@ class Stream:
         self._digest = hashlib.sha256()
         self._inflater: zlib._Decompress | None = None
         self._wbits = 0
-        #: The first bytes of the file as stored, without reading them.
+        #: The first bytes of the file, or of what it unpacks to, to recognise a format.
         self.start = bytes(self._file.peek(_START)[:_START])
         pointer = next((said for begin, said in _POINTERS.items() if self.start.startswith(begin)), None)
         if pointer or not self.start:
@@ -91,6 +92,8 @@ class Stream:
             packing = GZIP if self.start.startswith(b"\x1f\x8b") else None
         if packing is not None:
             self.inflate(packing)
+            with contextlib.suppress(zlib.error):
+                self.start = zlib.decompressobj(packing).decompress(self.start, _START)
 
     def __enter__(self) -> Self:
         return self

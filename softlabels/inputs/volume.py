@@ -143,6 +143,12 @@ def read_header(path: str | os.PathLike[str], spacing: tuple[float, float, float
         return _read_header(stream, start) if given is None else _open_frame(stream, start, given).header
 
 
+def has_voxel_size(path: str | os.PathLike[str]) -> bool:
+    """Whether a file's format gives the voxel size, so that the sheet must not; see `read_volume` for errors."""
+    with Stream(path) as stream:
+        return stream.read(4) not in _FRAMES
+
+
 def _sheet_spacing(
     path: str | os.PathLike[str], start: bytes, spacing: tuple[float, float, float] | None
 ) -> tuple[float, float, float] | None:

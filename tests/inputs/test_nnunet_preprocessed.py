@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from softlabels.config import parse_config
 from softlabels.errors import ConfigError, InputError
 from softlabels.inputs.case import check_case, read_case, read_volume
-from softlabels.inputs.nnunet_preprocessed import import_nnunet_preprocessed
+from softlabels.inputs.importers import import_nnunet_preprocessed
 from softlabels.inputs.sheet import read_sheet, write_sheet
 from softlabels.inputs.volume import read_header
 
@@ -29,7 +29,7 @@ def dataset(tmp_path_factory):
 
 @pytest.mark.parametrize(("name", "z"), [("nnUNetPlans_3d_fullres", 3.0), ("nnUNetPlans_2d", 3.0)])
 def test_cases_are_the_arrays_with_the_spacing_of_the_plans(dataset, name, z):
-    cases, channels, labels = import_nnunet_preprocessed(dataset / name)
+    cases, channels, labels, *_ = import_nnunet_preprocessed(dataset / name)
     assert [case.id for case in cases] == list(SHAPES)
     assert channels == ["T1", "T2_w"]
     assert list(labels.items()) == [("background", 0), ("organ", 1), ("tumour", 2)]
@@ -45,7 +45,7 @@ def test_cases_are_the_arrays_with_the_spacing_of_the_plans(dataset, name, z):
 
 
 def test_a_sheet_keeps_the_spacing(dataset, tmp_path):
-    cases, channels, _ = import_nnunet_preprocessed(dataset / "nnUNetPlans_3d_fullres")
+    cases, channels, *_ = import_nnunet_preprocessed(dataset / "nnUNetPlans_3d_fullres")
     write_sheet(cases, tmp_path / "cases.tsv", channels)
     assert read_sheet(tmp_path / "cases.tsv", channels, check_files=True) == cases
 
@@ -59,7 +59,7 @@ def test_a_spacing_that_is_none_is_refused(tmp_path, cell):
 
 def test_regions_keep_the_order_of_the_heads(tmp_path):
     dataset = write_preprocessed(tmp_path, labels=REGIONS)
-    cases, _, labels = import_nnunet_preprocessed(dataset / "nnUNetPlans_2d")
+    cases, _, labels, *_ = import_nnunet_preprocessed(dataset / "nnUNetPlans_2d")
     assert list(labels.items()) == list(REGIONS.items())
     assert {case.split for case in cases} == {None}
 
@@ -139,7 +139,7 @@ def test_too_many_voxels_are_refused_before_they_are_unpacked(dataset):
 
 
 def test_foreign_labels_are_refused(dataset):
-    (case, *_), channels, _ = import_nnunet_preprocessed(dataset / "nnUNetPlans_2d")
+    (case, *_), channels, *_ = import_nnunet_preprocessed(dataset / "nnUNetPlans_2d")
     findings = check_case(case, channels=channels, label_values=[0, 1])
     assert [str(p) for p in findings if p.is_error] == [
         f"case a, label: labels that are not declared: 2 ({(arrays('a')[1] == 2).sum()} of 2160 voxels); "

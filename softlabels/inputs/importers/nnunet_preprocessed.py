@@ -10,10 +10,9 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-from softlabels._shared.files import read_small_text
-from softlabels._shared.plain_json import parsed_json
 from softlabels.errors import ConfigError
-from softlabels.inputs.importers import Imported, channels_of, checked_cases, labels_of, read_dataset
+from softlabels.inputs.importers.base import Dataset, Labels, checked_cases
+from softlabels.inputs.importers.dataset_json import channels_of, folds_of, labels_of, read_dataset, read_json
 from softlabels.inputs.sheet import Case
 
 _ENDING, _SEGMENTATION = ".b2nd", "_seg.b2nd"
@@ -22,7 +21,7 @@ _NUMPY_MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "n
 _NUMPY_NAMES = ("_frombuffer", "_reconstruct", "dtype", "ndarray", "scalar")
 
 
-def import_nnunet_preprocessed(folder: str | Path) -> Imported:
+def import_nnunet_preprocessed(folder: str | Path) -> Dataset:
     """Read a data folder of nnU-Net's preprocessing, such as `nnUNet_preprocessed/Dataset001_Heart/nnUNetPlans_2d`.
 
     Parameters
@@ -33,7 +32,7 @@ def import_nnunet_preprocessed(folder: str | Path) -> Imported:
 
     Returns
     -------
-    cases, channels, labels
+    Dataset
         Each case with its spacing. If `splits_final.json` exists and a case is validated in exactly one fold, its
         split is that fold: `fold0`, `fold1`, ... Labels that exclude each other are in ascending order, as the heads of
         the network are; regions in the order of `dataset.json`, as well as the heads.
@@ -45,9 +44,10 @@ def import_nnunet_preprocessed(folder: str | Path) -> Imported:
     """
     folder = Path(folder)
     ids = _identifiers(folder)
-    dataset = read_dataset(folder.parent)
+    described = folder.parent / "dataset.json"
+    dataset = read_dataset(described)
     spacing, transposed = _planned(folder)
-    splits = _splits(folder.parent / "splits_final.json")
+    splits = folds_of(folder.parent / "splits_final.json")
     cases = [
         Case(
             identifier,
@@ -58,8 +58,9 @@ def import_nnunet_preprocessed(folder: str | Path) -> Imported:
         )
         for identifier in ids
     ]
-    labels = labels_of(folder.parent, dataset)
-    return checked_cases(folder, cases), channels_of(folder.parent, dataset), _in_order_of_heads(labels)
+    # The trainer looks cases up by nnU-Net's identifiers, so an unusable one is an error here, not another id.
+    labels = _in_order_of_heads(labels_of(described, dataset))
+    return Dataset(checked_cases(folder, cases), channels_of(described, dataset), labels)
 
 
 def _identifiers(folder: Path) -> list[str]:
@@ -81,7 +82,7 @@ def _planned(folder: Path) -> tuple[list[float], list[int]]:
     """Return the spacing in mm (2 or 3 numbers) and `transpose_forward` of the plan that a data folder belongs to."""
     found = []
     for path in sorted(folder.parent.glob("*.json")):
-        plans = _json(path)
+        plans = read_json(path)
         configurations = plans.get("configurations") if isinstance(plans, dict) else None
         if not isinstance(configurations, dict):
             continue
@@ -108,20 +109,6 @@ def _resolved(configurations: dict[str, Any], name: str) -> dict[str, Any]:
     return {**_resolved(configurations, parent), **own}
 
 
-def _splits(path: Path) -> dict[str, str]:
-    """Return in which fold each case is validated, of those that are in one only; empty without the file."""
-    if not path.is_file():
-        return {}
-    folds: dict[str, list[int]] = {}
-    try:
-        for fold, split in enumerate(_json(path)):
-            for identifier in split["val"]:
-                folds.setdefault(identifier, []).append(fold)
-    except (KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: expected a list of {{'train': [...], 'val': [...]}} ({error!r})") from error
-    return {identifier: f"fold{where[0]}" for identifier, where in folds.items() if len(where) == 1}
-
-
 def _spacing(path: Path, planned: list[float], transposed: list[int]) -> tuple[float, float, float]:
     """Return the spacing (z, y, x) of a case; 2D plans leave the distance between slices as it was."""
     if len(planned) == 3:
@@ -146,7 +133,7 @@ class _Properties(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it holds {module}.{name}, expected plain values and arrays")
 
 
-def _in_order_of_heads(labels: dict[str, int | list[int]]) -> dict[str, int | list[int]]:
+def _in_order_of_heads(labels: Labels) -> Labels:
     """Return labels in the order of the network's heads.
 
     Examples
@@ -160,11 +147,3 @@ def _in_order_of_heads(labels: dict[str, int | list[int]]) -> dict[str, int | li
     if any(isinstance(value, list) for value in plain.values()):
         return plain
     return dict(sorted(plain.items(), key=lambda item: item[1]))
-
-
-def _json(path: Path) -> Any:
-    """Return the content of a JSON file."""
-    try:
-        return parsed_json(read_small_text(path))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from error
