@@ -78,9 +78,11 @@ class Calibration:
         if len(soft) != len(self.offsets):
             raise InputError(f"calibrate: got {len(self.offsets)} offsets for {len(soft)} classes")
         if is_overlapping:
-            pairs = zip(soft, self.offsets, strict=True)
-            return np.stack([_shifted(np.stack([one, 1 - one]), self.slope, (b, 0.0))[0] for one, b in pairs])
-        return _shifted(soft, self.slope, self.offsets)
+            pairs = [
+                (np.stack([one, 1 - one]), _column([b, 0.0], soft)) for one, b in zip(soft, self.offsets, strict=True)
+            ]
+            return np.stack([shifted(pair, self.slope, offsets)[0] for pair, offsets in pairs])
+        return shifted(soft, self.slope, _column(self.offsets, soft))
 
     def to_json(self) -> dict[str, Any]:
         """Return the calibration as plain JSON values."""
@@ -92,15 +94,29 @@ class Calibration:
         return cls(float(content["slope"]), tuple(float(b) for b in content["offsets"]), str(content["fitted_for"]))
 
 
-def _shifted(soft: NDArray[np.float32], slope: float, offsets: Sequence[float]) -> NDArray[np.float32]:
-    """Return ``p^slope e^offset`` divided by its sum, computed in logarithms; 0 where all are 0."""
+def shifted(soft: NDArray[np.float32], slope: float, offsets: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return ``p^slope e^offset`` divided by its sum over the first axis, computed in logarithms; 0 where all are 0.
+
+    Parameters
+    ----------
+    soft : (C, ...) float32 array
+        Not modified.
+    slope : float
+    offsets : float32 array
+        That broadcasts to the shape of `soft`.
+    """
     with np.errstate(divide="ignore"):
         logits = np.log(soft)
     logits *= np.float32(slope)
-    logits += np.asarray(offsets, np.float32).reshape(-1, *[1] * (soft.ndim - 1))
+    logits += offsets
     largest = logits.max(axis=0)
     logits -= np.where(np.isfinite(largest), largest, np.float32(0))
     found: NDArray[np.float32] = np.exp(logits, out=logits)
     total = found.sum(axis=0)
     found /= np.where(total > 0, total, np.float32(1))
     return found
+
+
+def _column(offsets: Sequence[float], soft: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return offsets as an array that broadcasts over the voxels of a soft label."""
+    return np.asarray(offsets, np.float32).reshape(-1, *[1] * (soft.ndim - 1))

@@ -141,6 +141,41 @@ def class_masks(labels: ArrayLike, classes: Sequence[LabelClass]) -> NDArray[np.
     return masks
 
 
+def class_numbers(labels: ArrayLike, classes: Sequence[LabelClass]) -> NDArray[np.int32]:
+    """Return which of some exclusive classes each voxel belongs to.
+
+    Parameters
+    ----------
+    labels : (...) ndarray of integers
+        Not modified.
+    classes : sequence of C LabelClass
+        No two share a value.
+
+    Returns
+    -------
+    (...) ndarray of int32
+        The position of the class in `classes`; -1 for a label of no class, such as the ignore label.
+
+    Examples
+    --------
+    >>> classes = [LabelClass("background", (0,)), LabelClass("tumour", (1, 2))]
+    >>> class_numbers(np.array([0, 1, 2, 9]), classes).tolist()
+    [0, 1, 1, -1]
+    """
+    labels = np.asarray(labels)
+    values = np.array([value for one in classes for value in one.values], np.int64)
+    numbers = np.repeat(np.arange(len(classes), dtype=np.int32), [len(one.values) for one in classes])
+    if labels.dtype.kind == "u" and labels.dtype.itemsize <= 2:
+        table = np.full(np.iinfo(labels.dtype).max + 1, -1, np.int32)
+        fits = values < len(table)
+        table[values[fits]] = numbers[fits]
+        return table[labels]
+    order = np.argsort(values)
+    values, numbers = values[order], numbers[order]
+    place = np.minimum(np.searchsorted(values, labels), len(values) - 1)
+    return np.where(values[place] == labels, numbers[place], np.int32(-1))
+
+
 def value_mask(labels: NDArray[np.integer], values: Collection[int]) -> NDArray[np.bool_]:
     """Return where the labels have one of a few values.
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softlabels.classes import LabelClass, LabelSet, class_masks, foreground, value_mask
+from softlabels.classes import LabelClass, LabelSet, class_masks, class_numbers, foreground, value_mask
 
 EXCLUSIVE = (LabelClass("background", (0,)), LabelClass("a", (1,)), LabelClass("b", (2, 4)))
 REGIONS = (LabelClass("whole", (1, 2, 4)), LabelClass("core", (1, 4)))
@@ -56,3 +56,14 @@ def test_the_background_is_the_class_of_zero_alone():
     assert not LabelClass("with zero", (0, 1)).is_background
     labels = LabelSet.parse({"background": 0, "a": 1})
     assert labels.background == 0 and labels.foreground().background is None
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16", "int32", "int64"])
+def test_the_number_of_a_class_is_where_its_mask_is_true(dtype):
+    classes = (*EXCLUSIVE, LabelClass("far", (70000, 300)), LabelClass("last", (100,)))
+    labels = np.random.default_rng(1).choice(np.array([-1, 0, 1, 2, 3, 4, 100, 127]).astype(dtype), (3, 4, 50))
+    labels[0, 0, :2] = np.array([300, 255]).astype(dtype)
+    numbers, masks = class_numbers(labels, classes), class_masks(labels, classes)
+    for number, mask in enumerate(masks):
+        np.testing.assert_array_equal(numbers == number, mask)
+    np.testing.assert_array_equal(numbers == -1, ~masks.any(axis=0))

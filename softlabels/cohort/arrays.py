@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from softlabels.classes import class_masks
 from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Chunks of the store that make one dask block along each axis: a few MB, so that dask's own cost per block is small.
 _BLOCK = 2
+#: Of this many channels, one chunk makes a block.
+_MANY = 16
 
 
 def open_cohort(index: str | Path, *, store: str | Path | None = None) -> Cohort:
@@ -159,7 +162,7 @@ class CohortCase:
         """Yield the soft label slab after slab of some planes: (C, d, H, W), float32, without dask."""
         chosen = self._target(target, **overrides)
         n_z, height, width = self._prepared.shape
-        read = self._prepared.entry.chunks("labels") if chosen.entry is None else chosen.entry.chunks("target")
+        read = self._prepared.entry.chunks("labels") if chosen.entry is None else chosen.stored_map.chunks
         for z in range(0, n_z, read[-3]):
             yield chosen.soft_label([(z, min(z + read[-3], n_z)), (0, height), (0, width)])
 
@@ -169,16 +172,15 @@ class _LayerArray:
 
     Parameters
     ----------
-    entry : Entry
-    name : str
-        One of `entry.layers`.
+    shape, dtype
+        Of the whole layer.
     read : callable
         Takes a window and returns what the layer holds there.
     """
 
-    def __init__(self, entry: Entry, name: str, read: Callable[[Window], NDArray[Any]]) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike, read: Callable[[Window], NDArray[Any]]) -> None:
         self._read = read
-        self.shape, self.dtype = entry.shape(name), entry.dtype(name)
+        self.shape, self.dtype = shape, np.dtype(dtype)
         self.ndim = len(self.shape)
 
     def __getitem__(self, index: tuple[slice | int, ...]) -> NDArray[Any]:
@@ -202,17 +204,24 @@ def _shifted(part: range, start: int) -> slice:
 
 def _lazy(entry: Entry, name: str, read: Callable[[Window], NDArray[Any]]) -> dask.array.Array:
     """Return a layer as a dask array; equal entries give equal dask names."""
-    da = _dask_array()
-
-    lead = entry.shape(name)[:-3]
-    blocks = lead + tuple(_BLOCK * n for n in entry.chunks(name)[-3:])
-    source = _LayerArray(entry, name, read)
-    return da.from_array(source, chunks=blocks, name=f"{name}-{entry.manifest_digest}", asarray=False)
+    source = _LayerArray(entry.shape(name), entry.dtype(name), read)
+    return _blocks(source, entry.chunks(name)[-3:], f"{name}-{entry.manifest_digest}")
 
 
 def _lazy_stored(target: CaseTarget) -> dask.array.Array:
-    """Return the stored map of a target as a dask array."""
-    return _lazy(target.stored_entry, "target", target.stored)
+    """Return the stored map of a target, all its classes, as a dask array."""
+    stored = target.stored_map
+    source = _LayerArray(stored.shape, np.float32, target.stored)
+    return _blocks(source, stored.chunks, f"target-{stored.entry.manifest_digest}")
+
+
+def _blocks(source: _LayerArray, chunks: Sequence[int], name: str) -> dask.array.Array:
+    """Return a source as a dask array of blocks that are a few chunks of the store."""
+    da = _dask_array()
+
+    lead = source.shape[:-3]
+    step = _BLOCK if math.prod(lead) < _MANY else 1
+    return da.from_array(source, chunks=lead + tuple(step * n for n in chunks), name=name, asarray=False)
 
 
 def _per_voxel(

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from softlabels.classes import LabelClass, class_masks
 from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
+from softlabels.cohort.stored_map import StoredMap
 from softlabels.errors import FormatError, InputError, StoreError
 from softlabels.grid import Grid, Window
+from softlabels.sparse import SparseLabel, to_dense
 from softlabels.store.read import Entry, open_entry
 
 
@@ -148,11 +150,16 @@ class CaseTarget:
         """Return the (C, d, h, w) masks of the target's classes."""
         return self.case.masks(self.classes, window)
 
+    @property
+    def stored_map(self) -> StoredMap:
+        """The stored map, dense or sparse; InputError if the target has none."""
+        return StoredMap(self.stored_entry)
+
     def stored(self, window: Window | None = None) -> NDArray[np.float32]:
         """Return the (C, d, h, w) map of the store, before blending; InputError if the target has none."""
-        entry = self.stored_entry
-        with naming(self.case.id, f"target {self.name!r}", entry.key):
-            return np.asarray(entry.read("target", window), np.float32)
+        stored = self.stored_map
+        with self._naming():
+            return stored.dense(window)
 
     def soft_label(
         self, window: Window | None = None, labels: NDArray[np.integer] | None = None
@@ -166,9 +173,40 @@ class CaseTarget:
         labels : (d, h, w) ndarray of integers, optional
             The hard labels of the window where they have been read already.
         """
+        if self.entry is not None and self.stored_map.is_sparse:
+            return to_dense(self.sparse_label(window, labels), len(self.classes))
         labels = self.case.labels(window) if labels is None else labels
         stored = self.stored(window) if self.description.blend.needs_stored else None
         return self.description.soft_label(labels, stored)
+
+    def sparse_label(
+        self, window: Window | None = None, labels: NDArray[np.integer] | None = None
+    ) -> SparseLabel[NDArray[Any]]:
+        """Return the soft label that training sees by its few classes a voxel, (K, d, h, w).
+
+        Parameters
+        ----------
+        window, labels
+            As for `soft_label`, whose values these are.
+
+        Raises
+        ------
+        InputError
+            If the map is stored dense, or the target has no such form.
+        """
+        labels = self.case.labels(window) if labels is None else labels
+        stored = None
+        with self._naming():
+            if self.description.blend.needs_stored:
+                stored = self.stored_map.sparse(window)
+            return self.description.sparse_label(labels, stored)
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        """Add case, target and entry to the message of what goes wrong."""
+        key = "" if self.entry is None else self.entry.key
+        with naming(self.case.id, f"target {self.name!r}", key):
+            yield
 
 
 @dataclass(frozen=True)

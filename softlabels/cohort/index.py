@@ -18,8 +18,9 @@ from softlabels._shared.files import read_small_file, write_atomically
 from softlabels._shared.plain_json import parsed_json, sealed_json, unsealed_json
 from softlabels.augmentation import completed
 from softlabels.blend import Blend
-from softlabels.classes import LabelClass, class_masks
+from softlabels.classes import LabelClass, class_masks, class_numbers
 from softlabels.errors import FormatError, InputError
+from softlabels.sparse import SparseLabel, blended
 from softlabels.store.format import INDEX_BYTES
 
 INDEX_FORMAT, INDEX_VERSION = "softlabels-index", 1
@@ -75,6 +76,8 @@ class TargetDescription:
         The value of each channel outside the volume.
     augmentation : mapping of str to bool
         The augmentation contract (`softlabels.augmentation`): which deformations leave the target valid.
+    n_kept : int, optional
+        The most classes a voxel that the store keeps in any case, where the map is stored sparse.
     """
 
     node: str | None
@@ -86,6 +89,7 @@ class TargetDescription:
     blend: Blend
     pad_value: tuple[float, ...]
     augmentation: Mapping[str, bool]
+    n_kept: int | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -119,8 +123,41 @@ class TargetDescription:
         masks = class_masks(labels, self.classes)
         return self.blend.soft_label(masks, stored, is_overlapping=self.is_overlapping)
 
+    def sparse_label(
+        self, labels: NDArray[np.integer], stored: SparseLabel[NDArray[Any]] | None = None
+    ) -> SparseLabel[NDArray[Any]]:
+        """Return what `soft_label` gives by its few classes a voxel.
+
+        Parameters
+        ----------
+        labels : (...) ndarray of integers
+            The hard labels. Not modified.
+        stored : SparseLabel of (K, ...) arrays, optional
+            The stored map of the same voxels, as for `soft_label`.
+
+        Raises
+        ------
+        InputError
+            If classes overlap, values are signed or distances, or a calibration follows label smoothing.
+        """
+        if self.is_overlapping or self.kind != "probability":
+            what = "overlapping regions have" if self.is_overlapping else f"values of kind {self.kind} have"
+            raise InputError(f"{what} no sparse form, which is a distribution over classes. Use the dense soft label")
+        return blended(self.blend, class_numbers(labels, self.classes), len(self.classes), stored)
+
+    @property
+    def n_slots(self) -> int | None:
+        """The classes a voxel of `sparse_label`, the same in all cases; None if it cannot be made."""
+        is_smoothed = self.blend.rule == "label_smoothing"
+        if self.is_overlapping or self.kind != "probability" or (is_smoothed and self.blend.calibration is not None):
+            return None
+        if not self.blend.needs_stored:
+            return 1
+        return None if self.n_kept is None else self.n_kept + (self.blend.rule == "mix_onehot")
+
     def to_json(self) -> dict[str, Any]:
         """Return the description as plain JSON values."""
+        sparse = {} if self.n_kept is None else {"n_kept": self.n_kept}
         return {
             "node": self.node,
             "method": self.method,
@@ -131,6 +168,7 @@ class TargetDescription:
             "blend": self.blend.to_json(),
             "pad_value": list(self.pad_value),
             "augmentation": dict(self.augmentation),
+            **sparse,
         }
 
     @classmethod
@@ -146,6 +184,7 @@ class TargetDescription:
             blend=Blend.from_json(content["blend"]),
             pad_value=tuple(map(float, content["pad_value"])),
             augmentation=completed(content["augmentation"]),
+            n_kept=content.get("n_kept"),
         )
 
 

@@ -32,6 +32,9 @@ FAR_MM = 100.0
 #: The variant of a method that has one form only.
 STANDARD = "standard"
 
+#: Classes from which on `storage: auto` keeps the largest ones of each voxel.
+SPARSE_FROM = 16
+
 
 def _checked_grammar(labels: dict[str, int | list[int]]) -> dict[str, int | list[int]]:
     """Return labels that follow nnU-Net's grammar, or raise with every fault."""
@@ -125,6 +128,14 @@ class Method(Component):
     precision: Literal["uint8", "uint16"] = Field(
         "uint8", description="of a stored map with bounds: error at most 1/510 or 1/131070 of its range"
     )
+    storage: Literal["auto", "dense", "sparse"] = Field(
+        "auto",
+        description="dense: one map per class; sparse: the largest classes of each voxel with their shares, for "
+        f"distributions; auto: sparse from {SPARSE_FROM} classes that exclude each other",
+    )
+    max_dropped: float = Field(
+        0.01, ge=1e-4, le=0.1, description="the most mass of a voxel that a sparse map may leave out"
+    )
     calibrate: Calibrate | None = Field(
         None, description="slope, offsets and fitted_for of a probability; applied by the loader, computes nothing"
     )
@@ -215,7 +226,7 @@ class Method(Component):
 
     def node_parameters(self) -> dict[str, Any]:
         """Return what the stored map depends on, as plain JSON values: part of its key."""
-        left_out = {"variant", "labels", "seeds", "distance", "calibrate", self.load_time()}
+        left_out = {"variant", "labels", "seeds", "distance", "calibrate", "storage", "max_dropped", self.load_time()}
         own = {k: v for k, v in self.model_dump(mode="json").items() if k not in left_out}
         return {"method": self.name, "variant": self.variant_name, **own}
 
@@ -224,6 +235,25 @@ class Method(Component):
         """Return the method that `node_parameters` described."""
         others = {"method"} if "variant" in cls.model_fields else {"method", "variant"}
         return cls.model_validate({k: v for k, v in parameters.items() if k not in others})
+
+    def storage_parameters(self, labels: LabelSet) -> dict[str, Any]:
+        """Return what the node says besides where these classes are stored sparse; nothing where they are dense.
+
+        Examples
+        --------
+        >>> from softlabels.methods import METHODS
+        >>> organs = LabelSet.parse({"background": 0} | {f"organ_{i}": i for i in range(1, 20)})
+        >>> METHODS["svls"]().storage_parameters(organs), METHODS["sing"]().storage_parameters(organs)
+        ({'storage': 'sparse', 'max_dropped': 0.01}, {})
+        """
+        is_many = len(labels.classes) >= SPARSE_FROM and self._can_be_sparse(labels)
+        if self.storage == "sparse" or (self.storage == "auto" and is_many):
+            return {"storage": "sparse", "max_dropped": self.max_dropped}
+        return {}
+
+    def _can_be_sparse(self, labels: LabelSet) -> bool:
+        """Return whether the stored map is a distribution over classes, of which some may be left out."""
+        return self.is_stored() and self.sums_to_one and not labels.is_overlapping
 
     def blend_of(self, labels: LabelSet) -> Blend:
         """Return what the loader does with the stored map of these classes, the calibration included."""
@@ -244,6 +274,11 @@ class Method(Component):
             )
         elif self.needs_background and labels.background is None:
             faults.append(f"{self.name} needs a background class. Add 'background: 0' to the labels")
+        if self.storage == "sparse" and not self._can_be_sparse(labels):
+            why = "overlap" if labels.is_overlapping else "have no stored map that sums to one"
+            faults.append(
+                f"storage: got sparse, but the classes of {self.name} {self.variant_name} {why}. Remove storage"
+            )
         return faults + self._calibrate_faults(labels) + self.faults(labels, context)
 
     def _calibrate_faults(self, labels: LabelSet) -> list[str]:

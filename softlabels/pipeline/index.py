@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from softlabels._shared.files import relative_path
@@ -34,11 +36,17 @@ def build_index(config: Config, plan: Plan, cases: list[Case], folder: Path, *, 
     results = Path(config.results)
     complete: list[IndexedCase] = []
     missing: list[str] = []
+    n_kept: dict[str, int] = {}
     for case in cases:
         try:
-            complete.append(_indexed_case(case, plan, results))
+            receipts = _receipts(case, plan, results)
+            complete.append(_indexed_case(case, plan, results, receipts))
         except FormatError:
             missing.append(case.id)
+            continue
+        for node, receipt in receipts.items():
+            if "sparse" in receipt.quality:
+                n_kept[node] = max(receipt.quality["sparse"]["n_kept"], n_kept.get(node, 0))
     if not complete or (missing and not allow_missing):
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise InputError(
@@ -49,7 +57,10 @@ def build_index(config: Config, plan: Plan, cases: list[Case], folder: Path, *, 
         store=relative_path(config.store, folder),
         channels=tuple(config.channels),
         ignore_label=LabelSet.parse(config.labels).ignore,
-        targets={name: describe_target(config, plan, name) for name in config.targets},
+        targets={
+            name: replace(describe_target(config, plan, name), n_kept=n_kept.get(node or ""))
+            for name, node in plan.targets.items()
+        },
         missing=tuple(missing),
         cases=tuple(complete),
     )
@@ -72,10 +83,14 @@ def describe_target(config: Config, plan: Plan, name: str) -> TargetDescription:
     )
 
 
-def _indexed_case(case: Case, plan: Plan, results: Path) -> IndexedCase:
+def _receipts(case: Case, plan: Plan, results: Path) -> dict[str, Receipt]:
+    """Return the receipts of a case that the index is made of, by node."""
+    return {node: Receipt.read(results / case.id / f"{node}.json") for node in _needed(plan)}
+
+
+def _indexed_case(case: Case, plan: Plan, results: Path, receipts: Mapping[str, Receipt]) -> IndexedCase:
     """Return what the index says of one case."""
     folder = results / case.id
-    receipts = {node: Receipt.read(folder / f"{node}.json") for node in _needed(plan)}
     # Seeds and distances may have been collected; their flags are kept while their receipts are there.
     others = [path for node in plan.nodes if node not in receipts and (path := folder / f"{node}.json").exists()]
     flags = {flag for receipt in [*receipts.values(), *map(Receipt.read, others)] for flag in receipt.flags}

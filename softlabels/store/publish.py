@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softlabels._shared.boxed import BoxedVolumes
 from softlabels._shared.files import explained
 from softlabels._shared.plain_json import readable_json, require_plain_json, sealed_json
 from softlabels.errors import InputError, StoreError
@@ -36,7 +35,7 @@ from softlabels.store.format import (
 )
 from softlabels.store.garbage import remove_tree, temporary_name
 from softlabels.store.read import Entry, open_entry
-from softlabels.store.shard import new_file, write_shard
+from softlabels.store.shard import Writable, new_file, write_shard
 
 
 class ChannelStack:
@@ -67,7 +66,7 @@ class Layer:
     ----------
     name : str
         A word: letters, digits and underscores.
-    values : np.ndarray, ChannelStack or BoxedVolumes
+    values : np.ndarray, or what is sliced like one
         (C, D, H, W) or (D, H, W). Never modified.
     channels : sequence of str, optional
         C names; None for (D, H, W).
@@ -75,13 +74,16 @@ class Layer:
         How the values are stored.
     role : {"image", "labels"}
         "labels" for integer masks: viewers draw them over the image.
+    flag_meanings : sequence of str, optional
+        What the values 0, 1, ... of integers mean; the names of CF, without spaces.
     """
 
     name: str
-    values: NDArray[Any] | ChannelStack | BoxedVolumes
+    values: Writable
     channels: Sequence[str] | None = None
     encoding: Encoding = Lossless()
     role: str = "image"
+    flag_meanings: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         shape, where = self.values.shape, f"layer {self.name!r}"
@@ -203,13 +205,15 @@ def _write_zarr(
             "error": {"bound": encoding.bound, "largest": written["error"]},
             "stored_range": [low, high] if low <= high else None,
         }
+        if layer.flag_meanings is not None:
+            description["flag_meanings"] = list(layer.flag_meanings)
         described.append(description)
         files[shard] = written["record"]
         layout = (written["dtype"], written["chunks"], written["compression"])
         array = array_metadata(layer.values.shape, *layout, _cf_attributes(description))
         files[f"{ZARR}/{folder}/zarr.json"] = _write_file(tmp / ZARR / folder / "zarr.json", readable_json(array))
         place = folder if layer.role == "image" else "0"
-        scales[layer.role].append(ngff.multiscale(layer.name, place, layer.values.ndim, grid))
+        scales[layer.role].append(ngff.multiscale(layer.name, place, len(layer.values.shape), grid))
     for folder, group in _groups(described, scales, grid, attributes).items():
         name = f"{ZARR}/{folder}zarr.json"
         files[name] = _write_file(tmp / name, readable_json(group_metadata(group)))
@@ -217,11 +221,13 @@ def _write_zarr(
 
 
 def _cf_attributes(description: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes of an array: CF names that xarray decodes, and the bound of the error."""
+    """Return the attributes of an array: CF names, of which xarray decodes two, and the bound of the error."""
     found: dict[str, Any] = {"softlabels": {name: description[name] for name in ("encoding", "error", "channels")}}
     encoding = encoding_from_json(description["encoding"])
     if isinstance(encoding, ScaleOffset):
         found |= {"scale_factor": encoding.scale, "add_offset": encoding.lo}
+    if meanings := description.get("flag_meanings"):
+        found |= {"flag_values": list(range(len(meanings))), "flag_meanings": " ".join(meanings)}
     return found
 
 

@@ -221,6 +221,11 @@ class Entry:
         names = self._layer(name)["channels"]
         return None if names is None else tuple(names)
 
+    def flag_meanings(self, name: str) -> tuple[str, ...] | None:
+        """Return what the values 0, 1, ... of a layer mean; None if they are no numbers of something."""
+        meanings = self._layer(name).get("flag_meanings")
+        return None if meanings is None else tuple(meanings)
+
     def dtype(self, name: str) -> np.dtype[Any]:
         """Return the dtype that `read` gives."""
         return np.dtype(self._layer(name)["values_dtype"])

@@ -9,20 +9,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from helpers import ROOT
-from helpers.made_cohort import CLASSES, IGNORE, SHAPES, TARGETS, make_cohort, open_made, volumes
+from helpers.made_cohort import CLASSES, IGNORE, SHAPES, SPARSE, TARGETS, make_cohort, open_made, volumes
 
 from softlabels.blend import blend
 from softlabels.cohort.case import IndexedCohort
 from softlabels.errors import FormatError, InputError
+from softlabels.sparse import to_dense
 from softlabels.store.format import entry_folder
 
-#: A quantised map is off by half a step of uint8 over [-1, 1] at most.
+#: A quantised map is off by half a step of uint8 over [-1, 1] at most, a sparse one by a step of uint8 over [0, 1].
 STEP = 0.5 * 2 / 255 + 1e-6
 
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
-    return make_cohort(tmp_path_factory.mktemp("cohort"))
+    return make_cohort(tmp_path_factory.mktemp("cohort"), targets=TARGETS | SPARSE)
 
 
 def windows(shape):
@@ -35,12 +36,13 @@ def windows(shape):
 
 
 @pytest.mark.parametrize("case_id", SHAPES)
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", [*TARGETS, *SPARSE])
 def test_everything_is_what_was_stored_in_every_window(index, case_id, name):
     prepared, targets = open_made(index, case_id)
     target = targets[name]
     image, labels, probabilities, signed = volumes(case_id, SHAPES[case_id])
-    expected_map = {"geols": probabilities, "svls": probabilities, "sing": signed}.get(name)
+    maps = {"geols": probabilities, "svls": probabilities, "sing": signed}
+    expected_map = maps.get(name.removeprefix("few_"))
     masks = np.stack([np.isin(labels, c.values) for c in target.classes])
     overlaps = target.description.is_overlapping
     soft_label = blend(masks, expected_map, is_overlapping=overlaps, **target.description.blend.to_json())
@@ -54,6 +56,37 @@ def test_everything_is_what_was_stored_in_every_window(index, case_id, name):
         np.testing.assert_allclose(target.soft_label(window), soft_label[part], rtol=0, atol=STEP)
         if expected_map is not None:
             np.testing.assert_allclose(target.stored(window), expected_map[part], rtol=0, atol=STEP)
+
+
+@pytest.mark.parametrize("case_id", SHAPES)
+@pytest.mark.parametrize("name", [*SPARSE, "onehot", "smooth"])
+def test_the_sparse_soft_label_is_the_dense_one(index, case_id, name):
+    _, targets = open_made(index, case_id)
+    target = targets[name]
+    for window in [None, *windows(SHAPES[case_id])]:
+        label, soft = target.sparse_label(window), target.soft_label(window)
+        np.testing.assert_array_equal(to_dense(label, len(CLASSES)), soft)
+        assert len(label.classes) <= target.description.n_slots
+        if name in SPARSE:
+            stored = target.stored(window)
+            hard = target.case.labels(window)
+            np.testing.assert_array_equal(target.description.soft_label(hard, stored), soft)
+            np.testing.assert_array_equal(target.stored_map.dense(window, channels=(1, 3)), stored[1:])
+            expected = (stored.sum(axis=0) - 1)[np.isin(hard, [0, 1, 2, 4])]
+            np.testing.assert_allclose(expected, 0, atol=1e-6)
+
+
+def test_a_map_that_is_stored_dense_has_no_sparse_form(index):
+    _, targets = open_made(index, "small")
+    with pytest.raises(InputError, match="the map is stored dense. Set `storage: sparse`"):
+        targets["geols"].sparse_label()
+    with pytest.raises(InputError, match="overlapping regions have no sparse form"):
+        targets["sing"].description.sparse_label(targets["sing"].case.labels())
+    assert [targets[name].description.n_slots for name in ("geols", "sing", "onehot", "few_geols", "few_svls")] == [
+        None, None, 1, 4, 3,
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"channels: got \(2, 4\), expected .* inside \(3,\)"):
+        targets["few_svls"].stored_map.dense(channels=(2, 4))
 
 
 def test_labels_that_were_read_already_give_the_same(index):

@@ -177,3 +177,10 @@ def test_a_folder_or_a_pipe_is_no_index(tmp_path):
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(FormatError, match="cannot be read"):
             Index.read(path)
+
+
+def test_how_many_classes_a_sparse_target_keeps_comes_back_and_is_left_out_elsewhere():
+    sparse = replace(TARGETS["geols"], n_kept=4)
+    assert sparse.to_json() == TARGETS["geols"].to_json() | {"n_kept": 4}
+    assert TargetDescription.from_json(sparse.to_json()) == sparse
+    assert (sparse.n_slots, TARGETS["geols"].n_slots) == (5, None)

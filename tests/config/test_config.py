@@ -237,3 +237,25 @@ def test_two_spellings_of_one_key_are_refused():
     twice["targets"]["soft"]["renormalize"] = False
     text = faults(twice)
     assert "prepare.normalize: unknown key" in text and "renormalize: unknown key" in text
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        (
+            {"method": "geols", "variant": "official"},
+            "the classes of geols official have no stored map that sums to one",
+        ),
+        ({"method": "sing"}, "the classes of sing paper have no stored map that sums to one"),
+        ({"method": "onehot"}, "the classes of onehot standard have no stored map that sums to one"),
+        ({"method": "svls", "labels": {"background": 0, "whole": [1, 2], "core": 1}}, "svls paper overlap"),
+    ],
+)
+def test_only_a_stored_distribution_may_be_sparse(target, why):
+    text = faults(MINIMAL | {"targets": {"x": target | {"storage": "sparse"}}})
+    assert "targets.x: storage: got sparse" in text and f"{why}. Remove storage" in text
+
+
+@pytest.mark.parametrize("bound", [0, 0.2, "much"])
+def test_what_a_sparse_map_may_drop_is_bounded(bound):
+    assert "targets.x.max_dropped" in faults(MINIMAL | {"targets": {"x": {"method": "svls", "max_dropped": bound}}})

@@ -11,6 +11,7 @@ from softlabels.cohort.case import IndexedCohort
 from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
 from softlabels.grid import Grid
 from softlabels.store import BitRound, Layer, Lossless, ScaleOffset, Store
+from softlabels.store.largest_classes import largest_classes
 
 CLASSES = (LabelClass("background", (0,)), LabelClass("organ", (1,)), LabelClass("tumour", (2, 4)))
 REGIONS = (LabelClass("whole", (1, 2, 4)), LabelClass("core", (2, 4)))
@@ -40,6 +41,11 @@ TARGETS = {
     "sing": description("sing", "paper", REGIONS, Blend("signed_margin", 0.5)),
     "svls": description("svls", "paper", CLASSES, Blend("none")),
 }
+#: The same maps stored sparse, for tests that ask `make_cohort` for them.
+SPARSE = {
+    "few_geols": description("geols", "paper", CLASSES, Blend("mix_onehot", 0.1), n_kept=3),
+    "few_svls": description("svls", "paper", CLASSES, Blend("none"), n_kept=3),
+}
 SHAPES = {"thin": (1, 30, 41), "small": (7, 9, 5), "large": (20, 70, 33), "empty": (8, 8, 8)}
 
 
@@ -68,7 +74,7 @@ def publish(store, key, layers, grid):
     return EntryAddress(key, entry.manifest_digest)
 
 
-def make_cohort(folder, shapes=SHAPES, spacing=(3.0, 1.0, 1.0), affine=()):
+def make_cohort(folder, shapes=SHAPES, spacing=(3.0, 1.0, 1.0), affine=(), targets=TARGETS):
     """Publish a cohort under `folder` and return the path of its index."""
     store, cases = Store(folder / "store"), []
     names = [[c.name for c in group] for group in (CLASSES, REGIONS)]
@@ -86,10 +92,13 @@ def make_cohort(folder, shapes=SHAPES, spacing=(3.0, 1.0, 1.0), affine=()):
             "sing": publish(store, key_of(case_id, "sing"), sing, grid),
             "svls": publish(store, key_of(case_id, "svls"), geols, grid),
         }
+        if few := [name for name in SPARSE if name in targets]:
+            layers, _ = largest_classes(probabilities, names[0], dtype="uint8", max_dropped=1e-4)
+            addresses |= {name: publish(store, key_of(case_id, name), layers, grid) for name in few}
         prepare = publish(store, key_of(case_id, "prepare"), prepared, grid)
         split = "train" if number % 2 == 0 else "val"
         cases.append(IndexedCase(case_id, split, (), prepare, addresses))
-    return write_index(folder, cases)
+    return write_index(folder, cases, targets)
 
 
 def write_index(folder, cases, targets=TARGETS):

@@ -88,3 +88,26 @@ def test_what_the_loader_applies_is_in_no_node():
     }
     plan = make_plan(parse_config(CONFIG | {"targets": targets}))
     assert len(set(plan.targets.values())) == 1
+
+
+def test_storage_is_in_the_node_where_it_is_sparse_and_only_there():
+    many = CONFIG | {"labels": {"background": 0} | {f"organ_{i}": i for i in range(1, 16)}}
+    few = CONFIG | {"labels": {"background": 0} | {f"organ_{i}": i for i in range(1, 15)}}
+
+    def nodes(config, **options):
+        targets = {"svls": {"method": "svls", **options}, "sing": {"method": "sing"}}
+        plan = make_plan(parse_config(config | {"targets": targets}))
+        return plan.targets["svls"], plan.nodes[plan.targets["svls"]].params, plan.nodes[plan.targets["sing"]].params
+
+    assert nodes(few)[0] == nodes(few, storage="dense")[0] == nodes(few, max_dropped=0.05)[0]
+    assert nodes(many)[0] == nodes(many, storage="sparse")[0] != nodes(many, storage="dense")[0]
+    assert nodes(many)[0] != nodes(many, max_dropped=0.05)[0]
+    for config, options, expected in (
+        (few, {}, {}),
+        (few, {"storage": "sparse"}, {"storage": "sparse", "max_dropped": 0.01}),
+        (many, {}, {"storage": "sparse", "max_dropped": 0.01}),
+        (many, {"storage": "dense"}, {}),
+    ):
+        _, svls, sing = nodes(config, **options)
+        assert {k: v for k, v in svls.items() if k in ("storage", "max_dropped")} == expected
+        assert not {"storage", "max_dropped"} & sing.keys()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from softlabels.cohort.stored_map import StoredMap
 from softlabels.config import parse_config
 from softlabels.inputs.sheet import Case
 from softlabels.pipeline.index import build_index
@@ -69,7 +70,7 @@ def test_ct_with_41_organs_one_of_a_single_voxel(shared_data, tmp_path):
         "channels": ["CT"],
         "labels": {"background": 0} | {f"organ_{v}": v for v in values},
         "prepare": {"clip_percentiles": [0.5, 99.5], "normalise": "minmax"},
-        "targets": {"geols": GEOLS},
+        "targets": {"geols": GEOLS | {"storage": "dense"}, "few": GEOLS},
     }
     case = Case("ct", (str(folder / "ct.nii.gz"),), str(folder / "label.nii.gz"))
     plan, receipts, targets, prepared, _ = run_case(tmp_path, case, raw)
@@ -77,7 +78,13 @@ def test_ct_with_41_organs_one_of_a_single_voxel(shared_data, tmp_path):
     assert len(seeds) == 42 and max(values) == 117 and min(s["n_voxels"] for s in seeds) == 1
     assert all(s["n_seeds"] >= 1 and s["n_components_without_seed"] == 0 for s in seeds)
     assert all(certificates(plan, receipts))
-    np.testing.assert_allclose(targets["geols"].read("target").sum(0), 1, atol=42 * 0.5 / 255)
+    dense, few = targets["geols"].read("target"), StoredMap(targets["few"])
+    np.testing.assert_allclose(dense.sum(0), 1, atol=42 * 0.5 / 255)
+    assert few.is_sparse and few.n_kept <= 6 and len(few.class_names) == 42
+    figures = targets["few"].quality["sparse"]
+    assert figures["dropped_max"] <= 0.01 and figures["error_max"] <= figures["error_bound"] < 0.0141
+    np.testing.assert_allclose(few.dense(), dense, rtol=0, atol=0.5 / 255 + figures["error_bound"])
+    np.testing.assert_allclose(few.dense().sum(0), 1, atol=1e-6)
 
 
 @pytest.mark.parametrize(

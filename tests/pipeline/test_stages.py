@@ -184,6 +184,38 @@ def test_every_method_goes_from_files_to_an_index_entry(tmp_path, monkeypatch):
     assert set(ALL_METHODS) - set(index.cases[0].targets) == derived
 
 
+DISTRIBUTIONS = {
+    name: target | {"precision": "uint8"}
+    for name, target in ALL_METHODS.items()
+    if METHODS[target["method"]].model_validate({k: v for k, v in target.items() if k != "method"}).sums_to_one
+    and METHODS[target["method"]].is_stored()
+}
+
+
+def test_every_distribution_may_be_stored_sparse(tmp_path, monkeypatch):
+    sparse = {
+        f"few_{name}": target | {"storage": "sparse", "max_dropped": 0.02} for name, target in DISTRIBUTIONS.items()
+    }
+    project = Project(tmp_path, monkeypatch, n_cases=2, targets=DISTRIBUTIONS | sparse)
+    nodes = project.plan.nodes.values()
+    receipts = {(case.id, node.id): project.run(case, node) for case in project.cases for node in nodes}
+    path = project.results / "index.json"
+    project.index().write(path)
+    cohort = IndexedCohort.open(path)
+    for name in DISTRIBUTIONS:
+        few = cohort.index.targets[f"few_{name}"]
+        figures = [receipts[case, few.node].quality["sparse"] for case in ("case0", "case1")]
+        assert few.n_kept == max(one["n_kept"] for one in figures)
+        assert all(one["dropped_max"] <= 0.02 and one["error_max"] <= one["error_bound"] < 0.0241 for one in figures)
+        for case in cohort.index.cases:
+            dense, reduced = (cohort.target(case, one).stored() for one in (name, f"few_{name}"))
+            np.testing.assert_allclose(reduced, dense, rtol=0, atol=0.5 / 255 + figures[0]["error_bound"])
+            has_class = dense.any(axis=0)
+            np.testing.assert_allclose(reduced.sum(axis=0)[has_class], 1, atol=1e-6)
+            stored = cohort.target(case, f"few_{name}").stored_map
+            assert stored.is_sparse and stored.class_names == ("background", "necrosis", "edema")
+
+
 def test_a_calibration_reaches_the_soft_label_without_computing_anything(tmp_path, monkeypatch):
     calibrate = {"slope": 0.5, "offsets": {"edema": 1.0}, "fitted_for": "rater 2"}
     targets = {"plain": {"method": "gaussian"}, "wide": {"method": "gaussian", "calibrate": calibrate}}

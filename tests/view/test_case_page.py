@@ -94,8 +94,8 @@ def test_only_what_is_shown_is_read(case, monkeypatch):
     entry_class = type(case.case.entry)
     read, asked = entry_class.read, []
 
-    def recorded(entry, name, window=None):
-        values = read(entry, name, window)
+    def recorded(entry, name, window=None, *rest, **options):
+        values = read(entry, name, window, *rest, **options)
         asked.append((name, values[..., :, :, :].size / values.shape[0] if values.ndim == 4 else values.size))
         return values
 

@@ -13,6 +13,7 @@ from softlabels._shared.registry import Distribution
 from softlabels.classes import LabelClass, LabelSet, class_masks
 from softlabels.errors import InputError
 from softlabels.methods import METHODS, Method, TargetInputs
+from softlabels.methods.base import SPARSE_FROM
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.stages.base import Job, Result, Upstream, UpstreamStage
 from softlabels.pipeline.stages.distance import DISTANCE_BITS
@@ -20,7 +21,7 @@ from softlabels.pipeline.stages.prepare import prepared_digests
 
 if TYPE_CHECKING:
     from softlabels.inputs.sheet import Case
-    from softlabels.store import BitRound, ScaleOffset
+    from softlabels.store import BitRound, Layer, ScaleOffset
 
 
 class Target(UpstreamStage):
@@ -32,7 +33,7 @@ class Target(UpstreamStage):
 
     def node(self, inputs: Mapping[str, Node], classes: LabelSet, method: Method) -> Node:
         """Return the node of a method with its parameters; `inputs` are the nodes that it reads, by role."""
-        params = {"classes": classes.to_json(), **method.node_parameters()}
+        params = {"classes": classes.to_json(), **method.node_parameters(), **method.storage_parameters(classes)}
         algorithm = METHODS.algorithm(method.name, self.version)
         return Node(self.name, algorithm, params, {role: node.id for role, node in inputs.items()})
 
@@ -55,20 +56,18 @@ class Target(UpstreamStage):
     def compute(self, job: Job, sources: Upstream) -> Result:
         """Return the map that training will read, with its quality figures."""
         from softlabels.methods.quality import quality_figures
-        from softlabels.store import Layer
 
         params = dict(job.node.params)
         labels = LabelSet.from_json(params.pop("classes"))
         method = METHODS[params["method"]].from_node_parameters(params)
         inputs = _method_inputs(job, sources, labels, method.needs)
         target = method.compute(inputs)
-        encoding = _encoding(method.value_range, method.precision)
-        layer = Layer("target", target.values, channels=inputs.class_names, encoding=encoding)
         quality = quality_figures(
             target.values, inputs.masks, kind=method.kind, are_exclusive=not labels.is_overlapping
         )
-        quality |= {"flags": target.flags, "notes": target.notes}
-        return Result([layer], sources.grid, quality)
+        layers, figures, flags = _stored(method, target.values, inputs)
+        quality |= {"flags": [*target.flags, *flags], "notes": target.notes, **figures}
+        return Result(layers, sources.grid, quality)
 
 
 def _method_inputs(job: Job, sources: Upstream, labels: LabelSet, needs: frozenset[str]) -> TargetInputs:
@@ -128,6 +127,26 @@ def _source(job: Job, sources: Upstream, classes: Sequence[LabelClass]) -> dict[
     mapping = np.linalg.inv(source.grid.affine_ras) @ sources.grid.affine_ras
     masks = class_masks(source.values, classes)
     return {"source_masks": masks, "source_from_target": mapping}
+
+
+def _stored(
+    method: Method, values: NDArray[np.float32], inputs: TargetInputs
+) -> tuple[list[Layer], dict[str, Any], list[str]]:
+    """Return the layers that hold a map, and the figures and flags of a sparse one."""
+    from softlabels.store import Layer
+    from softlabels.store.largest_classes import largest_classes
+
+    names = inputs.class_names
+    if method.storage != "sparse":
+        return [Layer("target", values, names, _encoding(method.value_range, method.precision))], {}, []
+    layers, figures = largest_classes(
+        values, names, dtype=method.precision, max_dropped=method.max_dropped, threads=inputs.threads
+    )
+    n_kept = figures["n_kept"]
+    if len(names) < SPARSE_FROM or 2 * n_kept < len(names):
+        return layers, {"sparse": figures}, []
+    flag = f"sparse map keeps {n_kept} of {len(names)} classes a voxel: raise max_dropped, or set storage: dense"
+    return layers, {"sparse": figures}, [flag]
 
 
 def _encoding(bounds: tuple[float, float] | None, precision: str) -> ScaleOffset | BitRound:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from softlabels.blend import entropy_bits
 from softlabels.classes import class_masks
 from softlabels.cohort.case import CaseTarget, PreparedCase
+from softlabels.sparse import SparseLabel, to_dense
 from softlabels.store.read import Entry
 from softlabels.view.entries import TargetEntries
 from softlabels.view.viewer.fields import Window
@@ -170,7 +171,7 @@ def target_layers(entries: TargetEntries) -> list[ViewLayer]:
         add("difference", "difference", "soft minus hard", unit, classes, partial(_difference, target))
         add("entropy", "entropy", "entropy", "bits", (Channel("all classes"),), partial(_entropy, target))
     if target.entry is not None and (description.blend.rule != "none" or description.blend.calibration):
-        add("stored", role, "stored map", unit, classes, _stored_reader(target.entry, "target"))
+        add("stored", role, "stored map", unit, classes, partial(_stored_channel_of, target))
     return found
 
 
@@ -188,9 +189,11 @@ def stored_layers(entry: Entry, taken: Collection[str] = ()) -> list[ViewLayer]:
 
 
 def _stored_channel(layer: str, name: str) -> Channel:
-    """Return a channel of an entry by what its layer is called: of an image channel, of a class, or of both."""
+    """Return a channel of an entry by its layer's name: of an image channel, a class, both, or a rank among classes."""
     if layer == "distance":
         return _distance_channel(name)
+    if layer in ("classes", "shares"):
+        return Channel(name)
     return Channel(name, modality=name) if layer == "image" else Channel(name, class_name=name)
 
 
@@ -212,17 +215,29 @@ def _soft_channel(target: CaseTarget, channel: int, window: Window, wanted: Wind
     blend = target.description.blend
     if blend.mixes_channels or not blend.needs_stored:
         return np.stack([slab[channel] for slab in _soft_slabs(target, window, wanted)])
-    stored = target.stored_entry.read("target", window, channels=(channel, channel + 1))[(..., *wanted)]
+    stored = _stored_channel_of(target, channel, window, wanted)[None]
     masks = class_masks(target.case.entry.read("labels", window)[wanted], target.classes[channel : channel + 1])
     soft = blend.soft_label(masks, stored, is_overlapping=target.description.is_overlapping)
     return np.asarray(soft[0])
 
 
+def _stored_channel_of(target: CaseTarget, channel: int, window: Window, wanted: Window) -> Values:
+    """Return one channel of the stored map."""
+    return target.stored_map.dense(window, channels=(channel, channel + 1))[0][wanted]
+
+
 def _soft_slabs(target: CaseTarget, window: Window, wanted: Window) -> Iterator[Values]:
     """Yield the (C, h, w) soft label of each slice: all classes of a window at once would take much memory."""
+    all_labels = target.case.entry.read("labels", window)[wanted]
+    if target.entry is not None and target.stored_map.is_sparse:
+        classes, shares, floor = target.stored_map.sparse(window)
+        for z, labels in enumerate(all_labels):
+            part = SparseLabel(classes[(slice(None), *wanted)][:, z], shares[(slice(None), *wanted)][:, z], floor)
+            yield to_dense(target.description.sparse_label(labels, part), len(target.classes))
+        return
     needs_stored = target.description.blend.needs_stored
-    stored = target.stored_entry.read("target", window)[(..., *wanted)] if needs_stored else None
-    for z, labels in enumerate(target.case.entry.read("labels", window)[wanted]):
+    stored = target.stored_map.dense(window)[(..., *wanted)] if needs_stored else None
+    for z, labels in enumerate(all_labels):
         yield target.description.soft_label(labels, None if stored is None else stored[:, z])
 
 

@@ -4,7 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.made_cohort import CLASSES, REGIONS, TARGETS, key_of, make_cohort, publish, seeds_and_distance, volumes
+from helpers.made_cohort import (
+    CLASSES,
+    REGIONS,
+    SPARSE,
+    TARGETS,
+    key_of,
+    make_cohort,
+    publish,
+    seeds_and_distance,
+    volumes,
+)
 
 from softlabels.blend import Blend, entropy_bits
 from softlabels.calibration import Calibration
@@ -26,7 +36,7 @@ SHAPE = (20, 70, 133)
 def entries(tmp_path_factory):
     """Return a case and its targets with their entries, by name."""
     folder = tmp_path_factory.mktemp("cohort")
-    cohort = IndexedCohort.open(make_cohort(folder, {"case": SHAPE}))
+    cohort = IndexedCohort.open(make_cohort(folder, {"case": SHAPE}, targets=TARGETS | SPARSE))
     store, grid = Store(folder / "store"), Grid(SHAPE, (3.0, 1.0, 1.0))
     seeds, distance = seeds_and_distance("case", SHAPE)
     publish(store, key_of("seeds"), [seeds], grid)
@@ -36,7 +46,7 @@ def entries(tmp_path_factory):
     prepared = cohort.case(case)
     targets = {
         name: TargetEntries(cohort.target(case, name, prepared=prepared), **(way if name == "geols" else {}))
-        for name in TARGETS
+        for name in [*TARGETS, *SPARSE]
     }
     # A calibration makes each channel depend on all others.
     calibrated = Blend("mix_onehot", 0.4, Calibration(0.7, (0.0, 0.8, -0.5), "rater 2"))
@@ -50,7 +60,7 @@ def view(entries):
     return CaseView(*entries)
 
 
-@pytest.mark.parametrize("name", ["onehot", "smooth", "geols", "sing", "svls", "calibrated"])
+@pytest.mark.parametrize("name", ["onehot", "smooth", "geols", "sing", "svls", "calibrated", *SPARSE])
 def test_soft_label_difference_and_entropy_are_those_of_the_whole_volume(entries, view, name):
     target = entries[1][name].target
     soft, masks = target.soft_label(), target.masks()
