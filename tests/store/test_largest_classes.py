@@ -192,3 +192,6 @@ def test_zarr_and_xarray_read_plain_arrays_and_cf_names(published):
     np.testing.assert_allclose(data.shares.values, shares, atol=1e-6)
     most = data.classes.where(data.shares > 0).isel(c=0)
     np.testing.assert_array_equal(most.values, classes[0])
+    organ = data.shares.where(data.classes == 3, 0).sum("c")
+    dense = to_dense(SparseLabel(classes, shares, NO_FLOOR), 20)
+    np.testing.assert_allclose(organ.values, dense[3], atol=1e-6)

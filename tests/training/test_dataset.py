@@ -237,7 +237,7 @@ def test_image_and_labels_are_read_once_for_all_targets(index, monkeypatch):
 
     read = []
     original = Entry.read
-    monkeypatch.setattr(Entry, "read", lambda self, name, *args: read.append(name) or original(self, name, *args))
+    monkeypatch.setattr(Entry, "read", lambda self, name, *a, **kw: read.append(name) or original(self, name, *a, **kw))
     options = {"patch_size": (3, 6, 6), "foreground_fraction": 0.0}
     SoftLabelDataset(index, target="geols", further_targets=["sing", "onehot", "svls"], **options)[2]
     assert sorted(read) == ["image", "labels", "target", "target", "target"]
