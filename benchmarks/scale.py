@@ -114,7 +114,7 @@ def pretend_finished(folder: Path) -> None:
             receipt = Receipt(case.id, node_id, node.stage, "0" * 64, "0" * 64, "/store", "computed", 1.0)
             receipt.write(folder / "results" / case.id / f"{node_id}.json")
     for unit, members in make_units([case.id for case in cases], config.batch_size).items():
-        for step, nodes in make_steps(plan.nodes, config.stages_per_job).items():
+        for step, nodes in make_steps(plan.nodes, config.job_stages).items():
             if not (path := folder / "results" / unit / f"{step}.json").exists():
                 BatchReceipt(nodes, members).write(path)
     (folder / "results" / "report").mkdir()

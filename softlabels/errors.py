@@ -16,6 +16,10 @@ class InputError(SoftLabelsError, ValueError):
     """An argument, an image or a label file is not what the operation needs."""
 
 
+class NotKeptError(InputError):
+    """A result was handed on in memory and not written; the message says how to compute it again."""
+
+
 class SeedError(InputError):
     """A present class has no seed, or a seed is where none is allowed."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +28,7 @@ app = typer.Typer(
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="the configuration file")]
 JobConfig = Annotated[Path | None, typer.Option(hidden=True, help="job file with the configuration of a run")]
 StorePath = Annotated[Path | None, typer.Option("--store", help="the store; default: the store of the configuration")]
+Make = Annotated[bool, typer.Option("--make", help="first compute seeds and distances that were not kept (`keep`)")]
 CaseId = Annotated[str, typer.Argument(help="a case id in the sheet")]
 DEFAULT_CONFIG = Path("config.yaml")
 
@@ -58,6 +60,22 @@ class Project:
             near = difflib.get_close_matches(case_id, by_id, 3) or list(by_id)[:3]
             raise InputError(f"case {case_id!r}: not in {self.config.cases}. Did you mean {', '.join(near)}?")
         return by_id[case_id]
+
+
+def make_again(project: Project, case_id: str, nodes: Iterable[str]) -> None:
+    """Put the results of a case that were not kept into the store, for a person to look at; say which."""
+    from softlabels._shared.cpus import usable_cpus
+    from softlabels.pipeline.job import publish_again
+    from softlabels.pipeline.stages import Job
+    from softlabels.store import Store
+
+    config, case = project.config, project.case(case_id)
+    wanted = {upstream for node in nodes for upstream in project.plan.upstream(node)}
+    for node_id, node in project.plan.nodes.items():
+        if node_id in wanted and not node.is_kept:
+            job = Job(case, node, Store(config.store), project.results, config.device, usable_cpus())
+            if publish_again(job) == "computed":
+                print(f"{node_id}: computed again; 'softlabels gc' removes it when it has not been used for a while")
 
 
 def store_of(store: Path | None, config: Path) -> Store:

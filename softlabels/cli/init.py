@@ -159,7 +159,7 @@ def _write(folder: Path, dataset: Dataset, *, is_nnunet: bool) -> None:
     text = config_template(list(dataset.channels), dataset.labels, is_nnunet=is_nnunet)
     if cases:
         parsed = parse_config(yaml.safe_load(text))
-        suggested = suggested_cases_per_job(make_plan(parsed), cases, stages_per_job=parsed.stages_per_job)
+        suggested = suggested_cases_per_job(make_plan(parsed), cases, stages_per_job=parsed.job_stages)
         text = config_template(list(dataset.channels), dataset.labels, suggested, is_nnunet=is_nnunet)
     write_atomically(folder / "config.yaml", text)
     write_sheet(cases, folder / "cases.tsv", dataset.channels, dataset.originals)

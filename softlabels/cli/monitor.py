@@ -47,7 +47,7 @@ def status(
     failed = failed_jobs(
         project.plan,
         units,
-        make_steps(project.plan.nodes, project.config.stages_per_job),
+        make_steps(project.plan.nodes, project.config.job_stages),
         set(receipts),
         project.results,
         logs,
@@ -64,6 +64,8 @@ def status(
     if changed := changed_inputs(project.cases, receipts):
         named = ", ".join(list(changed)[:_N_NAMED]) + (", ..." if len(changed) > _N_NAMED else "")
         print(f"{len(changed)} cases have files that changed since they were read: {named}. Run snakemake again")
+    if held := [node.id for node in project.plan.nodes.values() if not node.is_kept]:
+        print(f"not kept: {', '.join(held)}; 'softlabels show --make' computes them again for a case")
     if line := _work_done(project, receipts):
         print(line)
     n_left = len(project.cases) * len(project.plan.nodes) - len(receipts)
@@ -137,7 +139,7 @@ def _pace(project: Project, receipts: Mapping[Work, Receipt], start_seconds: flo
 
     plan = project.plan
     rates = measured_rates(plan, {case.id: case for case in project.cases}, receipts)
-    n_steps = len(make_steps(plan.nodes, project.config.stages_per_job))
+    n_steps = len(make_steps(plan.nodes, project.config.job_stages))
     start_seconds *= n_steps / len(plan.nodes) / project.config.batch_size
     weights = {node: estimate_job(plan, node, project.cases[0], rates).seconds + start_seconds for node in plan.nodes}
     left = seconds_left(plan, project.cases, receipt_times(set(receipts), project.results), weights)
@@ -167,8 +169,13 @@ def _explanation(one: Explanation) -> list[str]:
             f"  entry      {one.result.receipt.key[:16]}… in {one.store}",
             f"  computed   {made['finished']} by {by} in {made['seconds']} s, for case {made['case']}",
         ]
+    if one.not_kept:
+        lines.append(
+            f"  entry      {one.not_kept.key[:16]}… was not written; 'softlabels show --make' computes it again"
+        )
     lines.append(f"  depends on algorithm {node.algorithm}, {json.dumps(node.params, sort_keys=True)}")
     inputs = "the bytes of the case's files" if node.stage == PREPARE.name else "the entries above"
     lines.append(f"  and on     {inputs}")
     lines += [f"  changed    {line}; snakemake will read it again" for line in one.changed]
-    return lines + [f"  note       {flag}" for flag in (one.result.receipt.flags if one.result else [])]
+    receipt = one.result.receipt if one.result else one.not_kept
+    return lines + [f"  note       {flag}" for flag in (receipt.flags if receipt else [])]

@@ -50,7 +50,7 @@ def plan(
         numbers = (duration(cost.seconds), f"{cost.memory_mb / 1e3:.1f}", f"{cost.disk_mb / 1e3:.2f}")
         table.add_row(row.node, str(row.n_done), found, str(row.n_to_do), *numbers)
     Console().print(table)
-    stages_per_job = project.config.stages_per_job
+    stages_per_job = project.config.job_stages
     n_units = len(make_units(list(case_of), project.config.batch_size))
     for line in _summary(project, rows, n_units * len(make_steps(project.plan.nodes, stages_per_job))):
         print(line)
@@ -99,7 +99,7 @@ def _summary(project: Project, rows: list[NodeForecast], n_jobs: int) -> list[st
     n_unknown = sum(row.n_to_do > 0 and not row.is_measured for row in rows)
     size = project.config.batch_size
     of_up_to = "one case" if size == 1 else f"up to {size} cases"
-    through = " through all stages" if project.config.stages_per_job == "all" else ""
+    through = " through all stages" if project.config.job_stages == "all" else ""
     lines = [
         f"{len(project.cases)} cases x {len(rows)} nodes in {n_jobs} jobs of {of_up_to}{through}; "
         f"{sum(row.n_done for row in rows)} results are done",

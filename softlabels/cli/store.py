@@ -136,12 +136,21 @@ def gc(
     days: Annotated[float, typer.Option(min=0, help="keep entries that were used within this number of days")] = 14,
     delete: Annotated[bool, typer.Option(help="delete the entries; without this option they are only listed")] = False,
 ) -> None:
-    """Delete entries that no project references: neither this one nor any other that used the store."""
-    from softlabels.config import load_config
-    from softlabels.pipeline.upkeep import live_keys
+    """Delete entries that no project references: neither this one nor any other that used the store.
 
-    opened = store_of(store, config)
-    live = live_keys([Path(load_config(config).results), *(keep or []), *opened.registered_results()])
+    Seeds and distances that this project no longer keeps (`keep` in the configuration) are not referenced.
+    """
+    from softlabels.config import load_config
+    from softlabels.pipeline.plan import make_plan
+    from softlabels.pipeline.upkeep import forget_kept, live_keys
+
+    opened, settings = store_of(store, config), load_config(config)
+    results = Path(settings.results)
+    not_kept = {node.id for node in make_plan(settings).nodes.values() if not node.is_kept}
+    others = {path.resolve() for path in (*(keep or []), *opened.registered_results())} - {results.resolve()}
+    live = live_keys([results], not_kept) | live_keys(others)
+    if delete:
+        forget_kept(results, not_kept)
     found = opened.gc(live, delete=delete, min_age_s=days * 86400)
     kept = [garbage for garbage in found if garbage.error is not None]
     for garbage in found:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigPath, JobConfig, Project, app
-from softlabels.errors import InputError
+from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigPath, JobConfig, Make, Project, app, make_again
+from softlabels.errors import InputError, NotKeptError
 
 
 @app.command(rich_help_panel="View and export")
@@ -24,6 +24,7 @@ def show(
     ] = None,
     plane: Annotated[str | None, typer.Option(help="axial, coronal or sagittal; default: the finest pixels")] = None,
     output: Annotated[Path | None, typer.Option(help="PNG file; default: montage.png in the case's results")] = None,
+    make: Make = False,
 ) -> None:
     """Write a picture of a case from image to soft labels, or of any node.
 
@@ -40,10 +41,14 @@ def show(
     case_id = project.case(case).id
     if channel is not None and node is None:
         raise InputError("show: got --channel without --node. Name the stage, such as --node geols/distance")
+    if make:
+        make_again(project, case_id, [project.plan.find_node(node)] if node else project.plan.nodes)
     if node is None:
         from softlabels.view.case_page import case_picture
 
         entries = case_entries(project.config, project.plan, case_id)
+        if left_out := entries.not_kept:
+            print(f"note: not in the picture, because not kept: {', '.join(left_out)}. --make computes it again")
         figure = case_picture(entries, class_name=class_name, plane=plane, slice_number=slice_number)
     else:
         from softlabels.view.montage import montage, shown_channels
@@ -63,6 +68,7 @@ def export(
     config: ConfigPath = DEFAULT_CONFIG,
     output: Annotated[Path, typer.Option(help="folder for the NIfTI files")] = Path("export"),
     intermediate: Annotated[bool, typer.Option(help="also seeds and distances")] = False,
+    make: Make = False,
 ) -> None:
     """Write a case's image, labels and training targets as NIfTI, with the right affine."""
     from softlabels.view.entries import case_entries
@@ -70,7 +76,11 @@ def export(
 
     project = Project.load(config)
     case_id = project.case(case).id
+    if make:
+        make_again(project, case_id, project.plan.nodes)
     entries = case_entries(project.config, project.plan, case_id)
+    if intermediate and (left_out := entries.not_kept):
+        raise NotKeptError(f"case {case_id}: not kept: {', '.join(left_out)}. Add --make to compute it again")
     output.mkdir(parents=True, exist_ok=True)
     prepared = entries.case.entry
     for layer in prepared.layers:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Project, app
+from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Make, Project, app, make_again
 from softlabels.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def view(
     ] = False,
     port: Annotated[int, typer.Option(min=0, max=65535, help="port of the server; 0 selects a free port")] = 0,
     browser: Annotated[bool, typer.Option("--browser", help="open the page in this machine's browser")] = False,
+    make: Make = False,
 ) -> None:
     """Show every map of a case in a browser: linked slices, values in mm, any class, channel and plane.
 
@@ -50,7 +51,7 @@ def view(
     """
     if len(cases) > _MOST_CASES:
         raise InputError(f"view: got {len(cases)} cases, expected one, or two to compare")
-    views = _views(cases, config, target or [], store)
+    views = _views(cases, config, target or [], store, is_made=make)
     if html is not None:
         from softlabels.view.viewer.lone import write_page
 
@@ -62,7 +63,9 @@ def view(
     _serve(views, port, browser)
 
 
-def _views(cases: Sequence[str], config: Path, targets: Sequence[str], store: Path | None) -> list[CaseView]:
+def _views(
+    cases: Sequence[str], config: Path, targets: Sequence[str], store: Path | None, *, is_made: bool
+) -> list[CaseView]:
     """Return what was asked for: entries of a store, or cases of the project."""
     from softlabels.cli.app import store_of
     from softlabels.view.viewer.sources import entry_at, view_case, view_entry
@@ -81,6 +84,8 @@ def _views(cases: Sequence[str], config: Path, targets: Sequence[str], store: Pa
         elif project is None:
             raise InputError(f"entry {case!r}: not in store {store}. Give at least 8 digits of its key, or its path")
         else:
+            if is_made:
+                make_again(project, case, project.plan.nodes)
             shown, notes = view_case(project.config, project.plan, project.case(case).id, targets)
             for note in notes:
                 print(f"note: {case}: {note}")

@@ -32,11 +32,10 @@ def stage(
 ) -> None:
     """Run one job: one node, or all in turn, for a case or a batch of cases. The rules call this."""
     from softlabels.inputs.sheet import cases_from_json
-    from softlabels.pipeline.batch import run_batch
+    from softlabels.pipeline.batch import make_jobs, run_batch
     from softlabels.pipeline.job import run_job
     from softlabels.pipeline.job_files import read_job_file
     from softlabels.pipeline.node import nodes_from_json
-    from softlabels.pipeline.stages import Job
     from softlabels.store import Store
 
     # Ends like an exception does, so that what was being written is removed.
@@ -49,7 +48,7 @@ def stage(
     with _failures_on_stdout(log):
         what, where = nodes_from_json(read_job_file(nodes)), Store(store, threads)
         of_cases = cases_from_json(read_job_file(cases))
-        jobs = [Job(case, node, where, results, device, threads) for case in of_cases for node in what]
+        jobs = make_jobs(of_cases, what, where, results, device, threads)
         if [job.receipt_path for job in jobs] == [receipt]:
             run_job(jobs[0])
         else:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from softlabels._shared.registry import Chosen
-from softlabels._shared.section import Section, faults_error, faults_of
+from softlabels._shared.section import Section, faults_error, faults_of, shown
 from softlabels.classes import LabelSet
 from softlabels.config.paths import FilePath, FolderPath, ResultsPath
 from softlabels.config.plain_yaml import read_yaml
@@ -19,6 +20,10 @@ from softlabels.geodesic.metric import Engine
 from softlabels.methods import METHODS, GeodesicMethod, Method, RunContext
 from softlabels.methods.base import Labels, Name
 
+#: The stages of the pipeline, upstream first.
+STAGE_NAMES = ("prepare", "seeds", "distance", "target")
+#: What training reads of a case is always kept.
+_FOR_TRAINING = ("prepare", "target")
 #: Cases per job where the configuration does not say: starting CUDA takes longer than a case's distances.
 _CASES_PER_JOB = {"cpu": 1, "cuda": 16}
 
@@ -70,9 +75,15 @@ class Config(Section):
     cases_per_job: int | None = Field(
         None, ge=1, le=64, description="cases that share a process: default 1, and 16 with device cuda"
     )
-    stages_per_job: Literal["one", "all"] = Field(
-        "one",
-        description="all: one process takes a case through all stages, which saves start-up and queueing; CPU only",
+    stages_per_job: Literal["one", "all"] | None = Field(
+        None,
+        description="all: one process takes a case through all stages, which saves start-up and queueing; CPU only. "
+        "Default: one, and all where `keep` is not all",
+    )
+    keep: Literal["all", "targets"] | list[Literal["prepare", "seeds", "distance", "target"]] = Field(
+        "all",
+        description="stages whose results are written to the store: all; targets, which is what training reads "
+        "(prepare and target); or a list of stages besides these. The others stay in the memory of one job",
     )
     pictures: bool = Field(True, description="draw a montage of every case into the report")
 
@@ -86,11 +97,40 @@ class Config(Section):
 
     @field_validator("stages_per_job")
     @classmethod
-    def _check_stages_per_job(cls, stages: str, info: ValidationInfo) -> str:
+    def _check_stages_per_job(cls, stages: str | None, info: ValidationInfo) -> str | None:
         """Refuse jobs that would hold a GPU for CPU work."""
         if stages == "all" and info.data.get("device") == "cuda":
             raise faults_error([": all would hold a GPU while CPUs work. Use one, or set device: cpu"])
         return stages
+
+    @field_validator("keep", mode="before")
+    @classmethod
+    def _check_keep_names_stages(cls, keep: Any) -> Any:
+        """Refuse what is neither a word nor a list of stages, in one line and not one for each form."""
+        if keep not in ("all", "targets") and not (isinstance(keep, list) and all(one in STAGE_NAMES for one in keep)):
+            raise faults_error([f": got {shown(keep)}, expected all, targets, or a list of {', '.join(STAGE_NAMES)}"])
+        return keep
+
+    @field_validator("keep")
+    @classmethod
+    def _check_keep(cls, keep: str | list[str], info: ValidationInfo) -> str | list[str]:
+        """Refuse to hand on in memory what another job is to read."""
+        if _kept_stages(keep) == frozenset(STAGE_NAMES):
+            return keep
+        faults = []
+        if info.data.get("device") == "cuda":
+            faults.append(
+                f": got {shown(keep)} with device: cuda, where distances are a job of their own, whose input and "
+                "results must be written. Set device: cpu, or keep: all"
+            )
+        if info.data.get("stages_per_job") == "one":
+            faults.append(
+                f": got {shown(keep)} with stages_per_job: one, but what is not kept must stay in one process. "
+                "Delete stages_per_job, or set it to all"
+            )
+        if faults:
+            raise faults_error(faults)
+        return keep
 
     def label_set(self, target: Method) -> LabelSet:
         """Return the classes of a target: its own, else the top level's.
@@ -105,6 +145,16 @@ class Config(Section):
         return json.dumps(self.model_dump(mode="json", exclude_defaults=True), separators=(",", ":"))
 
     @property
+    def kept_stages(self) -> frozenset[str]:
+        """The stages whose results are written to the store."""
+        return _kept_stages(self.keep)
+
+    @property
+    def job_stages(self) -> Literal["one", "all"]:
+        """The stages of one job: as configured; else all if something is not kept, else one."""
+        return self.stages_per_job or ("one" if self.kept_stages == frozenset(STAGE_NAMES) else "all")
+
+    @property
     def batch_size(self) -> int:
         """Cases of one job."""
         return self.cases_per_job or _CASES_PER_JOB[self.device]
@@ -112,6 +162,13 @@ class Config(Section):
     def engine_of(self, target: GeodesicMethod) -> Engine:
         """Return the engine of a target: its own, else the top level's."""
         return target.distance.engine or self.engine
+
+
+def _kept_stages(keep: str | Sequence[str]) -> frozenset[str]:
+    """Return the stages that a value of `keep` names, those that training reads included."""
+    if keep == "all":
+        return frozenset(STAGE_NAMES)
+    return frozenset(_FOR_TRAINING) | (frozenset() if keep == "targets" else frozenset(keep))
 
 
 def recipe_notes(config: Config) -> list[str]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from softlabels.errors import FormatError, InputError
+from softlabels.errors import FormatError, InputError, NotKeptError
 from softlabels.inputs.sheet import Case
 from softlabels.pipeline.failure import Failure, failure_path
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.plan import Plan
-from softlabels.pipeline.receipts import StoredResult, find_result
+from softlabels.pipeline.receipts import Receipt, StoredResult, find_result, receipt_path
 from softlabels.store import Store
 
 
@@ -25,6 +25,8 @@ class Explanation:
         "computed" or "reused", or why there is no result.
     result : StoredResult or None
         The receipt and its entry.
+    not_kept : Receipt or None
+        The receipt of a result that was not kept.
     changed : tuple of str
         A line for each file of the case that is not as it was read.
     """
@@ -32,6 +34,7 @@ class Explanation:
     node: Node
     state: str
     result: StoredResult | None = None
+    not_kept: Receipt | None = None
     changed: tuple[str, ...] = ()
 
     @property
@@ -49,7 +52,7 @@ def explain_case(case: Case, plan: Plan, results: Path, store: Store) -> list[Ex
         If no result of the case exists.
     """
     found = [_explained(case, node, results, store) for node in plan.nodes.values()]
-    if all(one.result is None for one in found):
+    if all(one.result is None and one.not_kept is None for one in found):
         raise InputError(f"case {case.id}: no result in {results} that is still in the store. Run snakemake")
     return found
 
@@ -58,9 +61,13 @@ def _explained(case: Case, node: Node, results: Path, store: Store) -> Explanati
     """Return the explanation of one node."""
     try:
         result = find_result(results, case.id, node.id, store)
+    except NotKeptError:
+        receipt = Receipt.read(receipt_path(results, case.id, node.id))
+        return Explanation(node, f"{receipt.outcome}, not kept", not_kept=receipt)
     except (FormatError, InputError) as error:
         return Explanation(node, _failure(case, node, results) or str(error))
-    return Explanation(node, result.receipt.outcome, result, tuple(result.receipt.changed_files(case)))
+    changed = tuple(result.receipt.changed_files(case))
+    return Explanation(node, result.receipt.outcome, result, changed=changed)
 
 
 def _failure(case: Case, node: Node, results: Path) -> str | None:

@@ -89,8 +89,10 @@ def failed_jobs(
             found += [_failed(failure, logs, unit, step) for failure in recorded]
             # Then the rest was not tried.
             is_explained = any(failure.cause != "case" for failure in recorded)
-            untried = (work for work in left if work not in failed)
-            if not is_explained and log.name in began and any(_could_begin(plan, work, done) for work in untried):
+            # What is not kept is not tried by itself: it is computed when it is read.
+            untried = (work for work in left if work not in failed and plan.nodes[work[1]].is_kept)
+            could_begin = (_could_begin(plan, work, done, failed) for work in untried)
+            if not is_explained and log.name in began and any(could_begin):
                 found.append(FailedJob(unit, step, _why_killed(logs, unit, step), str(log)))
         return found
 
@@ -98,10 +100,17 @@ def failed_jobs(
         return [job for jobs in pool.map(of_unit, units) for job in jobs]
 
 
-def _could_begin(plan: Plan, work: Work, done: set[Work]) -> bool:
-    """Return whether everything upstream of some work is done."""
+def _could_begin(plan: Plan, work: Work, done: set[Work], failed: set[Work]) -> bool:
+    """Return whether everything upstream of some work is done, or is not kept and could begin itself."""
     case, node = work
-    return all((case, upstream) in done for upstream in plan.nodes[node].inputs.values())
+
+    def is_there(upstream: str) -> bool:
+        if (case, upstream) in done:
+            return True
+        is_held = not plan.nodes[upstream].is_kept and (case, upstream) not in failed
+        return is_held and _could_begin(plan, (case, upstream), done, failed)
+
+    return all(map(is_there, plan.nodes[node].inputs.values()))
 
 
 def _failed_work(results: Path, case: str) -> list[Work]:

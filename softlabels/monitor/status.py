@@ -53,14 +53,19 @@ class NodeProgress:
 
 
 def read_receipts(plan: Plan, cases: list[Case], results: Path) -> dict[Work, Receipt]:
-    """Return the receipts that exist, by (case id, node id); FormatError if one is damaged."""
+    """Return the receipts that hold, by (case id, node id); FormatError if one is damaged.
+
+    That of a result which is to be kept and was not is left out: it is to be computed again.
+    """
 
     def of_case(case: Case) -> list[tuple[Work, Receipt]]:
         found = []
         for node in plan.nodes:
             path = receipt_path(results, case.id, node)
             try:
-                found.append(((case.id, node), Receipt.read(path)))
+                receipt = Receipt.read(path)
+                if receipt.is_kept or not plan.nodes[node].is_kept:
+                    found.append(((case.id, node), receipt))
             except FormatError:
                 if path.exists():
                     raise

@@ -7,16 +7,48 @@ runs alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from softlabels.errors import InputError, SoftLabelsError
 from softlabels.pipeline.failure import Failure
 from softlabels.pipeline.job import forget_failure, run_job
+from softlabels.pipeline.memory import CaseMemory
 from softlabels.pipeline.receipts import BatchReceipt
 from softlabels.pipeline.stages import Job
 
+if TYPE_CHECKING:
+    from softlabels.inputs.sheet import Case
+    from softlabels.pipeline.node import Node
+    from softlabels.store.store import Store
+
 log = logging.getLogger(__name__)
+
+
+def make_jobs(
+    cases: Iterable[Case],
+    nodes: Sequence[Node],
+    store: Store,
+    results: Path,
+    device: str = "cpu",
+    threads: int | None = None,
+) -> list[Job]:
+    """Return every case x every node, as `run_batch` takes them; the jobs of a case share a memory.
+
+    Parameters
+    ----------
+    cases : iterable of Case
+    nodes : sequence of Node
+        Upstream first.
+    store, results, device, threads
+        As of `Job`.
+    """
+    jobs = []
+    for case in cases:
+        memory = CaseMemory(nodes)
+        jobs += [Job(case, node, store, results, device, threads, memory) for node in nodes]
+    return jobs
 
 
 def run_batch(jobs: Sequence[Job], receipt_path: Path) -> BatchReceipt:
@@ -43,10 +75,11 @@ def run_batch(jobs: Sequence[Job], receipt_path: Path) -> BatchReceipt:
     for job in jobs:
         forget_failure(job)
     for job in jobs:
-        if not all(path.exists() for path in job.upstream_receipts().values()):
+        if not job.is_ready():
             if job.case.id not in (*failed, *waiting):
                 waiting.append(job.case.id)
             job.receipt_path.unlink(missing_ok=True)
+            job.memory.finish(job.node.id)
             continue
         try:
             run_job(job)

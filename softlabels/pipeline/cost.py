@@ -102,7 +102,8 @@ def estimate_job(plan: Plan, node_id: str, case: Case, rates: dict[str, Rate] | 
     voxel_maps = prepared_voxels(plan, case) * n_maps(plan, node_id)
     memory_mb = BASE_MEMORY_MB + rate.memory_bytes * voxel_maps / 1e6
     seconds = START_SECONDS + rate.us * voxel_maps / 1e6
-    return Cost(seconds, math.ceil(memory_mb / 100) * 100, rate.disk_bytes * voxel_maps / 1e6)
+    disk_mb = rate.disk_bytes * voxel_maps / 1e6 if plan.nodes[node_id].is_kept else 0.0
+    return Cost(seconds, math.ceil(memory_mb / 100) * 100, disk_mb)
 
 
 def shipped_rate(plan: Plan, node_id: str) -> Rate:
@@ -196,9 +197,16 @@ def forecast(
         As in `estimate_job`.
     """
     rows = []
-    for node_id, node in plan.nodes.items():
-        open_cases = [case for case in cases if (case.id, node_id) not in done]
+    wanted: dict[str, set[str]] = {}
+    for node_id, node in reversed(plan.nodes.items()):
+        if node.is_kept:
+            open_cases = [case for case in cases if (case.id, node_id) not in done]
+        else:
+            # It is computed whenever something that reads it is.
+            readers = [other for other in plan.nodes if node_id in plan.nodes[other].inputs.values()]
+            open_cases = [case for case in cases if any(case.id in wanted[reader] for reader in readers)]
         to_do = [case for case in open_cases if (case.id, node_id) not in stored]
+        wanted[node_id] = {case.id for case in to_do}
         rows.append(
             NodeForecast(
                 node=node_id,
@@ -210,7 +218,7 @@ def forecast(
                 is_measured=node_id in (rates or {}),
             )
         )
-    return rows
+    return rows[::-1]
 
 
 def suggested_cases_per_job(

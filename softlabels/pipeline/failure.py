@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from softlabels._shared.files import read_small_file, write_atomically
 from softlabels._shared.plain_json import sealed_json, unsealed_json
-from softlabels.errors import DeviceError, FormatError, SoftLabelsError
+from softlabels.errors import DeviceError, FormatError, SoftLabelsError, StoreError
+
+log = logging.getLogger(__name__)
 
 SUFFIX = ".failed"
 
@@ -83,6 +86,16 @@ class Failure:
             return cls(**unsealed_json(read_small_file(path)))
         except (OSError, ValueError, TypeError):
             raise FormatError(f"{path}: damaged. Delete it; see the log of the job") from None
+
+
+def record_failure(results: Path, case_id: str, node_id: str, error: BaseException) -> None:
+    """Record why a job ends without a result; the error itself matters more than that it cannot be recorded."""
+    failure = Failure.of(case_id, node_id, error)
+    log.error("%s", failure.line)
+    try:
+        failure.write(results)
+    except StoreError as of_record:
+        log.warning("%s %s: its failure is not recorded: %s", case_id, node_id, of_record)
 
 
 def failure_path(results: Path, case_id: str, node_id: str) -> Path:

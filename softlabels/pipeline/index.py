@@ -109,5 +109,7 @@ def _needed(plan: Plan) -> list[str]:
 
 
 def _address(receipt: Receipt) -> EntryAddress:
-    """Return where an entry is and how to know that it is the right one."""
+    """Return where an entry is and how to know that it is the right one; FormatError if it was not kept."""
+    if receipt.manifest is None:
+        raise FormatError(f"case {receipt.case}, {receipt.node}: was not kept. Run snakemake again")
     return EntryAddress(receipt.key, receipt.manifest)

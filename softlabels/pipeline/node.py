@@ -28,6 +28,9 @@ class Node:
     checks : dict
         What the job verifies about its input files. Not part of the id, nor, but for the names of the channels, of
         any key, because it changes no result; part of the rule's params, so that a change is verified again.
+    is_kept : bool
+        Whether its results are written to the store (`keep` in config.yaml). One that is not stays in the memory of
+        the job that computes it, for the nodes that read it. In no id and no key: the results are the same.
     """
 
     stage: str
@@ -35,6 +38,7 @@ class Node:
     params: dict[str, Any]
     inputs: dict[str, str] = field(default_factory=dict)
     checks: dict[str, Any] = field(default_factory=dict)
+    is_kept: bool = True
 
     @property
     def id(self) -> str:
@@ -44,8 +48,16 @@ class Node:
 
 
 def nodes_to_json(nodes: Iterable[Node]) -> str:
-    """Return nodes as canonical JSON, for the file that a job reads."""
-    return canonical_json([asdict(node) for node in nodes]).decode()
+    """Return nodes as canonical JSON, for the file that a job reads.
+
+    What is kept is not mentioned, because a kept node is what there was before there was a choice: projects from then
+    have the same parameters, and Snakemake runs nothing again.
+    """
+    described = [asdict(node) for node in nodes]
+    for content in described:
+        if content["is_kept"]:
+            del content["is_kept"]
+    return canonical_json(described).decode()
 
 
 def nodes_from_json(text: str) -> list[Node]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from softlabels.config import Config
 from softlabels.errors import InputError
@@ -104,7 +104,8 @@ def make_plan(config: Config) -> Plan:
         targets[name] = chain[-1].id if chain else None
     order = list(STAGES)
     ordered = sorted(nodes.values(), key=lambda node: order.index(node.stage))
-    return Plan({node.id: node for node in ordered}, targets)
+    kept = config.kept_stages
+    return Plan({node.id: replace(node, is_kept=node.stage in kept) for node in ordered}, targets)
 
 
 def _target_chain(config: Config, target: Method, prepare: Node) -> list[Node]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from softlabels._shared.files import is_damage, link_atomically, read_small_file, relative_path, write_atomically
 from softlabels._shared.plain_json import sealed_json, unsealed_json
-from softlabels.errors import FormatError, InputError, StoreError
+from softlabels.errors import FormatError, InputError, NotKeptError, StoreError
 from softlabels.inputs.detached import file_state
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from softlabels.store.store import Store
 
 RECEIPT_VERSION = 1
+#: Ending of the link beside a receipt.
+LINK_SUFFIX = ".zarr"
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,20 @@ class Receipt:
     ----------
     case, node, stage : str
         Which job this was.
-    key, manifest : str
-        The store entry and the digest of its manifest, 64 hex each.
+    key : str
+        The store entry, 64 hex.
+    manifest : str or None
+        The digest of its manifest, 64 hex; None if the result was not kept (`keep` in config.yaml): it was handed on in
+        memory and not written. Its key, figures and flags are recorded all the same.
     store : str
         Absolute path of the store.
     outcome : str
-        ``computed``, or ``reused`` when the entry was there already.
+        ``computed``, or ``reused`` when the entry was there already; of a result that is not kept, when what is
+        computed from it was there already.
     seconds : float
         Wall time of this job's work; of a reused entry, the time to find it.
+    cpu_seconds : float or None
+        CPU time of the same, of all threads; None in receipts of versions that did not measure it.
     quality : dict
         Figures of the result (certificates, fallbacks, deviations), as stored in the entry.
     flags : list of str
@@ -68,14 +76,20 @@ class Receipt:
     node: str
     stage: str
     key: str
-    manifest: str
+    manifest: str | None
     store: str
     outcome: str
     seconds: float
+    cpu_seconds: float | None = None
     quality: dict[str, Any] = field(default_factory=dict)
     flags: list[str] = field(default_factory=list)
     upstream: dict[str, str] = field(default_factory=dict)
     files: dict[str, FileRecord] = field(default_factory=dict)
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the result was written to the store."""
+        return self.manifest is not None
 
     def write(self, path: Path) -> None:
         """Write the receipt in one step: a reader sees the whole file or none."""
@@ -201,6 +215,8 @@ def find_result(results: Path, case_id: str, node_id: str, store: Store) -> Stor
     ------
     FormatError
         If the receipt is missing, damaged or of another job, or the entry is damaged or not the one of the receipt.
+    NotKeptError
+        If the result was not kept, and nobody has computed it again since.
     InputError
         If the entry is gone.
     """
@@ -211,6 +227,11 @@ def find_result(results: Path, case_id: str, node_id: str, store: Store) -> Stor
             f"receipt {path}: is that of case {receipt.case}, {receipt.node}. Delete it, then run snakemake again"
         )
     entry = store.find(receipt.key, receipt.manifest)
+    if entry is None and not receipt.is_kept:
+        raise NotKeptError(
+            f"case {case_id}, {node_id}: was not kept (keep in the configuration). Compute it again to look at it: "
+            f"'softlabels show {case_id} --make', or view or export with --make"
+        )
     if entry is None and Path(receipt.store) != store.path:
         entry = type(store)(receipt.store).find(receipt.key, receipt.manifest)
     if entry is None:
@@ -226,7 +247,7 @@ def link_entry(receipt_path: Path, target: Path) -> None:
 
     A store in the project's folder, which holds the results too, may be moved with it; so that link is relative.
     """
-    link = receipt_path.with_suffix(".zarr")
+    link = receipt_path.with_suffix(LINK_SUFFIX)
     project = receipt_path.absolute().parents[2]
     if target.absolute().is_relative_to(project):
         target = Path(relative_path(target, link.parent))

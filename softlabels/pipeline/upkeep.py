@@ -7,7 +7,8 @@ What cannot be read is set aside, not deleted.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
+from dataclasses import replace
 from itertools import count, product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 from softlabels.cohort.index import INDEX_FILE, Index
 from softlabels.errors import FormatError, StoreError
 from softlabels.inputs.sheet import case_id_fault
-from softlabels.pipeline.receipts import BatchReceipt, Receipt
+from softlabels.pipeline.receipts import LINK_SUFFIX, BatchReceipt, Receipt
 from softlabels.pipeline.stages import STAGES
 from softlabels.pipeline.units import ALL_STAGES, FOLDER
 from softlabels.store.format import entry_folder
@@ -44,13 +45,17 @@ def batch_receipt_paths(results: Path) -> list[Path]:
     return sorted([*of_batches, *of_cases])
 
 
-def live_keys(results: Iterable[Path]) -> set[str]:
+def live_keys(results: Iterable[Path], not_kept: Container[str] = ()) -> set[str]:
     """Return the keys of all entries that the receipts and the indexes of projects name, or that receipts read from.
+
+    What a receipt says was not kept is not live: what was computed from it is there.
 
     Parameters
     ----------
     results : iterable of Path
         The results folders of all projects that use a store.
+    not_kept : set of str
+        Ids of nodes that are not kept any more, whatever their receipts say (`forget_kept` makes them say it).
 
     Raises
     ------
@@ -62,14 +67,36 @@ def live_keys(results: Iterable[Path]) -> set[str]:
         if not folder.is_dir():
             raise StoreError(f"{folder}: no such results folder; name the folders of all projects that use the store")
         try:
+            named: set[str] = set()
+            given_up: set[str] = set()
             for path in receipt_paths(folder):
                 receipt = Receipt.read(path)
-                found |= {receipt.key, *receipt.upstream.values()}
+                is_kept = receipt.is_kept and receipt.node not in not_kept
+                (named if is_kept else given_up).add(receipt.key)
+                named.update(receipt.upstream.values())
+            found |= named - given_up
             if (folder / INDEX_FILE).exists():
                 found |= Index.read(folder / INDEX_FILE).keys()
         except FormatError as error:
             raise StoreError(f"{error}. Nothing is collected before that, as its entries would be lost") from None
     return found
+
+
+def forget_kept(results: Path, node_ids: Container[str]) -> int:
+    """Make the receipts of nodes say that their results are not kept, so that `gc` may remove these.
+
+    Returns
+    -------
+    int
+        How many said otherwise.
+    """
+    n_changed = 0
+    for path in receipt_paths(results):
+        if path.stem in node_ids and (receipt := Receipt.read(path)).is_kept:
+            path.with_suffix(LINK_SUFFIX).unlink(missing_ok=True)
+            replace(receipt, manifest=None).write(path)
+            n_changed += 1
+    return n_changed
 
 
 def damaged_receipts(results: Path) -> dict[Path, str]:
@@ -98,7 +125,7 @@ def absent_keys(results: Path, store: Store, *, is_own: bool) -> set[str]:
     damaged = damaged_receipts(results)
     receipts = [Receipt.read(path) for path in receipt_paths(results) if path not in damaged]
     known = set(store.keys())
-    absent = [receipt for receipt in receipts if receipt.key not in known]
+    absent = [receipt for receipt in receipts if receipt.is_kept and receipt.key not in known]
     if is_own:
         return {receipt.key for receipt in absent if not entry_folder(Path(receipt.store), receipt.key).is_dir()}
     return {receipt.key for receipt in absent if Path(receipt.store) == store.path}

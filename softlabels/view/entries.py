@@ -10,7 +10,7 @@ from softlabels.classes import LabelSet
 from softlabels.cohort.case import CaseTarget, PreparedCase
 from softlabels.cohort.index import TargetDescription
 from softlabels.config import Config
-from softlabels.errors import FormatError, InputError
+from softlabels.errors import FormatError, InputError, NotKeptError
 from softlabels.pipeline.index import describe_target
 from softlabels.pipeline.plan import Plan
 from softlabels.pipeline.receipts import find_result
@@ -26,7 +26,7 @@ class TargetEntries:
     ----------
     target : CaseTarget
     seeds, distance : Entry or None
-        None for a target that needs no such thing.
+        None for a target that needs no such thing, or where it was not kept.
     """
 
     target: CaseTarget
@@ -43,10 +43,13 @@ class CaseEntries:
     case : PreparedCase
     targets : mapping of str to TargetEntries
         By the names of config.yaml, in their order there.
+    not_kept : tuple of str
+        What is missing because it was not kept, such as ``geols/distance``.
     """
 
     case: PreparedCase
     targets: Mapping[str, TargetEntries]
+    not_kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class NodeEntry:
 
 
 def case_entries(config: Config, plan: Plan, case_id: str) -> CaseEntries:
-    """Return a case and each target with the entries that it was computed from.
+    """Return a case and each target with the entries that it was computed from, as far as they were kept.
 
     Raises
     ------
@@ -83,13 +86,18 @@ def case_entries(config: Config, plan: Plan, case_id: str) -> CaseEntries:
         If a receipt is missing, or a receipt or an entry is damaged.
     """
     case = _prepared_case(config, plan, case_id)
-    targets = {}
+    targets, not_kept = {}, []
     for name, node_id in plan.targets.items():
         nodes = {plan.nodes[node].stage: node for node in plan.upstream(node_id)} if node_id else {}
-        entries = {stage: _entry(config, case_id, node) for stage, node in nodes.items() if stage != "prepare"}
+        entries: dict[str, Entry] = {}
+        for stage, node in nodes.items():
+            try:
+                entries[stage] = _entry(config, case_id, node)
+            except NotKeptError:
+                not_kept.append(f"{name}/{stage}")
         target = CaseTarget(case, name, describe_target(config, plan, name), entries.get("target"))
         targets[name] = TargetEntries(target, entries.get("seeds"), entries.get("distance"))
-    return CaseEntries(case, targets)
+    return CaseEntries(case, targets, tuple(not_kept))
 
 
 def finished_entries(config: Config, plan: Plan, case_id: str) -> tuple[CaseEntries, list[str]]:
@@ -116,6 +124,8 @@ def finished_entries(config: Config, plan: Plan, case_id: str) -> tuple[CaseEntr
             try:
                 if stage != "prepare":
                     found[stage] = _entry(config, case_id, node)
+            except NotKeptError:
+                missing.append(f"{name}: {stage} was not kept; --make computes it again")
             except (FormatError, InputError) as error:
                 missing.append(f"{name}: no {stage}: {error}")
         target = CaseTarget(case, name, describe_target(config, plan, name), found.get("target"))
@@ -129,7 +139,7 @@ def node_entry(config: Config, plan: Plan, case_id: str, name: str) -> NodeEntry
     Raises
     ------
     InputError
-        If no node is named so; see `Plan.find_node`. Or if the entry is no longer in the store.
+        If no node is named so; see `Plan.find_node`. Or if the entry is not in the store (any more).
     FormatError
         If a receipt is missing, or a receipt or an entry is damaged.
     """

@@ -11,6 +11,7 @@ from helpers import made_data
 from softlabels.cohort.index import Index
 from softlabels.config import load_config
 from softlabels.inputs.sheet import Case, read_sheet
+from softlabels.pipeline.batch import make_jobs, run_batch
 from softlabels.pipeline.index import build_index
 from softlabels.pipeline.job import run_job
 from softlabels.pipeline.node import Node
@@ -33,6 +34,19 @@ class Project:
 
     def run(self, case: Case, node: Node, **options: Any) -> Receipt:
         return run_job(Job(case, node, self.store, self.results, **options))
+
+    def run_together(self, **options: Any) -> dict[tuple[str, str], Receipt]:
+        """Take all cases through all stages in one job; return the receipts that are there afterwards."""
+        nodes = list(self.plan.nodes.values())
+        run_batch(make_jobs(self.cases, nodes, self.store, self.results, **options), self.results / "stages.json")
+        return self.receipts()
+
+    def receipts(self) -> dict[tuple[str, str], Receipt]:
+        """Return the receipts by case and node."""
+        found = {
+            (case.id, node): self.results / case.id / f"{node}.json" for case in self.cases for node in self.plan.nodes
+        }
+        return {work: Receipt.read(path) for work, path in found.items() if path.exists()}
 
     def run_all(self) -> dict[tuple[str, str], Receipt]:
         nodes = self.plan.nodes.values()

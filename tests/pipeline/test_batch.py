@@ -1,6 +1,6 @@
 """Several cases in one job: what fails alone, what ends the job, and what is tried again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from softlabels.errors import DeviceError, FormatError, InputError, StoreError
 from softlabels.inputs.sheet import Case
 from softlabels.pipeline import batch
+from softlabels.pipeline.memory import CaseMemory
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.receipts import BatchReceipt
 from softlabels.pipeline.units import ALL_STAGES, make_units
@@ -24,13 +25,14 @@ class FakeJob:
     case: Case
     node: Node
     results: Path
+    memory: CaseMemory = field(default_factory=CaseMemory)
 
     @property
     def receipt_path(self):
         return self.results / self.case.id / f"{self.node.id}.json"
 
-    def upstream_receipts(self):
-        return {role: self.results / self.case.id / f"{node}.json" for role, node in self.node.inputs.items()}
+    def is_ready(self):
+        return all((self.results / self.case.id / f"{node}.json").exists() for node in self.node.inputs.values())
 
 
 def jobs(results: Path, node: Node = PREPARE, names: str = "abc") -> list[FakeJob]:

@@ -231,6 +231,6 @@ def test_nothing_is_read_before_it_is_asked_for(project, monkeypatch):
     monkeypatch.setattr(volume, "Stream", None)
     (node,) = nodes_of(project, "prepare")
     job = Job(project.cases[0], node, project.store, project.results)
-    assert job.upstream_receipts() == {} and STAGES["prepare"].files(node, job.case)
+    assert job.node.inputs == {} and STAGES["prepare"].files(node, job.case)
     with pytest.raises(TypeError):
         run_job(job)

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +168,32 @@ def test_bad_case_among_jobs_of_all_stages_keeps_what_is_good_of_it(tmp_path):
     change_config(tmp_path, lambda c: c["targets"].pop("raters"))
     assert snakemake(tmp_path, "--until", "stages").returncode != 0
     assert (results / "case1" / "stages.json").exists() and outcomes(tmp_path)["target"] == {"reused"}
+
+
+def test_what_is_not_kept_is_never_written_and_the_targets_are_the_same_after_a_kill_too(finished, tmp_path):
+    made_data.write_cohort(tmp_path, n_cases=1, keep="targets", pictures=False)
+    shown = snakemake(tmp_path, "--dry-run").stdout
+    assert "rule stages" in shown and not re.search("rule (prepare|seeds|distance|target)", shown)
+    command = [sys.executable, "-P", "-m", "snakemake", "--cores", "2"]
+    run = subprocess.Popen(
+        command, cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+    )
+    while run.poll() is None and not any(Store(tmp_path / "store").keys()):
+        time.sleep(0.01)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    done = snakemake(tmp_path)
+    assert done.returncode == 0, done.stdout
+    kept = {path: address for path, address in published(tmp_path).items() if address[1]}
+    everything = {path: address for path, address in published(finished).items() if "case0" in path}
+    assert kept == {path: address for path, address in everything.items() if re.search("prepare-|target-", path)}
+    assert digests(tmp_path) == set(kept.values()) and Store(tmp_path / "store").verify(deep=True) == []
+    assert "Nothing to be done" in snakemake(tmp_path, "--dry-run").stdout
+    report = (tmp_path / "results" / "report" / "index.html").read_text()
+    assert "3 of 3 exact" in report and "2 of 2 exact" in report
+    change_config(tmp_path, lambda c: c.update(keep="all", stages_per_job="all"))
+    assert snakemake(tmp_path).returncode == 0
+    assert published(tmp_path) == everything and outcomes(tmp_path)["target"] == {"reused"}
 
 
 def softlabels(folder: Path, *arguments: str) -> subprocess.CompletedProcess:

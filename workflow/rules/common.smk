@@ -54,7 +54,7 @@ if workflow.is_main_process and release_stale_lock(Path()):
 UNITS = make_units(list(CASES), CONFIG.batch_size)
 UNIT_OF = {case: unit for unit, cases in UNITS.items() for case in cases}
 # And what a job does with it: a node of the plan, or all of them in turn.
-STEPS = make_steps(PLAN.nodes, CONFIG.stages_per_job)
+STEPS = make_steps(PLAN.nodes, CONFIG.job_stages)
 
 
 wildcard_constraints:

@@ -16,7 +16,8 @@ from softlabels._shared.rate import Rate
 from softlabels._shared.registry import Distribution
 from softlabels.classes import LabelClass, class_masks
 from softlabels.errors import InputError
-from softlabels.pipeline.receipts import FileRecord, StoredResult, find_result, receipt_path
+from softlabels.pipeline.memory import CaseMemory, HeldResult
+from softlabels.pipeline.receipts import FileRecord, find_result, receipt_path
 from softlabels.preprocess.masks import boxed_class_masks
 from softlabels.store.key import entry_key
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from softlabels.inputs.sheet import Case
     from softlabels.pipeline.node import Node
     from softlabels.store.publish import Layer
+    from softlabels.store.read import Entry
     from softlabels.store.store import Store
 
 
@@ -44,6 +46,8 @@ class Job:
         Where distances run; no effect on the result.
     threads : int, optional
         By default every CPU that this process may use; no effect on the result.
+    memory : CaseMemory
+        What the jobs of this case in this process hand on without writing it.
     """
 
     case: Case
@@ -52,15 +56,19 @@ class Job:
     results: Path
     device: str = "cpu"
     threads: int | None = None
+    memory: CaseMemory = field(default_factory=CaseMemory, compare=False)
 
     @property
     def receipt_path(self) -> Path:
         """Where the receipt of this job goes."""
         return receipt_path(self.results, self.case.id, self.node.id)
 
-    def upstream_receipts(self) -> dict[str, Path]:
-        """Return the paths of the receipts that this job reads, by role."""
-        return {role: receipt_path(self.results, self.case.id, node) for role, node in self.node.inputs.items()}
+    def is_ready(self) -> bool:
+        """Return whether everything that this job reads is held in memory or has a receipt."""
+        return all(
+            self.memory.get(node) is not None or receipt_path(self.results, self.case.id, node).exists()
+            for node in self.node.inputs.values()
+        )
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,15 @@ class Sources(Protocol):
     @property
     def flags(self) -> tuple[str, ...]:
         """What a person should know about what was read."""
+
+    def held(self) -> list[HeldResult]:
+        """Return what was not read from a file, but is held in memory."""
+
+    def history(self) -> dict[str, dict[str, Any]]:
+        """Return stage to key and figures, of every result that leads to this job's but the prepared case.
+
+        It goes into the provenance: figures such as certificates outlive the entries that they are of.
+        """
 
 
 AnySources = TypeVar("AnySources", bound=Sources)
@@ -176,15 +193,40 @@ class Stage(ABC, Generic[AnySources]):
 
 @dataclass(frozen=True)
 class Upstream:
-    """The entries that a job reads, by role; "prepare" is always among them."""
+    """The results that a job reads, by role: entries of the store, and what this process holds in memory.
 
-    results: Mapping[str, StoredResult]
+    "prepare", an entry, is always among them.
+    """
+
+    results: Mapping[str, Entry | HeldResult]
     threads: int
 
     @property
     def keys(self) -> dict[str, str]:
-        """Role to the key of each entry."""
-        return {role: result.entry.key for role, result in self.results.items()}
+        """Role to the key of each result."""
+        return {role: result.key for role, result in self.results.items()}
+
+    @property
+    def prepared(self) -> Entry:
+        """The prepared case."""
+        entry = self.results["prepare"]
+        assert not isinstance(entry, HeldResult)
+        return entry
+
+    def held(self) -> list[HeldResult]:
+        """Return the results that are held in memory."""
+        return [result for result in self.results.values() if isinstance(result, HeldResult)]
+
+    def history(self) -> dict[str, dict[str, Any]]:
+        """Return the figures of what is read, and of what that was computed from."""
+        found: dict[str, dict[str, Any]] = {}
+        for role, result in self.results.items():
+            if isinstance(result, HeldResult):
+                found |= result.history()
+            elif role != "prepare":
+                found |= result.provenance.get("history", {})
+                found[role] = {"key": result.key, "quality": result.quality}
+        return found
 
     @property
     def files(self) -> Mapping[str, FileRecord]:
@@ -199,22 +241,24 @@ class Upstream:
     @property
     def grid(self) -> Grid:
         """The grid of all entries of a case."""
-        return self.results["prepare"].entry.grid
+        return self.prepared.grid
 
     def channels(self, role: str, layer: str) -> tuple[str, ...]:
         """Return the names of a layer's channels; none if it has one channel without a name."""
-        return self.results[role].entry.channels(layer) or ()
+        return self.results[role].channels(layer) or ()
 
     def read(self, role: str, layer: str) -> NDArray[Any]:
         """Return a whole layer of the entry that plays a role."""
-        return self.results[role].entry.read(layer, n_threads=self.threads)
+        return self.results[role].read(layer, n_threads=self.threads)
 
     def read_boxed(self, role: str, layer: str, *, fill: float) -> BoxedVolumes:
         """Return a layer of channels of an entry, each cut to the box of what is not `fill`.
 
         A few channels are in memory at a time: those that share chunks.
         """
-        entry = self.results[role].entry
+        entry = self.results[role]
+        if isinstance(entry, HeldResult):
+            return entry.read_boxed(layer, fill=fill)
         n_channels, n_together = entry.shape(layer)[0], entry.chunks(layer)[0]
         parts = []
         for first in range(0, n_channels, n_together):
@@ -225,7 +269,7 @@ class Upstream:
 
     def has(self, role: str, layer: str) -> bool:
         """Return whether the entry that plays a role has a layer."""
-        return layer in self.results[role].entry.layers
+        return layer in self.results[role].layers
 
     def masks(self, classes: Sequence[LabelClass]) -> NDArray[np.bool_]:
         """Return the (C, D, H, W) masks of the classes in the prepared labels."""
@@ -245,7 +289,7 @@ class UpstreamStage(Stage[Upstream]):
     """A stage that reads the entries of earlier stages and, to know its key, no file of the case."""
 
     def open(self, job: Job) -> Upstream:
-        """Find the entries upstream through their receipts, and make sure that they belong together.
+        """Find what is upstream, in memory or through its receipt, and make sure that it belongs together.
 
         Raises
         ------
@@ -254,13 +298,19 @@ class UpstreamStage(Stage[Upstream]):
         InputError
             If an entry is gone, or was computed from another prepared case than the one that is there now.
         """
-        found = {role: find_result(job.results, job.case.id, node, job.store) for role, node in job.node.inputs.items()}
-        present = {role: result.entry.key for role, result in found.items()}
-        for role, result in found.items():
-            for earlier, key in result.receipt.upstream.items():
+        held = {role: result for role, node in job.node.inputs.items() if (result := job.memory.get(node))}
+        stored = {
+            role: find_result(job.results, job.case.id, node, job.store)
+            for role, node in job.node.inputs.items()
+            if role not in held
+        }
+        results: dict[str, Entry | HeldResult] = {role: found.entry for role, found in stored.items()} | held
+        present = {role: result.key for role, result in results.items()}
+        for role, found in stored.items():
+            for earlier, key in found.receipt.upstream.items():
                 if present.get(earlier, key) != key:
                     raise InputError(
                         f"case {job.case.id}: its {role} was computed from the {earlier} entry {key[:12]}, but the "
                         f"present one is {present[earlier][:12]}. Run snakemake again to recompute {role}"
                     )
-        return Upstream(found, job.threads or 1)
+        return Upstream(results, job.threads or 1)

@@ -18,6 +18,7 @@ from softlabels.store.key import entry_key
 if TYPE_CHECKING:
     from softlabels.config import Config
     from softlabels.inputs.sheet import Case
+    from softlabels.pipeline.memory import HeldResult
     from softlabels.store.read import Entry
 
 
@@ -41,6 +42,14 @@ class CaseFiles:
     def flags(self) -> tuple[str, ...]:
         """What is valid but remarkable in the files."""
         return self.volumes.flags
+
+    def held(self) -> list[HeldResult]:
+        """Return nothing: files are read."""
+        return []
+
+    def history(self) -> dict[str, dict[str, Any]]:
+        """Return nothing: a case is prepared first."""
+        return {}
 
 
 class Prepare(Stage[CaseFiles]):

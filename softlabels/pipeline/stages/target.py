@@ -117,7 +117,7 @@ def _source(job: Job, sources: Upstream, classes: Sequence[LabelClass]) -> dict[
     from softlabels.inputs.volume import read_volume
 
     source = read_volume(job.case.label, role="label", spacing=job.case.spacing)
-    expected = prepared_digests(sources.results["prepare"].entry)["label"]
+    expected = prepared_digests(sources.prepared)["label"]
     if source.digest != expected:
         raise InputError(
             f"case {job.case.id}, label: {job.case.label} is not the file that was prepared: got sha256 "
