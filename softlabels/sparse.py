@@ -7,7 +7,7 @@ class at most, and label smoothing adds a constant.
 
 from __future__ import annotations
 
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,10 @@ class SparseLabel(NamedTuple, Generic[Array]):
     classes: Array
     shares: Array
     floor: Array
+
+    def to(self, device: Any, *, non_blocking: bool = False) -> SparseLabel[Any]:
+        """Return the label of torch tensors on a device, as `torch.Tensor.to` does."""
+        return SparseLabel(*(cast("Any", part).to(device, non_blocking=non_blocking) for part in self))
 
 
 #: Of a label that has no floor.

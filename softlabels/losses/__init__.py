@@ -9,6 +9,7 @@ For a target ``q`` that sums to one, soft cross-entropy, KL, L1, L2 and the metr
 ``p = q``. Plain Dice and the focal loss are not: Dice pulls a fractional target to 0 or 1, focal towards 1/C.
 """
 
+from softlabels.losses._sparse import to_dense, without_background
 from softlabels.losses.distribution import (
     focal_loss,
     inverse_log_frequency,
@@ -20,8 +21,10 @@ from softlabels.losses.distribution import (
 from softlabels.losses.overlap import dice_loss, dice_metric_loss, jaccard_metric_loss
 from softlabels.losses.regression import boundary_loss, focal_l1, l1_loss, l2_loss, product_loss
 from softlabels.losses.schedules import constant_weights, rebalanced_weights, stolen_weights
+from softlabels.sparse import SparseLabel
 
 __all__ = [
+    "SparseLabel",
     "boundary_loss",
     "constant_weights",
     "dice_loss",
@@ -39,4 +42,6 @@ __all__ = [
     "soft_cross_entropy",
     "stolen_weights",
     "superpixel_loss",
+    "to_dense",
+    "without_background",
 ]

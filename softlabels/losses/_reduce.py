@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from softlabels.errors import InputError
+from softlabels.sparse import SparseLabel
 
 
 def matched(prediction: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -16,6 +17,10 @@ def matched(prediction: Tensor, target: Tensor, valid: Tensor | None) -> tuple[T
     The zeros come first: a NaN that is left out of the sum only at the end still makes the gradient NaN, as 0 times NaN
     is NaN.
     """
+    if isinstance(target, SparseLabel):
+        raise InputError(
+            "loss: got a sparse target, expected a dense one: pass softlabels.losses.to_dense(target, n_classes)"
+        )
     if prediction.shape != target.shape or prediction.ndim < 3:
         raise InputError(
             f"loss: prediction {tuple(prediction.shape)} and target {tuple(target.shape)}, expected one shape "

@@ -8,11 +8,13 @@ from torch.nn import functional
 
 from softlabels.errors import InputError
 from softlabels.losses._reduce import kept, like, matched, mean
+from softlabels.losses._sparse import Target, expected, floor_like, matched_sparse
 from softlabels.losses.overlap import dice_loss
+from softlabels.sparse import SparseLabel
 
 
 def soft_cross_entropy(
-    logits: Tensor, target: Tensor, *, weight: Tensor | None = None, valid: Tensor | None = None
+    logits: Tensor, target: Target, *, weight: Tensor | None = None, valid: Tensor | None = None
 ) -> Tensor:
     """Return the cross-entropy with a target distribution, the loss of GeoLS (Eqs. 1, 6), LS and SVLS.
 
@@ -22,8 +24,10 @@ def soft_cross_entropy(
 
     Parameters
     ----------
-    logits, target : (B, C, ...) tensors
-        Scores before softmax; probabilities, one-hot or soft.
+    logits : (B, C, ...) tensor
+        Scores before softmax.
+    target : (B, C, ...) tensor, or SparseLabel of (B, K, ...) tensors
+        Probabilities, one-hot or soft; or those of the few classes of each voxel, as the loader gives them.
     weight : (C,) tensor, optional
         One factor per class.
     valid : (B, ...) bool tensor, optional
@@ -35,6 +39,9 @@ def soft_cross_entropy(
     >>> f"{soft_cross_entropy(logits, torch.tensor([[[0.3], [0.7]]])):.4f}"  # log 2
     '0.6931'
     """
+    if isinstance(target, SparseLabel):
+        logits, target = matched_sparse(logits, target, valid)
+        return mean(-expected(functional.log_softmax(logits, 1), target, weight=weight), valid)
     logits, target = matched(logits, target, valid)
     return mean(functional.cross_entropy(logits, target, like(weight, logits), reduction="none"), valid)
 
@@ -61,7 +68,7 @@ def soft_binary_cross_entropy(logits: Tensor, target: Tensor, *, valid: Tensor |
     return mean(functional.binary_cross_entropy_with_logits(logits, target, reduction="none"), valid)
 
 
-def kl_divergence(logits: Tensor, target: Tensor, *, valid: Tensor | None = None) -> Tensor:
+def kl_divergence(logits: Tensor, target: Target, *, valid: Tensor | None = None) -> Tensor:
     """Return the Kullback-Leibler divergence from prediction to target, L_KL of superpixel softening (Eq. 2).
 
     Mean over voxels of ``sum_c q_c log(q_c / p_c)`` with ``0 log 0 = 0``: soft cross-entropy less the entropy of the
@@ -79,14 +86,29 @@ def kl_divergence(logits: Tensor, target: Tensor, *, valid: Tensor | None = None
     >>> f"{kl_divergence(torch.zeros(1, 2, 1), q):.4f}"  # log 2 - H(1/4)
     '0.1308'
     """
+    if isinstance(target, SparseLabel):
+        logits, target = matched_sparse(logits, target, valid)
+        cross_entropy = -expected(functional.log_softmax(logits, 1), target)
+        return mean(_negative_entropy(target, logits.shape[1]) + cross_entropy, valid)
     logits, target = matched(logits, target, valid)
     terms = functional.kl_div(functional.log_softmax(logits, 1), target, reduction="none")
     return mean(terms.sum(1), valid)
 
 
+def _negative_entropy(target: SparseLabel[Tensor], n_classes: int) -> Tensor:
+    """Return ``sum_c q_c log q_c`` at each voxel, (B, ...)."""
+    if not target.floor.shape[1]:
+        return torch.xlogy(target.shares, target.shares).sum(1)
+    floor = floor_like(target, target.shares)
+    of_floor = torch.xlogy(floor, floor)
+    # A slot that is not in use has the floor like all other classes: it adds nothing.
+    raised = torch.xlogy(target.shares + floor, target.shares + floor) - of_floor
+    return raised.sum(1) + n_classes * of_floor[:, 0]
+
+
 def focal_loss(
     logits: Tensor,
-    target: Tensor,
+    target: Target,
     *,
     gamma: float = 2.0,
     weight: Tensor | None = None,
@@ -111,10 +133,16 @@ def focal_loss(
     """
     if not (gamma == 0 or gamma >= 1):
         raise InputError(f"focal loss: gamma got {gamma!r}, expected 0 or >= 1")
+
+    def focal(log_p: Tensor) -> Tensor:
+        # 1 - p from log p keeps its digits where p is near 1.
+        return (-torch.expm1(log_p)).clamp_min(0) ** gamma * log_p
+
+    if isinstance(target, SparseLabel):
+        logits, target = matched_sparse(logits, target, valid)
+        return mean(-expected(functional.log_softmax(logits, 1), target, focal, weight=weight), valid)
     logits, target = matched(logits, target, valid)
-    log_p = functional.log_softmax(logits, 1)
-    # 1 - p from log p keeps its digits where p is near 1.
-    terms = -target * (-torch.expm1(log_p)).clamp_min(0) ** gamma * log_p
+    terms = -target * focal(functional.log_softmax(logits, 1))
     if weight is not None:
         terms = terms * like(weight, terms).view(-1, *[1] * (terms.ndim - 2))
     return mean(terms.sum(1), valid)
@@ -148,7 +176,7 @@ def inverse_log_frequency(onehot: Tensor, *, valid: Tensor | None = None) -> Ten
 
 def superpixel_loss(
     logits: Tensor,
-    soft: Tensor,
+    soft: Target,
     onehot: Tensor,
     *,
     alpha: float = 1.0,

@@ -5,11 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from softlabels.losses._reduce import matched, sums
+from softlabels.losses._sparse import Target, class_sums, matched_sparse
+from softlabels.sparse import SparseLabel
 
 
 def dice_loss(
     probabilities: Tensor,
-    target: Tensor,
+    target: Target,
     *,
     smooth: float = 1e-5,
     valid: Tensor | None = None,
@@ -22,8 +24,10 @@ def dice_loss(
 
     Parameters
     ----------
-    probabilities, target : (B, C, ...) tensors
-        After softmax or sigmoid; one-hot or regions. To leave the background out, pass ``[:, 1:]`` of both.
+    probabilities : (B, C, ...) tensor
+        After softmax or sigmoid. To leave the background out, pass ``[:, 1:]``.
+    target : (B, C, ...) tensor, or SparseLabel of (B, K, ...) tensors
+        One-hot or regions. To leave the background out, pass `without_background` of it.
     smooth : float
         s, >= 0: makes a class that is neither there nor predicted cost 0.
     valid : (B, ...) bool tensor, optional
@@ -38,14 +42,21 @@ def dice_loss(
     >>> f"{dice_loss(p, y, smooth=0):.2f}"  # 1 - 2 * 0.5 / (1 + 1)
     '0.50'
     """
-    probabilities, target = matched(probabilities, target, valid)
-    overlap, p, y = sums((probabilities * target, probabilities, target), valid, over_batch)
+    if isinstance(target, SparseLabel):
+        probabilities, target = matched_sparse(probabilities, target, valid)
+        p, y = _sizes(probabilities, target, valid)
+        at_target = probabilities.gather(1, target.classes)
+        overlap = class_sums(at_target * target.shares, target, probabilities.shape[1]) + _floor(target) * p
+        overlap, p, y = _over([overlap, p, y], over_batch)
+    else:
+        probabilities, target = matched(probabilities, target, valid)
+        overlap, p, y = sums((probabilities * target, probabilities, target), valid, over_batch)
     return (1 - (2 * overlap + smooth) / (p + y + smooth)).mean()
 
 
 def jaccard_metric_loss(
     probabilities: Tensor,
-    target: Tensor,
+    target: Target,
     *,
     smooth: float = 1e-3,
     valid: Tensor | None = None,
@@ -75,7 +86,7 @@ def jaccard_metric_loss(
 
 def dice_metric_loss(
     probabilities: Tensor,
-    target: Tensor,
+    target: Target,
     *,
     smooth: float = 1e-3,
     valid: Tensor | None = None,
@@ -102,7 +113,38 @@ def dice_metric_loss(
     return (1 - ((size - apart) / 2 + smooth) / (size / 2 + smooth)).mean()
 
 
-def _size_and_difference(probabilities: Tensor, target: Tensor, valid: Tensor | None, over_batch: bool) -> list[Tensor]:
+def _size_and_difference(probabilities: Tensor, target: Target, valid: Tensor | None, over_batch: bool) -> list[Tensor]:
     """Return ``|p|_1 + |q|_1`` and ``|p - q|_1`` of non-negative maps."""
-    probabilities, target = matched(probabilities, target, valid)
-    return sums((probabilities + target, (probabilities - target).abs()), valid, over_batch)
+    if not isinstance(target, SparseLabel):
+        probabilities, target = matched(probabilities, target, valid)
+        return sums((probabilities + target, (probabilities - target).abs()), valid, over_batch)
+    probabilities, target = matched_sparse(probabilities, target, valid)
+    p, y = _sizes(probabilities, target, valid)
+    at_target, apart = probabilities.gather(1, target.classes), p
+    if target.floor.shape[1]:
+        floor = target.floor.reshape(-1, *[1] * (probabilities.ndim - 1))
+        (apart,) = sums(((probabilities - floor).abs(),), valid, False)
+        at_target = at_target - floor
+        moved = (at_target - target.shares).abs() - at_target.abs()
+    else:
+        moved = (at_target - target.shares).abs() - at_target
+    # All classes as if they had no share but the floor, and then those that have one.
+    apart = apart + class_sums(moved, target, probabilities.shape[1])
+    return _over([p + y, apart], over_batch)
+
+
+def _sizes(probabilities: Tensor, target: SparseLabel[Tensor], valid: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return ``|p|_1`` and ``|q|_1`` of each sample and class, (B, C)."""
+    (p,) = sums((probabilities,), None, False)
+    n_valid = probabilities[0, 0].numel() if valid is None else valid.flatten(1).sum(1, keepdim=True)
+    return p, class_sums(target.shares, target, probabilities.shape[1]) + _floor(target) * n_valid
+
+
+def _floor(target: SparseLabel[Tensor]) -> Tensor:
+    """Return what every class has besides, (B, 1); 0 if there is no such share."""
+    return target.floor.sum(1, keepdim=True)
+
+
+def _over(parts: list[Tensor], over_batch: bool) -> list[Tensor]:
+    """Return (B, C) sums, or their (C,) sums over the batch."""
+    return [part.sum(0) for part in parts] if over_batch else parts
