@@ -2,13 +2,14 @@
 
 from softlabels.training.augmentation import RandomFlip, SpatialAugmentation, check_transform
 from softlabels.training.dataset import MODES, SoftLabelDataset, stitch_cases
-from softlabels.training.folds import Fold, k_folds, nnunet_folds
+from softlabels.training.folds import Fold, MissingCasesWarning, k_folds, nnunet_folds
 from softlabels.training.sampler import EpochSampler, RepeatedPatchWarning
 
 __all__ = [
     "MODES",
     "EpochSampler",
     "Fold",
+    "MissingCasesWarning",
     "RandomFlip",
     "RepeatedPatchWarning",
     "SoftLabelDataset",

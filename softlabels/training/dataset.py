@@ -17,8 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from softlabels.classes import LabelClass, foreground
 from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase
-from softlabels.cohort.index import IndexedCase
 from softlabels.errors import InputError
+from softlabels.training.folds import chosen_cases
 from softlabels.training.patches import (
     ForegroundTable,
     checked_sizes,
@@ -194,7 +194,7 @@ class SoftLabelDataset(Dataset[Sample]):
         self.patches_per_case, self.foreground_fraction = patches_per_case, foreground_fraction
         self.foreground = _foreground_values(self.classes, foreground_classes)
         self.is_2d, self.patch_size = _checked_patch(mode, patch_size)
-        self._cases = _chosen_cases(self._cohort.index.cases, split, cases, index)
+        self._cases = chosen_cases(self._cohort.index, split, cases, index)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._asked = RepeatWatch(len(self)) if mode == "random" else None
         self._open: dict[int, list[CaseTarget]] = {}
@@ -362,25 +362,6 @@ def _chosen(known: Mapping[str, T], name: str, what: str, where: str) -> T:
     if name not in known:
         raise InputError(f"{what}: got {name!r}, expected one of {', '.join(map(repr, known))} (in {where})")
     return known[name]
-
-
-def _chosen_cases(
-    known: Sequence[IndexedCase], split: str | None, ids: Sequence[str] | None, where: str | Path
-) -> list[IndexedCase]:
-    """Return the cases of a split, or those with some ids; at least one."""
-    if ids is not None:
-        if split is not None:
-            raise InputError(f"cases, split: got both, expected one of them. Leave split {split!r} out")
-        missing = sorted(set(ids) - {case.id for case in known})
-        if missing or not ids:
-            shown = f"{len(missing)} ids that it lacks: {', '.join(missing[:5])}" if missing else "no id"
-            raise InputError(f"cases: got {shown}; expected ids of the {len(known)} cases in {where}")
-        return [case for case in known if case.id in set(ids)]
-    chosen = [case for case in known if split is None or case.split == split]
-    if not chosen:
-        splits = sorted({str(case.split) for case in known})
-        raise InputError(f"split: got {split!r}, expected one of {', '.join(splits) or 'none'} (in {where})")
-    return chosen
 
 
 def _checked_patch(mode: str, patch_size: Sequence[int] | None) -> tuple[bool, tuple[int, int, int] | None]:

@@ -1,4 +1,4 @@
-"""Which cases train and which validate: k folds, and the splits of nnU-Net."""
+"""Which cases train and which validate: those of an index, k folds, and the splits of nnU-Net."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from warnings import warn
 
 import numpy as np
 
 from softlabels._shared.files import read_small_text
+from softlabels.cohort.index import Index, IndexedCase
 from softlabels.errors import InputError
+
+#: How many names an error shows.
+_SHOWN = 5
+
+
+class MissingCasesWarning(UserWarning):
+    """The index was written while cases had no result, so training goes on without them."""
 
 
 @dataclass(frozen=True)
@@ -74,3 +83,63 @@ def nnunet_folds(path: str | Path) -> list[Fold]:
         raise InputError(f"{path}: no such file; nnU-Net writes it at its first training of the data set") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: expected a list of {{'train': [...], 'val': [...]}} ({error!r})") from error
+
+
+def chosen_cases(index: Index, split: str | None, ids: Sequence[str] | None, where: str | Path) -> list[IndexedCase]:
+    """Return the cases of a split, or those with some ids; at least one.
+
+    Parameters
+    ----------
+    index : Index
+    split : str, optional
+        By default all cases; not together with `ids`.
+    ids : sequence of str, optional
+        In any order; the result is in the order of the index.
+    where : path
+        Of the index, for messages.
+
+    Raises
+    ------
+    InputError
+        If there is no such split or case, or one that is asked for has no result yet.
+
+    Warns
+    -----
+    MissingCasesWarning
+        If the index lacks cases of the project and none was asked for by id.
+    """
+    if ids is not None:
+        return _with_ids(index, split, ids, where)
+    chosen = [case for case in index.cases if split is None or case.split == split]
+    if not chosen:
+        splits = sorted({str(case.split) for case in index.cases})
+        raise InputError(f"split: got {split!r}, expected one of {', '.join(splits) or 'none'} (in {where})")
+    if index.missing:
+        warn(
+            f"{where}: {len(index.missing)} cases had no result when it was written and are left out: "
+            f"{_some(index.missing)}. Run snakemake in the project's folder to add them, or choose cases by id",
+            MissingCasesWarning,
+            stacklevel=3,
+        )
+    return chosen
+
+
+def _with_ids(index: Index, split: str | None, ids: Sequence[str], where: str | Path) -> list[IndexedCase]:
+    """Return the cases with some ids, in the order of the index."""
+    if split is not None:
+        raise InputError(f"cases, split: got both, expected one of them. Leave split {split!r} out")
+    if without := sorted(set(ids) & set(index.missing)):
+        raise InputError(
+            f"cases: {len(without)} have no result in {where}: {_some(without)}. Run snakemake in the project's folder "
+            "(softlabels status shows why), or leave them out"
+        )
+    missing = sorted(set(ids) - {case.id for case in index.cases})
+    if missing or not ids:
+        shown = f"{len(missing)} ids that it lacks: {_some(missing)}" if missing else "no id"
+        raise InputError(f"cases: got {shown}; expected ids of the {len(index.cases)} cases in {where}")
+    return [case for case in index.cases if case.id in set(ids)]
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first names, and that there are more."""
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

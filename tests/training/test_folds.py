@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from softlabels.cohort.index import EntryAddress, Index, IndexedCase
 from softlabels.errors import InputError
-from softlabels.training.folds import Fold, k_folds, nnunet_folds
+from softlabels.training.folds import Fold, MissingCasesWarning, chosen_cases, k_folds, nnunet_folds
 
 
 @given(data=st.data(), n=st.integers(2, 40), seed=st.integers(0, 5))
@@ -56,3 +57,21 @@ def test_another_file_is_refused(tmp_path, content):
 def test_a_missing_file_says_when_it_is_written(tmp_path):
     with pytest.raises(InputError, match="nnU-Net writes it at its first training"):
         nnunet_folds(tmp_path / "splits_final.json")
+
+
+def an_index(missing):
+    nowhere = EntryAddress("0", "0")
+    cases = tuple(IndexedCase(name, split, (), nowhere, {}) for name, split in (("a", "train"), ("b", "val")))
+    return Index("../store", ("T1",), None, {}, tuple(missing), cases)
+
+
+def test_cases_without_a_result_are_not_left_out_silently():
+    gone = [f"lost{i}" for i in range(7)]
+    with pytest.warns(
+        MissingCasesWarning, match="7 cases had no result .*: lost0, lost1, .* and 2 more. Run snakemake"
+    ):
+        assert [case.id for case in chosen_cases(an_index(gone), "val", None, "index.json")] == ["b"]
+    with pytest.raises(InputError, match="cases: 1 have no result in index.json: lost3. Run snakemake in the project"):
+        chosen_cases(an_index(gone), None, ["a", "lost3"], "index.json")
+    assert [case.id for case in chosen_cases(an_index(gone), None, ["a"], "index.json")] == ["a"]
+    assert len(chosen_cases(an_index([]), None, None, "index.json")) == 2
