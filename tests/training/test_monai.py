@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 from helpers.made_cohort import IGNORE, SHAPES, make_cohort
 
 from softlabels.errors import FormatError, InputError
@@ -274,3 +275,20 @@ def test_what_would_invent_labels_or_tear_volumes_apart_is_refused(index):
     with pytest.raises(InputError, match="but not soft_label_sing. Give it all"):
         flip = MonaiAugmentation(RandFlipd(KEYS))
         SoftLabelDataset(index, target="geols", further_targets=["sing"], mode="whole", transform=flip)
+
+
+# ------------------------------------------------------------------------------------------------ the page
+
+
+def test_the_monai_recipes_of_the_loader_page_run(index, monkeypatch):
+    page = (ROOT / "docs" / "loader.md").read_text()
+    section = page[page.index("\n## MONAI\n") : page.index("\n## TorchIO\n")]
+    blocks = re.findall(r"```py\n(.*?)```", section, re.DOTALL)
+    monkeypatch.chdir(index.parents[1])
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    assert len(blocks) == 2
+    assert names["dataset"][0]["label"].shape == (16, 32, 32)
+    sample = names["in_memory"][0][0]
+    assert sample["soft_label"].shape[0] == 3 and sample["soft_label"].affine.shape == (4, 4)
