@@ -18,6 +18,7 @@ from softlabels.losses.distribution import (
     soft_cross_entropy,
     superpixel_loss,
 )
+from softlabels.losses.kinds import check_loss
 from softlabels.losses.overlap import dice_loss, dice_metric_loss, jaccard_metric_loss
 from softlabels.losses.regression import boundary_loss, focal_l1, l1_loss, l2_loss, product_loss
 from softlabels.losses.schedules import constant_weights, rebalanced_weights, stolen_weights
@@ -26,6 +27,7 @@ from softlabels.sparse import SparseLabel
 __all__ = [
     "SparseLabel",
     "boundary_loss",
+    "check_loss",
     "constant_weights",
     "dice_loss",
     "dice_metric_loss",

@@ -125,6 +125,25 @@ def test_ignite(dataset):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_the_monai_bundle_trains_and_validates(index, caplog):
+    pytest.importorskip("ignite", reason="make test-nnunet runs this test")
+    bundle = pytest.importorskip("monai.bundle", reason="make test-nnunet runs this test")
+    changes = {"index": str(index), "roi": [16, 16, 8], "max_epochs": 3, "network#channels": [4, 8, 8]}
+    parser = bundle.ConfigParser(
+        bundle.ConfigParser.load_config_file(ROOT / "examples/monai_bundle/configs/train.yaml")
+    )
+    for name, value in changes.items():
+        parser[name.replace("#", "::")] = value
+    for section in ("imports", "initialize", "run"):
+        parser.get_parsed_content(section)
+    trainer, evaluator = (
+        parser.get_parsed_content(f"{a}::{b}") for a, b in (("train", "trainer"), ("val", "evaluator"))
+    )
+    assert trainer.state.epoch == 3 and torch.isfinite(torch.as_tensor(trainer.state.output[0]["loss"]))
+    assert 0 <= float(evaluator.state.metrics["mean_dice"]) <= 1
+
+
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.filterwarnings("ignore::softlabels.training.sampler.RepeatedPatchWarning")
 def test_the_torchio_recipe_moves_all_volumes_alike_and_invents_nothing(index):
     pytest.importorskip("torchio", reason="make test-nnunet runs this test")

@@ -12,6 +12,7 @@ except ImportError as error:
     raise ImportError("softlabels.training.monai needs MONAI: pip install 'softlabels[monai]'") from error
 
 from softlabels.training.monai.augmentation import KEYS, MODES, MonaiAugmentation
+from softlabels.training.monai.batch import prepare_batch
 from softlabels.training.monai.reader import SoftLabelReader, data_list
 
-__all__ = ["KEYS", "MODES", "MonaiAugmentation", "SoftLabelReader", "data_list"]
+__all__ = ["KEYS", "MODES", "MonaiAugmentation", "SoftLabelReader", "data_list", "prepare_batch"]
