@@ -19,6 +19,7 @@ include: "workflow/rules/distance.smk"
 include: "workflow/rules/target.smk"
 include: "workflow/rules/stages.smk"
 include: "workflow/rules/cohort.smk"
+include: "workflow/rules/tune.smk"
 
 
 report: "workflow/report/workflow.rst"

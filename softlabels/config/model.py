@@ -15,6 +15,7 @@ from softlabels.classes import LabelSet
 from softlabels.config.paths import FilePath, FolderPath, ResultsPath
 from softlabels.config.plain_yaml import read_yaml
 from softlabels.config.prepare import Prepare
+from softlabels.config.tune import Tune
 from softlabels.errors import ConfigError
 from softlabels.geodesic.metric import Engine
 from softlabels.methods import METHODS, GeodesicMethod, Method, RunContext
@@ -85,6 +86,7 @@ class Config(Section):
         description="stages whose results are written to the store: all; targets, which is what training reads "
         "(prepare and target); or a list of stages besides these. The others stay in the memory of one job",
     )
+    tune: Tune = Field(default_factory=Tune, description="what `softlabels tune` tries")
     pictures: bool = Field(True, description="draw a montage of every case into the report")
 
     @field_validator("channels")

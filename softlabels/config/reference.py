@@ -22,6 +22,7 @@ from softlabels.config.tables import (
     method_rows,
     metric_rows,
 )
+from softlabels.config.tune import Tune
 from softlabels.errors import InputError
 from softlabels.methods import METHODS, Distance
 from softlabels.methods.base import Calibrate
@@ -63,7 +64,7 @@ def reference_files(checkout: Path) -> dict[str, str]:
 
 def _config_page() -> str:
     """Return the reference page of all keys as Markdown."""
-    sections: list[tuple[str, type[Section]]] = [("top level", Config), ("prepare", Prepare)]
+    sections: list[tuple[str, type[Section]]] = [("top level", Config), ("prepare", Prepare), ("tune", Tune)]
     sections += [(f"seeds: strategy {name}", strategy) for name, strategy in STRATEGIES.built_in.items()]
     sections += [("distance", Distance), ("calibrate", Calibrate)]
     sections += [(f"target: method {name}", method) for name, method in METHODS.built_in.items()]

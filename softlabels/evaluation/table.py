@@ -9,11 +9,23 @@ from pathlib import Path
 from softlabels._shared.files import write_atomically
 from softlabels.evaluation.rank import ScoredCandidate
 
-COLUMNS = ("candidate", "voxels", "n_voxels", "brier", "mae", "cross_entropy_bits", "calibration", "sum_deviation")
+COLUMNS = (
+    "candidate",
+    "voxels",
+    "n_voxels",
+    "brier",
+    "mae",
+    "cross_entropy_bits",
+    "calibration",
+    "brier_calibration",
+    "brier_refinement",
+    "entropy_bits",
+    "sum_deviation",
+)
 
 
 def ranking_table(ranked: Sequence[ScoredCandidate]) -> str:
-    """Return a header and two rows per candidate, in the order given: over all voxels and over the ambiguous ones.
+    """Return a header and three rows per candidate, in the order given: all voxels, ambiguous ones, near boundaries.
 
     Returns
     -------
@@ -22,7 +34,8 @@ def ranking_table(ranked: Sequence[ScoredCandidate]) -> str:
     """
     rows: list[Sequence[str]] = [COLUMNS]
     for candidate in ranked:
-        for voxels, scores in (("all", candidate.everywhere), ("ambiguous", candidate.ambiguous)):
+        sets = {"all": candidate.everywhere, "ambiguous": candidate.ambiguous, "boundary": candidate.boundary}
+        for voxels, scores in sets.items():
             n_voxels, *figures = astuple(scores)
             deviation = f"{candidate.sum_deviation:.3g}"
             rows.append([candidate.name, voxels, str(n_voxels), *(f"{f:.6g}" for f in figures), deviation])

@@ -24,7 +24,11 @@ from softlabels.errors import ConfigError
 MAX_CASE_ID = 100
 CASE_ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{MAX_CASE_ID - 1}}}")
 #: Names that the results folder uses itself; a case may not be called so, nor so with an extension.
-RESERVED = frozenset({"batches", "benchmarks", "cohort", "index", "logs", "montage", "report", "status", "store"})
+RESERVED = frozenset(
+    {"batches", "benchmarks", "cohort", "index", "logs", "montage", "rank", "report", "status", "store", "tune"}
+)
+#: In the column `reference`: the mean of the further raters.
+RATERS = "raters"
 #: A row for each case, with some paths of a few hundred characters: enough for a million cases.
 _MOST_BYTES = 2**30
 _WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
@@ -48,6 +52,11 @@ class Case:
         For example "train"; None if the sheet does not say.
     spacing : 3 floats or None
         Voxel size in mm, (z, y, x), of files that have no geometry of their own (`.b2nd`).
+    reference : tuple of str
+        Paths of the true soft label, which no target is computed from: one file for all classes, or one for each of
+        `reference_classes`. Or `RATERS`: the mean of `raters`. Empty if it is not known.
+    reference_classes : tuple of str
+        The class of each of several reference files.
     """
 
     id: str
@@ -56,9 +65,16 @@ class Case:
     raters: tuple[str, ...] = ()
     split: str | None = None
     spacing: tuple[float, float, float] | None = None
+    reference: tuple[str, ...] = ()
+    reference_classes: tuple[str, ...] = ()
+
+    @property
+    def has_rater_reference(self) -> bool:
+        """Whether the reference is the mean of the further raters."""
+        return self.reference == (RATERS,)
 
     def files(self) -> Iterator[tuple[str, str]]:
-        """Yield (role, path) of every file: `image:0`, ..., `label`, `rater:1`, ...
+        """Yield (role, path) of every file that targets are computed from: `image:0`, ..., `label`, `rater:1`, ...
 
         Examples
         --------
@@ -79,8 +95,11 @@ class Case:
 
 
 def cases_to_json(cases: Iterable[Case]) -> str:
-    """Return cases as canonical JSON without their splits: no result depends on those."""
-    return canonical_json([asdict(replace(case, split=None)) for case in cases]).decode()
+    """Return cases as canonical JSON without their splits and references: no result depends on those."""
+    contents = [asdict(replace(case, split=None)) for case in cases]
+    for content in contents:
+        del content["reference"], content["reference_classes"]
+    return canonical_json(contents).decode()
 
 
 def cases_from_json(text: str) -> list[Case]:
@@ -120,8 +139,10 @@ def read_sheet(path: str | os.PathLike[str], channels: Sequence[str], *, check_f
 
     Columns: `case`; one `image:<channel>` for each channel, or one `image` for a file that holds all channels; `label`;
     any number of `label:<rater>` (an empty cell: this rater did not label the case); `split` (may be empty); `spacing`
-    (z y x in mm, for files without a geometry of their own). Columns `meta:<anything>` are not read. Empty lines and
-    lines that begin with `#` are skipped. Relative paths count from the folder of the sheet.
+    (z y x in mm, for files without a geometry of their own); `reference` (a file with a channel per class, or the word
+    `raters`) or one `reference:<class>` for each class, the background omitted or not (empty: not known). Columns
+    `meta:<anything>` are not read. Empty lines and lines that begin with `#` are skipped. Relative paths count from the
+    folder of the sheet.
 
     Parameters
     ----------
@@ -205,20 +226,33 @@ def write_sheet(
     table = io.StringIO(newline="")
     writer = csv.writer(table, delimiter=_delimiter(path), lineterminator="\n")
     raters = [f"label:{i}" for i in range(1, n_raters + 1)]
+    references = list(dict.fromkeys(column for case in cases for column in _reference_cells(case, folder)))
     meta = ["meta:original"] if originals else []
-    writer.writerow(["case", *images, "label", *raters, *["split"] * has_split, *["spacing"] * has_spacing, *meta])
+    optional = [*["split"] * has_split, *["spacing"] * has_spacing, *references, *meta]
+    writer.writerow(["case", *images, "label", *raters, *optional])
     for case in cases:
         files = [_relative(p, folder) for p in (*case.images, case.label, *case.raters)]
         files += [""] * (n_raters - len(case.raters))
         spacing = " ".join(map(repr, case.spacing or ()))
-        name = [(originals or {}).get(case.id, case.id)] * len(meta)
-        writer.writerow([case.id, *files, *[case.split or ""] * has_split, *[spacing] * has_spacing, *name])
+        cells = [_reference_cells(case, folder).get(column, "") for column in references]
+        cells += [(originals or {}).get(case.id, case.id)] * len(meta)
+        writer.writerow([case.id, *files, *[case.split or ""] * has_split, *[spacing] * has_spacing, *cells])
     write_atomically(path, table.getvalue())
 
 
 def _delimiter(path: str | os.PathLike[str]) -> str:
     """Return the character between the cells of a sheet of this name."""
     return "," if str(path).lower().endswith(".csv") else "\t"
+
+
+def _reference_cells(case: Case, folder: Path) -> dict[str, str]:
+    """Return what a sheet says of the reference of a case: column to cell."""
+    if not case.reference:
+        return {}
+    if case.has_rater_reference:
+        return {"reference": RATERS}
+    columns = [f"reference:{name}" for name in case.reference_classes] or ["reference"]
+    return {column: _relative(path, folder) for column, path in zip(columns, case.reference, strict=True)}
 
 
 def _relative(path: str, folder: Path) -> str:
@@ -251,10 +285,14 @@ def _header_faults(header: list[str], channels: Sequence[str]) -> list[str]:
         faults.append(f"columns 'image' and {named[0]!r}: expected one file for all channels or one for each, not both")
     elif "image" not in header:
         faults += [f"column {c!r}: missing" for c in per_channel if c not in header]
-    known = ["case", "image", *per_channel, "label", "split", "spacing"]
+    if "reference" in header and (of_class := next((c for c in header if c.startswith("reference:")), None)):
+        faults.append(
+            f"columns 'reference' and {of_class!r}: expected one file for all classes or one for each, not both"
+        )
+    known = ["case", "image", *per_channel, "label", "split", "spacing", "reference"]
     for column in header:
         kind, _, name = column.partition(":")
-        if column in known or (kind == "meta" and name) or (kind == "label" and _WORD.fullmatch(name)):
+        if column in known or (kind == "meta" and name) or (kind in ("label", "reference") and _WORD.fullmatch(name)):
             continue
         close = difflib.get_close_matches(column, known, n=1, cutoff=0.7)
         hint = f"did you mean {close[0]!r}? If not," if close else "if it is not for softlabels,"
@@ -268,8 +306,10 @@ def _parse_row(
     """Return the case of one row and what is wrong with it."""
     faults = [fault] if (fault := case_id_fault(row["case"])) else []
     rater_columns = [c for c in row if c.startswith("label:") and row[c]]
+    reference_columns, found = _reference_columns(row, len(rater_columns))
+    faults += found
     paths = {}
-    for column in (*image_columns, "label", *rater_columns):
+    for column in (*image_columns, "label", *rater_columns, *reference_columns):
         cell = row[column]
         # A sheet is UTF-8 whatever the locale, and so are the names in it: their bytes are those of the file's name.
         paths[column] = os.path.join(folder, os.fsdecode(cell.encode("utf-8")))
@@ -285,8 +325,30 @@ def _parse_row(
         faults.append(
             f"case {row['case']!r}, column 'spacing': got {row['spacing']!r}, expected 3 numbers > 0 in mm (z y x)"
         )
-    images, raters = (tuple(paths[c] for c in columns) for columns in (image_columns, rater_columns))
-    return Case(row["case"], images, paths["label"], raters, split, spacing), faults
+    images, raters, reference = (
+        tuple(paths[c] for c in columns) for columns in (image_columns, rater_columns, reference_columns)
+    )
+    if row.get("reference") == RATERS:
+        reference = (RATERS,)
+    classes = tuple(name for c in reference_columns if (name := c.partition(":")[2]))
+    return Case(row["case"], images, paths["label"], raters, split, spacing, reference, classes), faults
+
+
+def _reference_columns(row: dict[str, str], n_raters: int) -> tuple[list[str], list[str]]:
+    """Return the columns with the paths of the reference of one row, and what is wrong with them."""
+    columns = [c for c in row if c.partition(":")[0] == "reference"]
+    filled = [c for c in columns if row[c]]
+    if row.get("reference") == RATERS:
+        if n_raters >= 2:
+            return [], []
+        return [], [
+            f"case {row['case']!r}, column 'reference': got raters, but {n_raters} label:<rater> files, expected at "
+            "least 2 besides label"
+        ]
+    if filled and len(filled) < len(columns):
+        empty = ", ".join(c for c in columns if c not in filled)
+        return filled, [f"case {row['case']!r}: {empty} empty, expected a path in all reference columns or in none"]
+    return filled, []
 
 
 def parsed_spacing(cell: str) -> tuple[float, float, float] | None:

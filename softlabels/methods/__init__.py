@@ -8,7 +8,7 @@ from softlabels._shared.rate import Rate
 from softlabels._shared.registry import Registry
 from softlabels.augmentation import ANY_AUGMENTATION, NOT_ELASTIC, RIGID
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
-from softlabels.methods.base import FAR_MM, Method, RunContext
+from softlabels.methods.base import FAR_MM, Method, RunContext, Softness, TuningGrid
 from softlabels.methods.dilation import Dilation
 from softlabels.methods.gaussian import Gaussian
 from softlabels.methods.geodesic_band import GeodesicBand
@@ -38,8 +38,10 @@ __all__ = [
     "Rate",
     "RunContext",
     "SeededMethod",
+    "Softness",
     "TargetInputs",
     "TargetMap",
+    "TuningGrid",
 ]
 
 #: Every method by name, those of installed packages among them (entry points of the group ``softlabels.methods``).

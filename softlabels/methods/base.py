@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 import numpy as np
@@ -34,6 +35,11 @@ STANDARD = "standard"
 
 #: Classes from which on `storage: auto` keeps the largest ones of each voxel.
 SPARSE_FROM = 16
+
+#: Parameter to the values that `softlabels tune` tries.
+TuningGrid = Mapping[str, tuple[Any, ...]]
+#: Why labels are soft: voxels hold several tissues, or annotators disagree.
+Softness = Literal["partial_volume", "disagreement"]
 
 
 def _checked_grammar(labels: dict[str, int | list[int]]) -> dict[str, int | list[int]]:
@@ -106,6 +112,12 @@ class Method(Component):
         The augmentation contract: which deformations of image and map leave the map a valid target.
     cost : Rate
         Measured per voxel and class.
+    grid : mapping of str to tuple
+        The values of each parameter that `softlabels tune` tries, in every combination. Those of a parameter in mm (its
+        name ends in ``_mm``) are multiples of the smallest voxel side. Without it the method is not tuned.
+    assumes : {"partial_volume", "disagreement"}, optional
+        Why labels are soft, where the method depends on that: voxels hold several tissues, or annotators disagree.
+        `softlabels tune` warns where the reference looks otherwise.
     """
 
     key: ClassVar[str] = "method"
@@ -121,6 +133,8 @@ class Method(Component):
     needs_background: ClassVar[bool] = False
     augmentation: ClassVar[Contract] = ANY_AUGMENTATION
     cost: ClassVar[Rate] = Rate(us=0.05, memory_bytes=15, disk_bytes=0.2)
+    grid: ClassVar[TuningGrid] = {}
+    assumes: ClassVar[Softness | None] = None
 
     labels: Labels | None = Field(
         None, description="this target's own classes of the same integers, in the grammar of the top-level labels"
@@ -164,6 +178,29 @@ class Method(Component):
         if "variant" not in cls.model_fields:
             return [cls(**parameters)]
         return [cls(**(parameters | {"variant": variant})) for variant in cls.variants()]
+
+    @classmethod
+    def in_grid(cls, side_mm: float) -> list[Self]:
+        """Return the method with each combination of parameters in its grid, the last parameter fastest.
+
+        Parameters
+        ----------
+        side_mm : float
+            Smallest side of a voxel in mm: the unit of the grid's parameters in mm.
+
+        Examples
+        --------
+        >>> from softlabels.methods import METHODS
+        >>> [one.sigma_mm for one in METHODS["gaussian"].in_grid(2.0)[:3]]
+        [0.6, 0.7, 0.8]
+        """
+        if not cls.grid:
+            return []
+        axes = [
+            [_four_digits(value * side_mm) for value in values] if name.endswith("_mm") else list(values)
+            for name, values in cls.grid.items()
+        ]
+        return [cls(**dict(zip(cls.grid, values, strict=True))) for values in product(*axes)]
 
     @property
     def variant_name(self) -> str:
@@ -360,10 +397,19 @@ class Method(Component):
         variants = {v for by in (cls.unnormalised, cls.absent, cls.filling) for v in by} - set(cls.variants())
         if variants:
             faults.append(f"variants: {sorted(variants)} are not among {', '.join(cls.variants())}")
+        if undeclared := sorted(set(cls.grid) - set(cls.model_fields)):
+            faults.append(f"grid: got {undeclared}, expected names of its fields")
+        elif empty := [name for name, values in cls.grid.items() if not values]:
+            faults.append(f"grid: got no value of {empty}, expected at least one")
         if set(cls.augmentation) != set(ANY_AUGMENTATION):
             faults.append(f"augmentation: got {sorted(cls.augmentation)}, expected {sorted(ANY_AUGMENTATION)}")
         if faults:
             raise TypeError(f"{cls.__name__} (method {cls.name!r}): {'; '.join(faults)}")
+
+
+def _four_digits(value: float) -> float:
+    """Return a number as short as a person would write it in config.yaml."""
+    return float(f"{value:.4g}")
 
 
 def _share_out(values: NDArray[np.float32]) -> None:

@@ -21,7 +21,7 @@ from softlabels._shared.box import smooth_near_boundary
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
 from softlabels.methods.arrays import TargetInputs, TargetMap
-from softlabels.methods.base import Method
+from softlabels.methods.base import Method, TuningGrid
 
 #: Where the kernel ends, in standard deviations.
 _TRUNCATE = 4.0
@@ -34,6 +34,9 @@ class Gaussian(Method):
     title: ClassVar[str] = "Gaussian"
     source: ClassVar[str] = "after van Engelen et al., PLoS ONE 2014"
     version: ClassVar[str] = "3"
+    grid: ClassVar[TuningGrid] = {
+        "sigma_mm": (0.3, 0.35, 0.4, 0.45, 0.5, 0.6, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 8.0)
+    }
 
     sigma_mm: float = Field(1.0, gt=0, le=100, description="of the Gaussian in mm (the paper leaves it open)")
 

@@ -47,7 +47,7 @@ from softlabels.augmentation import NOT_ELASTIC
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
-from softlabels.methods.base import Method
+from softlabels.methods.base import Method, Softness, TuningGrid
 from softlabels.methods.gaussian import gaussian_map
 from softlabels.methods.unmix import normalised
 
@@ -65,6 +65,13 @@ class GeodesicBand(Method):
     needs: ClassVar[frozenset[Need]] = frozenset({"image"})
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
     cost: ClassVar[Rate] = Rate(us=0.4, memory_bytes=40, disk_bytes=0.4)
+    # gamma 0 is the image-blind twin.
+    grid: ClassVar[TuningGrid] = {
+        "sigma_mm": (0.5, 1.0, 2.0, 3.0, 4.0, 5.0),
+        "gamma": (0.0, 5.0, 10.0, 20.0),
+        "power": (1.0, 1.5, 2.0),
+    }
+    assumes: ClassVar[Softness | None] = "disagreement"
 
     sigma_mm: float = Field(1.0, gt=0, le=100, description="of the Gaussian in mm; the depths of the cores follow it")
     gamma: float = Field(

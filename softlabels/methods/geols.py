@@ -37,6 +37,7 @@ from pydantic import Field
 from softlabels.augmentation import NOT_ELASTIC
 from softlabels.errors import SeedError
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
+from softlabels.methods.base import TuningGrid
 from softlabels.methods.seeded import Distance, GeodesicMethod
 from softlabels.seeds import SeedStrategy, SkeletonSeeds
 
@@ -53,6 +54,7 @@ class GeoLS(GeodesicMethod):
     version: ClassVar[str] = "2"
     needs: ClassVar[frozenset[Need]] = frozenset({"distance"})
     blend: ClassVar[str] = "mix_onehot"
+    grid: ClassVar[TuningGrid] = {"alpha": (0.02, 0.05, 0.1, 0.2, 0.4)}
     unnormalised: ClassVar[frozenset[str]] = frozenset({"official"})
     allows_overlap: ClassVar[bool] = False
     needs_background: ClassVar[bool] = True

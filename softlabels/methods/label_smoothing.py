@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from softlabels.methods.base import Method
+from softlabels.methods.base import Method, TuningGrid
 
 
 class LabelSmoothing(Method):
@@ -21,5 +21,6 @@ class LabelSmoothing(Method):
     source: ClassVar[str] = "Szegedy et al., CVPR 2016"
     version: ClassVar[str] = "1"
     blend: ClassVar[str] = "label_smoothing"
+    grid: ClassVar[TuningGrid] = {"epsilon": (0.02, 0.05, 0.1, 0.2, 0.3)}
 
     epsilon: float = Field(0.1, ge=0, le=1, description="mass spread over all classes; applied by the loader")

@@ -40,6 +40,7 @@ from softlabels.augmentation import NOT_ELASTIC
 from softlabels.errors import InputError, SeedError
 from softlabels.grid import checked_spacing
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
+from softlabels.methods.base import TuningGrid
 from softlabels.methods.seeded import SeededMethod
 from softlabels.seeds import ErosionSeeds, SeedStrategy
 
@@ -61,6 +62,7 @@ class RandomWalker(SeededMethod):
     needs_background: ClassVar[bool] = True
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
     cost: ClassVar[Rate] = Rate(us=0.2, memory_bytes=40, disk_bytes=0.1)
+    grid: ClassVar[TuningGrid] = {"beta": (3.0, 10.0, 30.0, 130.0)}
     default_seeds: ClassVar[Mapping[str, SeedStrategy]] = {"standard": ErosionSeeds()}
 
     beta: float = Field(130.0, ge=0, le=1e6, description="how much contrast hinders the walker; 0: distance alone")

@@ -28,7 +28,7 @@ from softlabels._shared.section import faults_error
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
 from softlabels.methods.arrays import TargetInputs, TargetMap
-from softlabels.methods.base import Method
+from softlabels.methods.base import Method, TuningGrid
 
 
 class SVLS(Method):
@@ -38,6 +38,7 @@ class SVLS(Method):
     title: ClassVar[str] = "SVLS"
     source: ClassVar[str] = "Islam and Glocker, IPMI 2021"
     version: ClassVar[str] = "3"
+    grid: ClassVar[TuningGrid] = {"kernel_size": (3, 5, 7), "sigma": (0.5, 1.0, 2.0)}
 
     variant: Literal["paper", "official"] = Field("paper", description="any odd kernel, or the authors' 3x3x3 code")
     kernel_size: int = Field(3, ge=3, le=31, description="odd width of the Gaussian kernel in voxels")

@@ -61,7 +61,7 @@ from softlabels.augmentation import NOT_ELASTIC
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
-from softlabels.methods.base import Method
+from softlabels.methods.base import Method, Softness, TuningGrid
 from softlabels.methods.gaussian import gaussian_map
 
 if TYPE_CHECKING:
@@ -83,6 +83,13 @@ class Unmix(Method):
     needs: ClassVar[frozenset[Need]] = frozenset({"image"})
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
     cost: ClassVar[Rate] = Rate(us=0.06, memory_bytes=20, disk_bytes=0.3)
+    # The last rho is the Gaussian.
+    grid: ClassVar[TuningGrid] = {
+        "sigma_mm": (0.35, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0),
+        "window": (1.0, 2.0, 4.0),
+        "rho": (1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 100.0, 300.0),
+    }
+    assumes: ClassVar[Softness | None] = "partial_volume"
 
     sigma_mm: float = Field(
         1.0, gt=0, le=100, description="of the Gaussian in mm; half a voxel side where voxels average finer tissue"

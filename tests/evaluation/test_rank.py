@@ -105,8 +105,9 @@ def test_table_and_plot_are_written(tmp_path):
     found = rank({"hard": column(0, 1, 1, 1), "soft": column(0.1, 0.5, 0.7, 0.9)}, truth)
     write_table(found, tmp_path / "ranks.tsv")
     rows = [line.split("\t") for line in (tmp_path / "ranks.tsv").read_text().splitlines()]
-    assert rows[0][:4] == ["candidate", "voxels", "n_voxels", "brier"] and len(rows) == 5
-    assert [row[:3] for row in rows[1:3]] == [["soft", "all", "4"], ["soft", "ambiguous", "2"]]
+    assert rows[0][:4] == ["candidate", "voxels", "n_voxels", "brier"] and len(rows) == 7
+    of_soft = [row[:3] for row in rows[1:4]]
+    assert of_soft == [["soft", "all", "4"], ["soft", "ambiguous", "2"], ["soft", "boundary", "4"]]
     assert float(rows[1][3]) == pytest.approx(found[0].everywhere.brier, rel=1e-5)
     assert (tmp_path / "ranks.tsv").read_text() == ranking_table(found)
     write_plot(found, tmp_path / "ranks.png")

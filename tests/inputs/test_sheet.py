@@ -70,6 +70,36 @@ def test_written_sheet_is_read_back(tmp_path, name, images):
     assert str(tmp_path) not in (tmp_path / name).read_text()
 
 
+def test_references_are_read_and_written(tmp_path):
+    rows = "case\timage\tlabel\tlabel:b\tlabel:c\treference\na\ta.nii\ta_seg.nii\t\t\tmaps.nii\n"
+    rows += "b\tb.nii\tb_seg.nii\tb2.nii\tb3.nii\traters\nc\tc.nii\tc_seg.nii\t\t\t\n"
+    cases = read_sheet(_sheet(tmp_path, rows), ["T1"])
+    assert [case.reference for case in cases] == [(f"{tmp_path}/maps.nii",), ("raters",), ()]
+    assert [case.has_rater_reference for case in cases] == [False, True, False]
+    assert all("reference" not in role for case in cases for role, _ in case.files())
+    write_sheet(cases, tmp_path / "again.tsv", ["T1"])
+    assert read_sheet(tmp_path / "again.tsv", ["T1"]) == cases
+    by_class = read_sheet(_sheet(tmp_path, "case\timage\tlabel\treference:gm\treference:wm\na\ti\tl\tg\tw\n"), ["T1"])
+    assert by_class[0].reference_classes == ("gm", "wm") and by_class[0].reference == (f"{tmp_path}/g", f"{tmp_path}/w")
+    write_sheet(by_class, tmp_path / "again.tsv", ["T1"])
+    assert read_sheet(tmp_path / "again.tsv", ["T1"]) == by_class
+
+
+@pytest.mark.parametrize(
+    ("columns", "cells", "why"),
+    [
+        (["reference"], ["raters"], "got raters, but 0 label:<rater> files"),
+        (["reference:a", "reference:b"], ["a.nii", ""], "reference:b empty"),
+        (["reference", "reference:a"], ["a.nii", "b.nii"], "one file for all classes or one for each"),
+        (["references"], ["a.nii"], "did you mean 'reference'"),
+    ],
+)
+def test_faults_of_references_are_named(tmp_path, columns, cells, why):
+    table = "\t".join(["case", "image", "label", *columns]) + "\n" + "\t".join(["a", "i", "l", *cells]) + "\n"
+    with pytest.raises(ConfigError, match=why):
+        read_sheet(_sheet(tmp_path, table), ["T1"])
+
+
 def test_cases_with_unequal_numbers_of_images_are_not_written(tmp_path):
     with pytest.raises(ConfigError):
         write_sheet([Case("a", ("1",), "l"), Case("b", ("1", "2"), "l")], tmp_path / "s.tsv", ["T1", "T2"])

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import yaml
 from helpers import ROOT, made_data
+from helpers.made_truth import write_coarse_project
 
+from softlabels.config import load_config
 from softlabels.pipeline.job_files import read_job_file
 from softlabels.pipeline.node import nodes_from_json
 from softlabels.pipeline.receipts import Receipt
@@ -371,3 +373,15 @@ def test_duplicate_key_of_a_config_file_is_refused_by_the_workflow(tmp_path):
         file.write("pictures: true\npictures: false\n")
     done = snakemake(tmp_path, "--dry-run")
     assert done.returncode != 0 and "config.yaml: " in done.stdout and "pictures" in done.stdout
+
+
+def test_tune_runs_as_jobs_and_a_second_time_does_nothing(tmp_path):
+    folder = write_coarse_project(tmp_path, 2, tune={"methods": ["gaussian", "svls"]})
+    done = snakemake(folder, "tune")
+    assert done.returncode == 0, done.stdout
+    assert load_config(folder / "results" / "tune" / "config.yaml").targets["tuned"].name in ("gaussian", "svls")
+    assert "2 cases" in (folder / "results" / "tune" / "tune.txt").read_text()
+    again = snakemake(folder, "tune")
+    assert again.returncode == 0 and "Nothing to be done" in again.stdout
+    plan = snakemake(folder, "--dry-run")
+    assert "rule target" in plan.stdout and "rule tune" not in plan.stdout

@@ -1,5 +1,7 @@
 # The plan and the functions that find what a rule reads; no rules here.
 import atexit
+import math
+import os
 import sys
 from functools import cache
 from hashlib import sha256
@@ -9,10 +11,11 @@ from snakemake.utils import validate
 
 from softlabels.inputs.sheet import cases_to_json, read_sheet
 from softlabels.inputs.stream import FileState
+from softlabels.evaluation.trial import make_trial, tuning_cases
 from softlabels.config import command_line_values, parse_config, read_yaml
 from softlabels.monitor.environment import restart_in_utf8, set_job_environment
 from softlabels.monitor.lock import release_stale_lock
-from softlabels.pipeline.cost import estimate_job, time_limit_min
+from softlabels.pipeline.cost import estimate_job, prepared_voxels, time_limit_min
 from softlabels._shared.plain_json import canonical_json
 from softlabels.pipeline.job_files import JobFiles
 from softlabels.pipeline.node import nodes_to_json
@@ -207,3 +210,67 @@ def runtime_min(wildcards, attempt):
 def picture_min(wildcards, attempt):
     """Return the time limit, in minutes, for the pictures of a unit."""
     return attempt * (10 + len(UNITS[wildcards.unit]))
+
+
+@cache
+def tuned_cases():
+    """Return the ids of the cases that `snakemake tune` scores: those with a reference that are not held out."""
+    return [case.id for case in tuning_cases(CONFIG, list(CASES.values()))[0]]
+
+
+@cache
+def trial():
+    """Return all candidates of `snakemake tune`; made only if a job of it is planned."""
+    return make_trial(CONFIG, [CASES[case] for case in tuned_cases()])
+
+
+def scores_of_cases(wildcards):
+    """Return the files of scores of all cases that are tuned on."""
+    return [f"{RESULTS}/tune/scores/{case}.json" for case in tuned_cases()]
+
+
+def paths_of_scored(case_id):
+    """Return the paths of the files that scoring a case reads."""
+    case = CASES[case_id]
+    return [path for _, path in case.files()] + ([] if case.has_rater_reference else list(case.reference))
+
+
+def scored_files(wildcards):
+    """Return the files that scoring a case reads; those whose path looks like a wildcard are watched by state alone."""
+    return [path for path in paths_of_scored(wildcards.case) if not set("{}") & set(path)]
+
+
+def scored_states(wildcards):
+    """Return the states of the files that scoring a case reads."""
+    return [file_state(path) for path in paths_of_scored(wildcards.case)]
+
+
+def trial_digest(wildcards):
+    """Return a digest of all candidates and versions that scores depend on."""
+    return trial().digest
+
+
+def tune_costs(wildcards):
+    """Return what each map of a case was estimated to take."""
+    return [estimate_job(trial().plan, node, CASES[wildcards.case]) for node in trial().plan.nodes]
+
+
+def tune_memory_mb(wildcards, attempt):
+    """Return the memory to score a case: its largest map, twice for the scores."""
+    return attempt * 2 * max(cost.memory_mb for cost in tune_costs(wildcards))
+
+
+def tune_runtime_min(wildcards, attempt):
+    """Return the time limit to score a case in minutes; a score takes about as long as a map."""
+    return attempt * time_limit_min(2 * sum(cost.seconds for cost in tune_costs(wildcards)))
+
+
+def choice_memory_mb(wildcards, attempt):
+    """Return the memory to choose: a calibration holds the soft labels of all cases."""
+    voxels = sum(prepared_voxels(trial().plan, CASES[case]) for case in tuned_cases())
+    return attempt * math.ceil(1000 + 16 * len(trial().labels.classes) * voxels / 1e6)
+
+
+def choice_runtime_min(wildcards, attempt):
+    """Return the time limit to choose, in minutes: a calibration for each case, and the maps of a few candidates."""
+    return attempt * (30 + 5 * len(tuned_cases()))

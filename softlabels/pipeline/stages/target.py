@@ -60,7 +60,7 @@ class Target(UpstreamStage):
         params = dict(job.node.params)
         labels = LabelSet.from_json(params.pop("classes"))
         method = METHODS[params["method"]].from_node_parameters(params)
-        inputs = _method_inputs(job, sources, labels, method.needs)
+        inputs = method_inputs(job, sources, labels, method.needs)
         target = method.compute(inputs)
         quality = quality_figures(
             target.values, inputs.masks, kind=method.kind, are_exclusive=not labels.is_overlapping
@@ -70,8 +70,20 @@ class Target(UpstreamStage):
         return Result(layers, sources.grid, quality)
 
 
-def _method_inputs(job: Job, sources: Upstream, labels: LabelSet, needs: frozenset[str]) -> TargetInputs:
-    """Return what the method needs of this case, and nothing else."""
+def method_inputs(job: Job, sources: Upstream, labels: LabelSet, needs: frozenset[str]) -> TargetInputs:
+    """Return what a method needs of a case, and nothing else.
+
+    Parameters
+    ----------
+    job : Job
+        Of the case; its node is not looked at.
+    sources : Upstream
+        The entries of the nodes that the method reads, by role.
+    labels : LabelSet
+        The classes of the target.
+    needs : frozenset of str
+        `Method.needs`.
+    """
     found: dict[str, Any] = {}
     if "image" in needs:
         found["image"] = sources.read("prepare", "image")

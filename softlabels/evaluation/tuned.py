@@ -1,0 +1,300 @@
+"""What `softlabels tune` finds: the method to use, how good that choice is on unseen cases, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softlabels.calibration import Calibration
+from softlabels.errors import InputError
+from softlabels.evaluation.bootstrap import Change, paired_change
+from softlabels.evaluation.calibrate import LEAST_CASES, fit_calibration
+from softlabels.evaluation.selection import FamilyErrors, Selection, is_within_one_error, nested_choices, select
+from softlabels.evaluation.trial import FIRST, Trial
+from softlabels.evaluation.tuning import CandidateErrors, CaseErrors, TrialCase, candidate_errors, scores_path
+from softlabels.inputs.sheet import Case
+from softlabels.methods import Method
+
+
+@dataclass(frozen=True)
+class TunedFamily:
+    """A method with the parameters that are best for it, judged on cases that these were not chosen on.
+
+    Attributes
+    ----------
+    name : str
+    method : Method
+        Chosen on all cases.
+    fold_names : tuple of str
+        The candidate that was chosen without each case; empty for a single case, as are the next two.
+    errors : tuple of CandidateErrors
+        Of these candidates on the cases left out.
+    change : Change or None
+        Of their Brier score relative to the Gaussian's, tuned in the same way.
+    """
+
+    name: str
+    method: Method
+    fold_names: tuple[str, ...] = ()
+    errors: tuple[CandidateErrors, ...] = ()
+    change: Change | None = None
+
+
+@dataclass(frozen=True)
+class TunedCalibration:
+    """A calibration after the chosen method, fitted on all cases and judged on each without it.
+
+    Attributes
+    ----------
+    calibration : Calibration
+    before, after : tuple of float
+        Brier score of each case, of the choice that was made without it: as it is, and with a calibration that was
+        fitted on the others.
+    is_kept : bool
+        Whether the mean gain is more than its standard error.
+    """
+
+    calibration: Calibration
+    before: tuple[float, ...]
+    after: tuple[float, ...]
+    is_kept: bool
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A case that had no part in any choice: Brier score of the tuned Gaussian and of the choice."""
+
+    case: str
+    gaussian: float
+    tuned: float
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The result of `softlabels tune`.
+
+    Attributes
+    ----------
+    trial : Trial
+    cases : tuple of CaseErrors
+    families : tuple of TunedFamily
+        The simplest first.
+    selection : Selection
+        By position in `families`.
+    nested : tuple of str
+        The candidate that the whole selection takes without each case; empty for a single case.
+    calibration : TunedCalibration or None
+        None if there are too few cases, or the method cannot have one.
+    held_out : tuple of HeldOut
+    left_out : dict of str to str
+        Methods that were not tried or failed, and why.
+    """
+
+    trial: Trial
+    cases: tuple[CaseErrors, ...]
+    families: tuple[TunedFamily, ...]
+    selection: Selection
+    nested: tuple[str, ...] = ()
+    calibration: TunedCalibration | None = None
+    held_out: tuple[HeldOut, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def winner(self) -> TunedFamily:
+        """The family that is taken."""
+        return self.families[self.selection.winner]
+
+    @property
+    def gaussian(self) -> TunedFamily:
+        """The baseline."""
+        return next(one for one in self.families if one.name == FIRST[0])
+
+    @property
+    def kept_calibration(self) -> Calibration | None:
+        """The calibration that is part of the choice; None if there is none."""
+        return self.calibration.calibration if self.calibration and self.calibration.is_kept else None
+
+    @property
+    def choice_errors(self) -> tuple[float, ...]:
+        """Brier score of each case, of what was chosen without it, the calibration included if it is kept."""
+        if self.calibration and self.calibration.is_kept:
+            return self.calibration.after
+        return tuple(case.errors[name].brier for case, name in zip(self.cases, self.nested, strict=True))
+
+    @property
+    def choice_change(self) -> Change | None:
+        """`choice_errors` relative to the Gaussian's; None for a single case."""
+        if not self.nested:
+            return None
+        return paired_change(self.choice_errors, [one.brier for one in self.gaussian.errors])
+
+
+def tuned(
+    trial: Trial,
+    cases: Sequence[Case],
+    scored: Sequence[CaseErrors],
+    held_out: Sequence[Case] = (),
+    *,
+    threads: int = 1,
+    on_step: Callable[[str], None] = lambda what: None,
+) -> Tuned:
+    """Return the choice, and how good it is.
+
+    Parameters
+    ----------
+    trial : Trial
+    cases : sequence of Case
+        Those to tune on.
+    scored : sequence of CaseErrors
+        Of the same cases, in the same order.
+    held_out : sequence of Case
+        Scored with the choice, which they have no part in.
+    threads : int
+        Cases handled at a time; no effect on the result.
+    on_step : callable
+        Called with a line for people before each long step.
+
+    Raises
+    ------
+    InputError
+        If a case was scored for another trial, or the Gaussian failed on a case.
+    """
+    _check_scored(trial, scored)
+    failed = {name: f"case {one.case}: {why}" for one in reversed(scored) for name, why in one.failed.items()}
+    if FIRST[0] in failed:
+        raise InputError(f"tune: the Gaussian, which all is compared with, failed: {failed[FIRST[0]]}")
+    names = {family: of for family, of in trial.families.items() if family not in failed}
+    errors = [family_errors(family, of, scored) for family, of in names.items()]
+    selection = select(errors)
+    nested: tuple[str, ...] = ()
+    if len(scored) > 1:
+        listed = list(names.values())
+        nested = tuple(listed[family][candidate] for family, candidate in nested_choices(errors))
+    families = tuple(_families(trial, names, selection, scored))
+    final = families[selection.winner]
+    final_name = names[final.name][selection.candidate]
+    result = Tuned(trial, tuple(scored), families, selection, nested, left_out=trial.left_out | failed)
+    if len(cases) >= LEAST_CASES and final.method.blend != "onehot":
+        on_step(f"calibrating on {len(cases)} cases")
+        annotator = trial.config.tune.annotator or f"the annotator of {Path(trial.config.cases).name}"
+        calibration = _calibrated(trial, cases, nested, final_name, annotator, threads)
+        result = replace(result, calibration=calibration)
+    if held_out:
+        on_step(f"scoring {len(held_out)} held-out cases")
+        baseline = names[FIRST[0]][selection.folds[list(names).index(FIRST[0])].best]
+        with ThreadPoolExecutor(threads) as pool:
+            found = pool.map(lambda case: _judged(trial, case, baseline, final_name, result.kept_calibration), held_out)
+            result = replace(result, held_out=tuple(found))
+    return result
+
+
+def read_scored(trial: Trial, cases: Iterable[Case]) -> list[CaseErrors]:
+    """Return the errors that jobs have written, in the order of the cases."""
+    return [CaseErrors.read(scores_path(Path(trial.config.results), case.id)) for case in cases]
+
+
+def family_errors(family: str, names: Sequence[str], scored: Sequence[CaseErrors]) -> FamilyErrors:
+    """Return the Brier scores of a family's candidates on all cases, and on the parts of each."""
+    by_case = np.array([[case.errors[name].brier for case in scored] for name in names])
+    by_part = np.array([[case.errors[name].parts for case in scored] for name in names])
+    return FamilyErrors(family, by_case, by_part)
+
+
+def _check_scored(trial: Trial, scored: Sequence[CaseErrors]) -> None:
+    """Raise if a case was scored with other candidates than those of the trial."""
+    digest = trial.digest
+    if stale := [one.case for one in scored if one.trial != digest]:
+        raise InputError(
+            f"tune: the scores of {', '.join(stale[:5])} are of another configuration or version. Run tune again "
+            "without --scored, or the rule tune of snakemake"
+        )
+
+
+def _families(
+    trial: Trial, names: Mapping[str, tuple[str, ...]], selection: Selection, scored: Sequence[CaseErrors]
+) -> Iterable[TunedFamily]:
+    """Yield each family with its candidate and its errors on the cases left out."""
+    baseline: list[float] = []
+    for (family, of), folds in zip(names.items(), selection.folds, strict=True):
+        method = trial.method(of[folds.best])
+        if len(scored) == 1:
+            yield TunedFamily(family, method)
+            continue
+        picked = tuple(of[pick] for pick in folds.picks)
+        errors = tuple(case.errors[name] for case, name in zip(scored, picked, strict=True))
+        baseline = baseline or [one.brier for one in errors]
+        yield TunedFamily(family, method, picked, errors, paired_change([one.brier for one in errors], baseline))
+
+
+@dataclass(frozen=True)
+class _Undecided:
+    """The voxels of a soft label that a calibration can change, (C, N, 1, 1), and the squared error of all others."""
+
+    soft: NDArray[np.float32]
+    truth: NDArray[np.float32]
+    rest: float
+    n_voxels: int
+
+    def brier(self, calibration: Calibration | None) -> float:
+        """Return the Brier score over all voxels."""
+        soft = self.soft if calibration is None else calibration.applied(self.soft)
+        return (float(((soft.astype(np.float64) - self.truth) ** 2).sum()) + self.rest) / self.n_voxels
+
+
+def _undecided(opened: TrialCase, name: str) -> _Undecided:
+    """Return what calibration needs of one candidate on one case."""
+    counted = opened.voxels.everywhere
+    soft, truth = opened.soft_label(name)[:, counted], opened.reference[:, counted]
+    total = soft.sum(axis=0)
+    soft /= np.where(total > 0, total, 1)
+    is_undecided = ((soft > 0) & (soft < 1)).any(axis=0)
+    rest = (soft[:, ~is_undecided].astype(np.float64) - truth[:, ~is_undecided]) ** 2
+    inner, inner_truth = (one[:, is_undecided][..., None, None] for one in (soft, truth))
+    return _Undecided(inner, inner_truth, float(rest.sum()), int(counted.sum()))
+
+
+def _calibrated(
+    trial: Trial, cases: Sequence[Case], nested: Sequence[str], final: str, annotator: str, threads: int
+) -> TunedCalibration:
+    """Return a calibration of the final candidate, judged by leaving out each case with the choice made without it."""
+    needed = list(dict.fromkeys([*nested, final]))
+
+    def of_case(case: Case) -> dict[str, _Undecided]:
+        """Return what is needed of all candidates on one case."""
+        opened = TrialCase(trial, case)
+        return {name: _undecided(opened, name) for name in needed}
+
+    with ThreadPoolExecutor(threads) as pool:
+        found = list(pool.map(of_case, cases))
+
+    def fitted(name: str, without: int | None) -> Calibration:
+        """Return the calibration of a candidate, fitted on all cases or on all but one."""
+        used = [one[name] for index, one in enumerate(found) if index != without]
+        pairs = [(one.soft, one.truth) for one in used]
+        return fit_calibration(pairs, fitted_for=annotator, least_cases=LEAST_CASES - 1)
+
+    before = np.array([one[name].brier(None) for one, name in zip(found, nested, strict=True)])
+    after = np.array(
+        [one[name].brier(_fits(fitted, name, i)) for i, (one, name) in enumerate(zip(found, nested, strict=True))]
+    )
+    is_kept = not is_within_one_error(before, after)
+    return TunedCalibration(fitted(final, None), tuple(before.tolist()), tuple(after.tolist()), is_kept)
+
+
+def _fits(fitted: Callable[[str, int | None], Calibration], name: str, without: int) -> Calibration | None:
+    """Return a calibration; None where nothing is between 0 and 1."""
+    return None if name.startswith("onehot_") else fitted(name, without)
+
+
+def _judged(trial: Trial, case: Case, baseline: str, final: str, calibration: Calibration | None) -> HeldOut:
+    """Return the scores of a held-out case."""
+    opened = TrialCase(trial, case)
+    soft = opened.soft_label(final)
+    soft = soft if calibration is None else calibration.applied(soft)
+    scores = [candidate_errors(one, opened.reference, opened.voxels) for one in (opened.soft_label(baseline), soft)]
+    return HeldOut(case.id, scores[0].brier, scores[1].brier)
