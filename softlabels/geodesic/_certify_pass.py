@@ -32,7 +32,6 @@ from softlabels.geodesic._simd import (
 #: Planes judged at once: their copy stays in cache.
 _SLAB = 8
 _ALL_LANES = 2**LANES - 1
-_LARGEST = np.finfo(np.float32).max
 
 
 def count_faults(
@@ -85,7 +84,8 @@ def _judge_slab(
     """Judge a slab thin enough for the cache; return the numbers of violated, unreachable and pending voxels."""
     layout = layout_of((hi - lo, *problem.shape[1:]), len(problem.image), 1)
     image = np.full(layout.n_channels * layout.volume, np.nan, np.float32)
-    map_ = np.full(layout.volume, np.inf, np.float32)
+    map_, far = np.full((2, layout.volume), np.inf, np.float32)
+    voxels(far, layout)[0] = problem.far if problem.bound is None else problem.bound[lo:hi]
     with_margin = layout._replace(n_z=layout.n_z + 2, origin=layout.origin - layout.plane)
     outer = slice(max(lo - 1, 0), min(hi + 1, problem.shape[0]))
     inner = slice(outer.start - lo + 1, outer.stop - lo + 1)
@@ -96,7 +96,7 @@ def _judge_slab(
         np.copyto(voxels(image, with_margin)[0, inner], np.float32(np.nan), where=~problem.domain[outer])
         is_seed = is_seed & problem.domain[lo:hi]
         np.copyto(state[lo:hi], np.uint8(WALL), where=~problem.domain[lo:hi])
-    n_violated, n_unreachable, n_pending = _judge(map_, image, is_seed, state[lo:hi], layout, cost, problem.cap)
+    n_violated, n_unreachable, n_pending = _judge(map_, image, far, is_seed, state[lo:hi], layout, cost)
     at_seeds = distance[lo:hi][is_seed]
     n_lost = np.count_nonzero(at_seeds == np.inf)
     return n_violated + np.count_nonzero(at_seeds != 0), n_unreachable - n_lost, n_pending
@@ -134,9 +134,12 @@ def _neighbourhood(distance, image, at, layout, cost):
 
 
 @compiled
-def _judge(distance, image, is_seed, state, layout, cost, cap):
-    """Judge a packed slab; return the voxels, seeds aside, that are violated, all that are inf, and the pending."""
-    zero, cap_or_largest = np.float32(0), min(cap, _LARGEST)
+def _judge(distance, image, far, is_seed, state, layout, cost):
+    """Judge a packed slab; return the voxels, seeds aside, that are violated, all that are inf, and the pending.
+
+    `far` has for each voxel what its distance must be below, or else inf.
+    """
+    zero = np.float32(0)
     infinity = np.float32(np.inf)
     lanes = np.empty(2 * LANES, np.float32)
     n_violated, n_unreachable, n_pending = 0, 0, 0
@@ -152,9 +155,10 @@ def _judge(distance, image, is_seed, state, layout, cost, cap):
                     continue
                 least, is_attained = _neighbourhood(distance, image, row + x, layout, cost)
                 n_unreachable += count_lanes(lane_and(is_inf, is_open))
-                is_within = lane_and(broadcast(zero) <= here, here <= broadcast(cap))
+                limit = load(far, row + x)
+                is_within = lane_and(broadcast(zero) <= here, here < limit)
                 is_proven = lane_and(lane_and(is_within, here <= least), is_attained)
-                is_settled = lane_bits(lane_or(is_proven, lane_and(is_inf, broadcast(cap_or_largest) < least)))
+                is_settled = lane_bits(lane_or(is_proven, lane_and(is_inf, limit <= least)))
                 if is_settled == _ALL_LANES:
                     continue
                 attained, opened = lane_bits(is_attained), lane_bits(is_open)
@@ -166,9 +170,10 @@ def _judge(distance, image, is_seed, state, layout, cost, cap):
                     if not opened >> lane & 1:
                         n_violated += value != infinity
                         continue
-                    if bound > cap_or_largest:
+                    if bound >= far[row + i]:
                         bound = infinity
-                    n_violated += not (value >= 0 and value <= bound and (value <= cap or value == infinity))
+                    is_near = value < far[row + i] or value == infinity
+                    n_violated += not (value >= 0 and value <= bound and is_near)
                     if not (attained >> lane & 1 or value == infinity):
                         state[z, y, i] = PENDING
                         n_pending += 1

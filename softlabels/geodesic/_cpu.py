@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from softlabels._shared.box import bounding_box
 from softlabels._shared.cpus import usable_cpus
 from softlabels.geodesic._cpu_kernels import KernelCost, kernel_cost
-from softlabels.geodesic._cpu_layout import Layout, layout_of, pack, unpack
-from softlabels.geodesic._cpu_sweeps import FIRST, N_DIRECTIONS, TICKS_PER_PLANE, mark_known, sweep_unit
+from softlabels.geodesic._cpu_layout import FIRST, Layout, layout_of, mark_below, pack, unpack
+from softlabels.geodesic._cpu_sweeps import N_DIRECTIONS, TICKS_PER_PLANE, mark_known, sweep_unit
 from softlabels.geodesic._problem import Problem, Solution
 from softlabels.geodesic._simd import LANES
 from softlabels.geodesic._threads import slabs_of
@@ -47,7 +47,8 @@ def _solve_in_box(
     if box is None:
         return Solution(distance, 0, 0)
     cropped = (slice(None), *box)
-    part = replace(problem, image=problem.image[cropped], seeds=problem.seeds[cropped], domain=domain[box])
+    bound = None if problem.bound is None else problem.bound[box]
+    part = replace(problem, image=problem.image[cropped], seeds=problem.seeds[cropped], domain=domain[box], bound=bound)
     distance[cropped], n_rounds, n_visits = _solve(part, n_threads, None if initial is None else initial[cropped])
     return Solution(distance, n_rounds, n_visits)
 
@@ -55,24 +56,24 @@ def _solve_in_box(
 def _solve(problem: Problem, n_threads: int, initial: NDArray[np.float32] | None) -> Solution:
     """Pack, sweep and unpack."""
     layout = layout_of(problem.shape, len(problem.image), len(problem.seeds))
-    bound = np.float32(np.inf) if problem.cap == np.inf else np.nextafter(problem.cap, np.float32(np.inf))
+    far = problem.far
     n_rounds = n_visits = 0
     with ThreadPoolExecutor(n_threads) as pool:
-        image, distance = _packed(problem, layout, bound, initial, pool, n_threads)
+        image, distance = _packed(problem, layout, far, initial, pool, n_threads)
         cost = kernel_cost(problem.cost, layout.n_channels)
         for classes in _batches(_have_starts(problem.seeds, initial)):
             maps = distance[classes.start * layout.volume : classes.stop * layout.volume]
             batch = layout._replace(classes=tuple(range(len(classes))))
-            rounds, visits = _iterate(maps, image, batch, cost, bound, pool, n_threads)
+            rounds, visits = _iterate(maps, image, batch, cost, far, pool, n_threads)
             n_rounds, n_visits = max(n_rounds, rounds), n_visits + visits
     del image
-    return Solution(unpack(distance, layout, bound), n_rounds, n_visits)
+    return Solution(unpack(distance, layout, far), n_rounds, n_visits)
 
 
 def _packed(
     problem: Problem,
     layout: Layout,
-    bound: np.float32,
+    far: np.float32 | NDArray[np.float32],
     initial: NDArray[np.float32] | None,
     pool: ThreadPoolExecutor,
     n_threads: int,
@@ -81,7 +82,7 @@ def _packed(
     image = np.empty(layout.n_channels * layout.volume, np.float32)
     distance = np.empty(len(layout.classes) * layout.volume, np.float32)
     slabs = slabs_of(layout.n_z, 2 * n_threads)
-    list(pool.map(lambda slab: pack(problem, layout, bound, image, distance, initial, *slab), slabs))
+    list(pool.map(lambda slab: pack(problem, layout, far, image, distance, initial, *slab), slabs))
     return image, distance
 
 
@@ -90,7 +91,7 @@ def _iterate(
     image: NDArray[np.float32],
     layout: Layout,
     cost: KernelCost,
-    bound: np.float32,
+    far: np.float32 | NDArray[np.float32],
     pool: ThreadPoolExecutor,
     n_threads: int,
 ) -> tuple[int, int]:
@@ -100,7 +101,10 @@ def _iterate(
     units = slabs_of(layout.n_y, min(_UNITS_PER_THREAD * n_threads, layout.n_y // _MIN_ROWS) if n_threads > 1 else 1)
     seen = np.zeros((len(units), N_DIRECTIONS, layout.n_z), np.int32)
     slabs = slabs_of(layout.n_z, n_threads)
-    list(pool.map(lambda slab: mark_known(distance, stamps, rows, layout, bound, *slab), slabs))
+    if isinstance(far, np.ndarray):
+        mark_below(distance, stamps, rows, layout, far)
+    else:
+        list(pool.map(lambda slab: mark_known(distance, stamps, rows, layout, far, *slab), slabs))
     now, outside, total_visits = FIRST + 1, 0, 0
 
     def work(queue: Iterator[int]) -> tuple[int, int]:

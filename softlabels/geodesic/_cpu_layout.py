@@ -18,6 +18,8 @@ from softlabels.geodesic._simd import LANES
 
 #: Rows are cut into segments of at most this many voxels, the unit of the bookkeeping of changes.
 _SEGMENT = 64
+#: The time of the seeds, later than that of directions that never ran.
+FIRST = 1
 
 
 class Layout(NamedTuple):
@@ -89,7 +91,7 @@ def voxels(buffer: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
 def pack(
     problem: Problem,
     layout: Layout,
-    bound: np.float32,
+    far: np.float32 | NDArray[np.float32],
     image: NDArray[np.float32],
     distance: NDArray[np.float32],
     initial: NDArray[np.float32] | None,
@@ -99,26 +101,46 @@ def pack(
     """Fill planes lo..hi-1 of both buffers, and the planes of padding beside the first and the last.
 
     The image is scaled, and NaN in the padding and, in channel 0, at walls. The maps are 0 at seeds, else as `initial`
-    (C, D, H, W) has it, or `bound` where it is None.
+    (C, D, H, W) has it, or `far` where it is None; `far` is one number or one for each voxel.
     """
     first = 0 if lo == 0 else layout.origin - LANES + lo * layout.plane
     last = layout.volume if hi == layout.n_z else layout.origin - LANES + hi * layout.plane
     image.reshape(-1, layout.volume)[:, first:last] = np.nan
-    distance.reshape(-1, layout.volume)[:, first:last] = bound
     planes = slice(lo, hi)
     scaled, maps = voxels(image, layout)[:, planes], voxels(distance, layout)[:, planes]
+    if isinstance(far, np.ndarray):
+        far = far[planes]
+        distance.reshape(-1, layout.volume)[:, first:last] = np.inf
+        maps[...] = far
+    else:
+        distance.reshape(-1, layout.volume)[:, first:last] = far
     np.multiply(problem.image[:, planes], problem.cost.scale, out=scaled)
     if initial is not None:
-        np.minimum(initial[:, planes], bound, out=maps)
+        np.minimum(initial[:, planes], far, out=maps)
     np.copyto(maps, np.float32(0), where=problem.seeds[:, planes])
     if problem.domain is not None:
         walls = ~problem.domain[planes]
         np.copyto(scaled[0], np.float32(np.nan), where=walls)
-        np.copyto(maps, bound, where=walls)
+        np.copyto(maps, far, where=walls)
 
 
-def unpack(buffer: NDArray[np.float32], layout: Layout, bound: np.float32) -> NDArray[np.float32]:
-    """Return the maps (C, D, H, W), moved to the front of their own buffer, with inf where they reach `bound`.
+def mark_below(
+    distance: NDArray[np.float32],
+    stamps: NDArray[np.int32],
+    rows: NDArray[np.int32],
+    layout: Layout,
+    far: NDArray[np.float32],
+) -> None:
+    """Stamp, at the time of the seeds, the segments that hold a distance below `far` (D, H, W)."""
+    known = np.zeros((layout.n_z, layout.n_y, layout.n_segments * layout.segment), bool)
+    known[..., : layout.n_x] = (voxels(distance, layout) < far).any(axis=0)
+    segments = known.reshape(layout.n_z, layout.n_y, layout.n_segments, layout.segment).any(axis=-1)
+    stamps[1:-1, 1:-1, 1:-1][segments] = FIRST
+    rows[1:-1, 1:-1][segments.any(axis=-1)] = FIRST
+
+
+def unpack(buffer: NDArray[np.float32], layout: Layout, far: np.float32 | NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the maps (C, D, H, W), moved to the front of their own buffer, with inf where they are not below `far`.
 
     A voxel never moves backwards in memory, so plane after plane can be moved without a second buffer.
     """
@@ -127,6 +149,7 @@ def unpack(buffer: NDArray[np.float32], layout: Layout, bound: np.float32) -> ND
     for label in layout.classes:
         for z in range(layout.n_z):
             maps[label, z] = padded[label, z]
-            if np.isfinite(bound):
+            if isinstance(far, np.ndarray) or np.isfinite(far):
+                bound = far[z] if isinstance(far, np.ndarray) else far
                 np.putmask(maps[label, z], maps[label, z] >= bound, np.float32(np.inf))
     return maps

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 from softlabels.geodesic._compile import called, compiled, inlined
 from softlabels.geodesic._cpu_kernels import relax_along_row, relax_from_plane, relax_from_row
+from softlabels.geodesic._cpu_layout import FIRST
 from softlabels.geodesic._simd import LANES, any_lane, broadcast, lane_or, load, no_lane
 
-#: The time of the seeds, later than that of directions that never ran.
-FIRST = 1
 #: Ticks of the clock that a unit uses per plane: two passes, forwards and backwards.
 TICKS_PER_PLANE = 4
 
@@ -40,8 +39,8 @@ def _segment(layout, z, y, s):
 
 
 @compiled
-def mark_known(distance, stamps, rows, layout, bound, lo, hi):
-    """Stamp the segments of planes lo..hi-1 that hold a distance below `bound`, at first those of the seeds."""
+def mark_known(distance, stamps, rows, layout, far, lo, hi):
+    """Stamp the segments of planes lo..hi-1 that hold a distance below `far`, at first those of the seeds."""
     for label in range(len(layout.classes)):
         for z in range(lo, hi):
             for y in range(layout.n_y):
@@ -49,7 +48,7 @@ def mark_known(distance, stamps, rows, layout, bound, lo, hi):
                     start, length = _segment(layout, z, y, s)
                     is_known = no_lane()
                     for here in range(start, start + length, LANES):
-                        is_known = lane_or(is_known, load(distance, label * layout.volume + here) < broadcast(bound))
+                        is_known = lane_or(is_known, load(distance, label * layout.volume + here) < broadcast(far))
                     if any_lane(is_known):
                         stamps[z + 1, y + 1, s + 1] = rows[z + 1, y + 1] = FIRST
 

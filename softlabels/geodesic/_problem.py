@@ -6,12 +6,14 @@ answers the form of the question.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from softlabels._shared.box import Box
 from softlabels.errors import InputError
 from softlabels.geodesic._limits import check_arithmetic, largest_step
 from softlabels.geodesic.metric import ADDITIVE, GAMMA, LAMB, StepCost, step_cost
@@ -46,6 +48,9 @@ class Problem:
         Whether they were given with a class axis.
     largest_step : float
         No step costs more.
+    bound : (D, H, W) float32 array or None
+        Besides the cap: in each voxel, distances that are not below it are given as inf. It must rise by no more than a
+        step costs, ``bound_p <= fl(bound_q + w_pq)``: a path that is not below it is then never below it again.
     """
 
     image: NDArray[np.float32]
@@ -57,12 +62,29 @@ class Problem:
     asked_shape: tuple[int, ...]
     has_classes: bool
     largest_step: float
+    bound: NDArray[np.float32] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(D, H, W)."""
         depth, height, width = self.image.shape[1:]
         return depth, height, width
+
+    @property
+    def far(self) -> np.float32 | NDArray[np.float32]:
+        """What a map holds where no path has arrived: what every distance is below that is not given as inf."""
+        if self.bound is not None:
+            return self.bound
+        return np.float32(np.inf) if self.cap == np.inf else np.nextafter(self.cap, np.float32(np.inf))
+
+    def part(self, box: Box, **changes: Any) -> Problem:
+        """Return the problem of a box of the volume, contiguous, with what else is to change."""
+        fields: dict[str, Any] = {
+            "image": np.ascontiguousarray(self.image[:, *box]),
+            "domain": None if self.domain is None else np.ascontiguousarray(self.domain[box]),
+            "bound": None if self.bound is None else np.ascontiguousarray(self.bound[box]),
+        }
+        return dataclasses.replace(self, **fields | changes)
 
     def shaped(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return maps (C, D, H, W) in the shape of the seeds as they were given."""

@@ -11,13 +11,12 @@ import hashlib
 import itertools
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Protocol, Self, TypeVar
+from typing import Any, BinaryIO, Protocol, Self
 
 import google_crc32c
 import numpy as np
@@ -25,6 +24,7 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 
 from softlabels._shared.boxed import BoxedVolumes
+from softlabels._shared.in_order import map_in_order
 from softlabels.errors import FormatError
 from softlabels.store.encoding import BitRound, Encoding
 from softlabels.store.format import REMEDY, chunk_shape, codec, grid_of_chunks
@@ -33,8 +33,6 @@ _INDEX_DTYPE = np.dtype("<u8")
 _CRC_BYTES = 4
 _SLAB_VOXELS = 2**16
 
-T = TypeVar("T")
-R = TypeVar("R")
 #: Of encoded values: the largest error, the smallest and the largest finite value.
 Figures = tuple[float, float, float]
 
@@ -88,7 +86,7 @@ def write_shard(path: Path, values: Writable, encoding: Encoding, n_threads: int
     figures: list[Figures] = []
     offset = 0
     with ThreadPoolExecutor(n_threads) as pool, _HashedFile(path) as file:
-        for data, checksum, found in _in_order(
+        for data, checksum, found in map_in_order(
             pool, encoded, np.ndindex(*grid_of_chunks(values.shape, chunks)), n_threads
         ):
             size = file.append(data) + file.append(_crc_bytes(checksum))
@@ -174,19 +172,6 @@ class _HashedFile:
 def new_file(path: Path) -> BinaryIO:
     """Open a new read-only file for writing: mode 0444 less the umask, from the first moment."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444), "wb")
-
-
-def _in_order(pool: Executor, function: Callable[[T], R], items: Iterable[T], n_threads: int) -> Iterator[R]:
-    """Yield function(item) in order; at most two results per thread are computed before they are wanted."""
-    left = iter(items)
-    pending: deque[Future[R]] = deque()
-    for item in itertools.islice(left, 2 * n_threads):
-        pending.append(pool.submit(function, item))
-    while pending:
-        result = pending.popleft().result()
-        for item in itertools.islice(left, 1):
-            pending.append(pool.submit(function, item))
-        yield result
 
 
 def read_shard_index(path: Path, size: int, n_chunks: int) -> NDArray[np.uint64]:

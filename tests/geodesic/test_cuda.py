@@ -19,7 +19,7 @@ from helpers import ROOT, emulated_cuda
 from helpers.real_volumes import real_volumes
 
 from softlabels.errors import CertificateError, DeviceError
-from softlabels.geodesic import _cuda, _cuda_device, geodesic_distance
+from softlabels.geodesic import _cuda, _cuda_device, distances_for_distribution, geodesic_distance
 from softlabels.geodesic._certify import certify_problem
 from softlabels.geodesic._problem import checked_problem
 from softlabels.geodesic._reference import solve_reference
@@ -214,6 +214,23 @@ def test_cuda_is_dijkstra_bit_for_bit(cuda):
         problem = problem_of(image, seeds, **options)
         distance, _, _ = _cuda.solve_on_cuda(problem, cuda)
         assert np.array_equal(distance, solve_reference(problem)), (image.shape, options)
+
+
+@pytest.mark.gpu
+def test_distances_for_a_distribution_are_those_of_the_cpu(cuda):
+    rng = np.random.default_rng(3)
+    image = rng.normal(size=(2, 9, 14, 17)).astype(np.float32)
+    seeds = rng.random((4, *image.shape[1:])) < 0.004
+    seeds[:, 4, 7, 8], seeds[2] = [True, False, False, True], False
+    for options in ({}, {"domain": rng.random(image.shape[1:]) < 0.8}):
+        near, expected = (
+            distances_for_distribution(image, seeds, (2, 1, 1), 4.0, metric="pythagorean", **options, device=device)
+            for device in (cuda, "cpu")
+        )
+        assert np.array_equal(near.maps.dense(), expected.maps.dense())
+        assert [box for box, _ in near.maps] == [box for box, _ in expected.maps]
+        for name in ("farthest", "is_exact", "apart", "gap"):
+            assert np.array_equal(getattr(near, name), getattr(expected, name)), name
 
 
 @pytest.mark.gpu

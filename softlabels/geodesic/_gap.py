@@ -1,0 +1,302 @@
+"""Distances of many classes, each only where it is within a gap of the least: a map in a box, the bits of the whole.
+
+Let D_c be the distance to the seeds of class c, N the least of all D_c, which one solution with all seeds gives, and B
+a field above N + gap that *rises by no more than a step costs*: ``B_p <= fl(B_q + w_pq)`` for all neighbours. Rounded
+addition is monotone. So a path that is not below B at q, ``d >= B_q``, arrives at p with ``fl(d + w_pq) >= B_p``: it
+is never below B again. Conversely, every prefix of a shortest path to a voxel with D_c < B has a distance below B. An
+engine that keeps only what is below B therefore gives D_c, bit for bit, wherever D_c < B, and inf elsewhere. The voxels
+with D_c < B are one region around the seeds, so a box whose faces it does not reach contains all of it.
+
+The sum ``fl(N + gap)`` does not rise so, because of its rounding. B is therefore a distance itself: that to all seeds,
+starting at `gap` and a little more instead of 0. It is checked in every voxel that B is above N + gap and rises by no
+more than steps cost; and what is between N + gap and B is removed, so that the result depends on the gap alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softlabels._shared.box import Box
+from softlabels._shared.boxed import NO_BOX, BoxedVolumes, boxed, moved
+from softlabels._shared.in_order import map_in_order
+from softlabels.errors import CertificateError
+from softlabels.geodesic._certify import Certificate, certify_problem
+from softlabels.geodesic._distance import certify_solution, solve_problem
+from softlabels.geodesic._problem import Problem
+
+#: How far the field starts above the gap at first, relative to the largest sum: more than rounding usually takes.
+_SLACK, _LEAST_SLACK = 2.0**-16, 2.0**-100
+#: A side of a box that is reached moves by this many voxels, or by this part of the box if that is more.
+_GROWTH_VOX, _GROWTH = 4, 0.25
+#: A class in a box of at least this part of the volume is solved in the whole, without a bound: that takes as long.
+_WHOLE = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Limit:
+    """Up to where distances are kept.
+
+    Attributes
+    ----------
+    nearest : (D, H, W) float32 array
+        N, the least distance; inf where none leads. At `peaks`, if there are any, the least of some classes only.
+    gap : float
+        Distances up to ``nearest + gap`` are kept.
+    bound : (D, H, W) float32 array or None
+        B, for an engine that uses it; None to solve whole volumes.
+    """
+
+    nearest: NDArray[np.float32]
+    gap: float
+    bound: NDArray[np.float32] | None
+
+    def cut(self, box: Box, values: NDArray[np.float32]) -> tuple[Box, NDArray[np.float32]]:
+        """Return what is kept of the distances in a box, in the box of that."""
+        is_kept = values <= self.nearest[box].astype(np.float64) + self.gap
+        kept = np.where(is_kept, values, np.float32(np.inf))
+        return moved(boxed(kept, fill=np.inf), box)
+
+
+@dataclass(frozen=True, eq=False)
+class Peaks:
+    """Voxels where more classes are kept: up to the gap above the least distance of some of the classes.
+
+    Attributes
+    ----------
+    voxels : (D, H, W) bool array
+    seeds : (D, H, W) bool array
+        Those of the classes that count there.
+    """
+
+    voxels: NDArray[np.bool_]
+    seeds: NDArray[np.bool_]
+
+
+def limit_of(
+    problem: Problem,
+    gap: float,
+    *,
+    peaks: Peaks | None = None,
+    rounding: float = 0.0,
+    device: str = "cpu",
+    n_threads: int | None = None,
+) -> Limit:
+    """Return up to where distances are kept.
+
+    Parameters
+    ----------
+    problem : Problem
+        Whose one seed map has the seeds of all classes.
+    gap : float
+    peaks : Peaks, optional
+    rounding : float
+        The relative error that distances may suffer later. The gap grows by what two of them can then lose.
+    device, n_threads
+        As in `geodesic_distance`.
+    """
+    nearest = _least(problem, device, n_threads)
+    if peaks is not None:
+        others = _least(dataclasses.replace(problem, seeds=peaks.seeds[None]), device, n_threads)
+        nearest = np.where(peaks.voxels, others, nearest)
+    gap += 2 * rounding * (_largest(nearest) + gap)
+    # Peaks that no class that counts can reach keep all classes, wherever their paths run.
+    is_boundless = peaks is not None and bool(np.isinf(nearest[peaks.voxels]).any())
+    if device != "cpu" or is_boundless:
+        return Limit(nearest, gap, None)
+    return Limit(nearest, gap, rising_bound(problem, nearest, gap, None if peaks is None else peaks.voxels, n_threads))
+
+
+def _least(problem: Problem, device: str, n_threads: int | None) -> NDArray[np.float32]:
+    """Return the certified distance to the one seed map of a problem."""
+    solution = solve_problem(problem, device, n_threads)
+    certify_solution(problem, solution, device, n_threads)[0].raise_unless_exact("the least distance of all classes")
+    return solution.maps[0]
+
+
+def _largest(distance: NDArray[np.float32]) -> float:
+    """Return the largest finite distance, 0 if there is none."""
+    return float(distance.max(where=np.isfinite(distance), initial=0.0))
+
+
+def rising_bound(
+    problem: Problem,
+    nearest: NDArray[np.float32],
+    gap: float,
+    peaks: NDArray[np.bool_] | None = None,
+    n_threads: int | None = None,
+) -> NDArray[np.float32]:
+    """Return a field above ``nearest + gap`` that rises by no more than steps cost; see the module.
+
+    `nearest` may be anything at `peaks`. The field is raised there, and falls off from them as fast as it may, so that
+    what it lets through beside is what can lie on the way to a peak.
+
+    Raises
+    ------
+    CertificateError
+        If the field is not what it must be.
+    """
+    from softlabels.geodesic._certify_pass import judge
+    from softlabels.geodesic._cpu import solve_on_cpu
+
+    without_seeds = dataclasses.replace(problem, seeds=np.zeros_like(problem.seeds))
+
+    def solved(start: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the least cost of a path that begins anywhere with the value there."""
+        return solve_on_cpu(without_seeds, n_threads, start[None]).maps[0]
+
+    infinity, highest = np.float32(np.inf), _largest(nearest) + gap
+    fall = None
+    if peaks is not None:
+        needed = np.where(peaks, nearest.astype(np.float64) + gap, 0)
+        fall = solved(np.where(peaks, highest - needed, np.inf).astype(np.float32))
+    slack = _SLACK * highest or _LEAST_SLACK
+    while True:
+        bound = solved(np.where(problem.seeds[0], np.float32(gap + slack), infinity))
+        if fall is not None:
+            bound = solved(np.maximum(bound, np.float32(highest + slack) - fall))
+        if _is_above(bound, nearest, gap):
+            break
+        slack *= 2
+    state = np.zeros(problem.shape, np.uint8)
+    n_violated, _, _ = judge(problem, without_seeds.seeds[0], bound, state, 0, problem.shape[0], n_threads)
+    if n_violated:
+        raise CertificateError(
+            f"geodesic distance within a gap: got {n_violated} voxels where the bound rises by more than a step costs, "
+            "expected 0; please report the input as a bug"
+        )
+    return bound
+
+
+def _is_above(bound: NDArray[np.float32], nearest: NDArray[np.float32], gap: float) -> bool:
+    """Return whether a bound is above ``nearest + gap`` wherever that is finite."""
+    planes = zip(bound, nearest, strict=True)
+    return all(((high > low.astype(np.float64) + gap) | np.isinf(low)).all() for high, low in planes)
+
+
+@dataclass(frozen=True, eq=False)
+class NearMap:
+    """The distances of one class that are within a gap of the least over all classes.
+
+    Attributes
+    ----------
+    index : int
+        Which class.
+    box : 3 slices
+        Where any of its distances is within the gap; empty for a class without seeds.
+    values : (d, h, w) float32 array
+        The distances in the box, inf where they are beyond the gap.
+    certificate : Certificate
+        Of the map that was solved; `n_unreachable` counts the voxels of the domain that are inf here or outside of the
+        box.
+    farthest : float or None
+        The largest finite distance of the class if it is known, because all its distances were solved.
+    """
+
+    index: int
+    box: Box
+    values: NDArray[np.float32]
+    certificate: Certificate
+    farthest: float | None = None
+
+
+def solve_each(
+    problem: Problem, seeds: BoxedVolumes, guesses: list[Box], limit: Limit, device: str, n_threads: int
+) -> Iterator[NearMap]:
+    """Yield the near map of each class, in order; on the CPU, classes share the threads.
+
+    Parameters
+    ----------
+    problem : Problem
+        Of the whole volume; its own seeds are not read.
+    seeds : BoxedVolumes of bool
+    guesses : list of Box
+        Where each class is expected to be near; empty exactly for a class without seeds.
+    limit : Limit
+    device : str
+        On CUDA whole volumes are solved and cut, with the same result.
+    n_threads : int
+    """
+    n_open = int(np.prod(problem.shape)) if problem.domain is None else int(np.count_nonzero(problem.domain))
+
+    def solve(index: int) -> NearMap:
+        """Solve one class."""
+        if guesses[index] == NO_BOX:
+            return NearMap(index, NO_BOX, np.empty((0, 0, 0), np.float32), Certificate(0, 0, n_open, 0, 0))
+        found = None
+        if limit.bound is not None:
+            found = _solve_within(problem, seeds, index, guesses[index], limit.bound)
+        farthest = None
+        if found is None:
+            values, certificate = solve_whole(problem, seeds, index, device, n_threads)
+            box, farthest = whole_box(problem), _largest(values)
+        else:
+            box, values, certificate = found
+        box, values = limit.cut(box, values)
+        n_far = n_open - int(np.count_nonzero(np.isfinite(values)))
+        return NearMap(index, box, values, dataclasses.replace(certificate, n_unreachable=n_far), farthest)
+
+    n_together = n_threads if device == "cpu" else 1
+    with ThreadPoolExecutor(n_together) as pool:
+        yield from map_in_order(pool, solve, range(len(seeds)), n_together)
+
+
+def _solve_within(
+    problem: Problem, seeds: BoxedVolumes, index: int, box: Box, bound: NDArray[np.float32]
+) -> tuple[Box, NDArray[np.float32], Certificate] | None:
+    """Return a box with all distances of a class that are below a bound, its map, and what proves it.
+
+    The faces of the box move outwards until none of them is reached. None: the box has become too large.
+    """
+    from softlabels.geodesic._cpu import solve_on_cpu
+
+    bounded, known = dataclasses.replace(problem, bound=bound), None
+    while _share(box, problem.shape) < _WHOLE:
+        part = bounded.part(box, seeds=seeds.region(index, box)[None])
+        maps, *effort = solve_on_cpu(part, 1, known)
+        grown = _grown(box, maps[0], problem.shape)
+        if grown == box:
+            return box, maps[0], certify_problem(part, maps, 1, *effort)[0]
+        known = BoxedVolumes(problem.shape, [(box, maps[0])], fill=np.inf, dtype=np.float32).region(0, grown)[None]
+        box = grown
+    return None
+
+
+def solve_whole(
+    problem: Problem, seeds: BoxedVolumes, index: int, device: str, n_threads: int | None
+) -> tuple[NDArray[np.float32], Certificate]:
+    """Return all distances (D, H, W) of one class, and what proves them."""
+    whole = dataclasses.replace(problem, seeds=seeds.region(index, whole_box(problem))[None], bound=None)
+    solution = solve_problem(whole, device, n_threads)
+    return solution.maps[0], certify_solution(whole, solution, device, n_threads)[0]
+
+
+def whole_box(problem: Problem) -> Box:
+    """Return the box of the whole volume."""
+    z, y, x = (slice(0, n) for n in problem.shape)
+    return z, y, x
+
+
+def _share(box: Box, shape: tuple[int, int, int]) -> float:
+    """Return which part of the volume a box is."""
+    return float(np.prod([(side.stop - side.start) / n for side, n in zip(box, shape, strict=True)]))
+
+
+def _grown(box: Box, values: NDArray[np.float32], shape: tuple[int, int, int]) -> Box:
+    """Return a box whose faces that are reached, and are not the volume's, have moved outwards."""
+    sides = []
+    for axis, (side, n) in enumerate(zip(box, shape, strict=True)):
+        step = max(_GROWTH_VOX, int(_GROWTH * (side.stop - side.start)))
+        start, stop = side.start, side.stop
+        if start > 0 and np.isfinite(values.take(0, axis)).any():
+            start = max(start - step, 0)
+        if stop < n and np.isfinite(values.take(-1, axis)).any():
+            stop = min(stop + step, n)
+        sides.append(slice(start, stop))
+    z, y, x = sides
+    return z, y, x
