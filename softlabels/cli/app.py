@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from softlabels.errors import InputError
 
@@ -19,11 +21,62 @@ if TYPE_CHECKING:
     from softlabels.pipeline.plan import Plan
     from softlabels.store import Store
 
+
+class _Group(TyperGroup):
+    """Commands that have the options of the group too: `softlabels -C FOLDER status`, `softlabels status -C FOLDER`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        shared = [option for option in self.params if "--directory" in option.opts]
+        for command in self.commands.values():
+            command.params.extend(shared)
+
+
+class PassThrough(TyperCommand):
+    """A command that takes any further argument, in `context.args`, also after `--`."""
+
+    def parse_args(self, context: Any, args: list[str]) -> list[str]:
+        """Keep arguments that are not the command's own as they are."""
+        context.ignore_unknown_options = context.allow_extra_args = True
+        end = args.index("--") if "--" in args else len(args)
+        super().parse_args(context, args[:end])
+        context.args += args[end:]
+        return context.args
+
+
 app = typer.Typer(
-    help="Exact soft labels for segmentation networks, computed once, offline.",
+    cls=_Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+def _change_directory(value: Path | None) -> Path | None:
+    """Work in another folder, as git and make do; all other paths count from there."""
+    if value is not None:
+        try:
+            os.chdir(value)
+        except OSError as error:
+            raise InputError(f"-C {value}: {error.strerror}. Name the folder of a project") from None
+    return value
+
+
+@app.callback()
+def _shared_options(
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--directory",
+            "-C",
+            help="work in this folder, as if the command was typed there",
+            callback=_change_directory,
+            is_eager=True,
+            expose_value=False,
+        ),
+    ] = None,
+) -> None:
+    """Exact soft labels for segmentation networks, computed once, offline."""
+
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="the configuration file")]
 JobConfig = Annotated[Path | None, typer.Option(hidden=True, help="job file with the configuration of a run")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -60,7 +61,7 @@ def init(
         from softlabels.monitor.profiles import install_profile
 
         where = install_profile(profile, account, partition, gpu_partition)
-        print(f"{where}: profile installed. Next: snakemake --profile {profile}, in a project's folder")
+        print(f"{where}: profile installed. Next: softlabels run --profile {profile}, in a project's folder")
         return
     given = importers.given_labels(labels) if labels else None
     named = [name.strip() for name in channels.split(",")] if channels else None
@@ -165,4 +166,6 @@ def _write(folder: Path, dataset: Dataset, *, is_nnunet: bool) -> None:
     write_sheet(cases, folder / "cases.tsv", dataset.channels, dataset.originals)
     for name, content in to_run.items():
         write_atomically(folder / name, content)
-    print(f"{folder}: {len(cases)} cases in cases.tsv; config.yaml and Snakefile written. Next: softlabels check")
+    there = "" if folder.resolve() == Path.cwd() else f" -C {shlex.quote(str(folder))}"
+    print(f"{folder}: {len(cases)} cases in cases.tsv; config.yaml and Snakefile written")
+    print(f"Next: softlabels check{there}, then softlabels run{there}")

@@ -15,6 +15,7 @@ import typer
 
 from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, JobConfig, Project, app
 from softlabels.errors import SoftLabelsError
+from softlabels.monitor.run import FAILURES_ARE_SHOWN
 
 _ENDED = "ended by SIGTERM (time limit, scancel or a lost node); nothing was published. Run snakemake again"
 
@@ -68,16 +69,20 @@ class _StdoutHandler(logging.Handler):
 
 @contextmanager
 def _failures_on_stdout(log: str) -> Iterator[None]:
-    """Log to stderr, and print each failure on stdout too: Snakemake shows that first, then the command and the log."""
+    """Log to stderr, and print each failure on stdout too: Snakemake shows that first, then the command and the log.
+
+    `softlabels run` shows the failures itself, from their records.
+    """
     to_log, to_stdout = logging.StreamHandler(), _StdoutHandler(logging.ERROR)
     to_log.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[to_log, to_stdout])
+    is_shown = FAILURES_ARE_SHOWN in os.environ
+    logging.basicConfig(level=logging.INFO, handlers=[to_log] if is_shown else [to_log, to_stdout])
     where = f" (log: {log})" if log else ""
     to_stdout.setFormatter(logging.Formatter(f"%(message)s{where.replace('%', '%%')}"))
     try:
         yield
     except SoftLabelsError as error:
-        if not to_stdout.n_printed:
+        if not (to_stdout.n_printed or is_shown):
             print(f"failed: {error}{where}", flush=True)
         raise
 

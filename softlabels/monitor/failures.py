@@ -147,11 +147,11 @@ def _why_killed(logs: Path, unit: str, step: str) -> str:
     """Return what is known of a job that left a log and nothing else."""
     if reason := last_words(logs, unit, step):
         return f"ended by Slurm: {reason}"
-    last = _last_line(logs / unit / f"{step}.log")
+    last = last_line(logs / unit / f"{step}.log")
     return f"still running here, or killed (memory, time limit, node); its log ends: {last}"
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
     """Return the last line of a log that is not empty."""
     with open(log, "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))

@@ -14,6 +14,7 @@ from softlabels.inputs.stream import FileState
 from softlabels.evaluation.trial import make_trial, tuning_cases
 from softlabels.config import command_line_values, parse_config, read_yaml
 from softlabels.monitor.environment import restart_in_utf8, set_job_environment
+from softlabels.monitor.events import report_events
 from softlabels.monitor.lock import release_stale_lock
 from softlabels.pipeline.cost import estimate_job, prepared_voxels, time_limit_min
 from softlabels._shared.plain_json import canonical_json
@@ -58,6 +59,10 @@ UNITS = make_units(list(CASES), CONFIG.batch_size)
 UNIT_OF = {case: unit for unit, cases in UNITS.items() for case in cases}
 # And what a job does with it: a node of the plan, or all of them in turn.
 STEPS = make_steps(PLAN.nodes, CONFIG.job_stages)
+
+if workflow.is_main_process:
+    logs = workflow.modifier.modify_path("logs", "log")
+    report_events(workflow, CONFIG.to_json(), Path(CONFIG.results), Path(logs), UNITS, STEPS)
 
 
 wildcard_constraints:

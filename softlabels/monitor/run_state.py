@@ -1,0 +1,194 @@
+"""How far a run of Snakemake is: from the events of its jobs, and from the receipts that the jobs leave meanwhile.
+
+A job of a batch works on many cases. Each leaves its receipts as it goes, so progress is counted in results
+(case x node), not in jobs. What was there before the run and is to be made again counts once it has been made again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from softlabels.errors import FormatError
+from softlabels.monitor.status import N_READERS, Work
+from softlabels.pipeline.failure import Failure, failure_path
+from softlabels.pipeline.plan import Plan
+from softlabels.pipeline.receipts import receipt_path
+
+#: Seconds of the past that the pace is taken from.
+_PACE_SECONDS = 1800
+#: Weight of a job that makes no results, such as a picture, in seconds of work.
+_OTHER_SECONDS = 2.0
+
+#: What tells two states of a file apart: its inode and the time of its last change; None if there is none.
+FileId = tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class ScheduledJob:
+    """A job that a run has to do.
+
+    Parameters
+    ----------
+    number : int
+        Snakemake's number of the job.
+    rule : str
+    unit, step : str or None
+        Which unit and step it is; None for jobs that make no results, such as pictures and index.
+    """
+
+    number: int
+    rule: str
+    unit: str | None = None
+    step: str | None = None
+
+
+@dataclass
+class RunState:
+    """What is known of a run.
+
+    Parameters
+    ----------
+    plan : Plan
+    units, steps : mapping of str to sequence of str
+        Unit to its cases, and step to its nodes (`softlabels.pipeline.units`).
+    results : Path
+    weights : mapping of str to float
+        Node to the expected seconds of work for one case.
+    """
+
+    plan: Plan
+    units: Mapping[str, Sequence[str]]
+    steps: Mapping[str, Sequence[str]]
+    results: Path
+    weights: Mapping[str, float]
+    jobs: dict[int, ScheduledJob] = field(default_factory=dict)
+    #: Results that are to be made, with what their receipts and failures were before the run.
+    pending: dict[Work, tuple[FileId, FileId]] = field(default_factory=dict)
+    failures: dict[Work, Failure] = field(default_factory=dict)
+    active: dict[int, float] = field(default_factory=dict)
+    finished: set[int] = field(default_factory=set)
+    failed: dict[int, Sequence[str]] = field(default_factory=dict)
+    _made: deque[tuple[float, float]] = field(default_factory=deque)
+
+    def schedule(self, jobs: Iterable[ScheduledJob], now: float) -> None:
+        """Take the jobs that the run has to do, before any of them starts."""
+        self.jobs = {job.number: job for job in jobs}
+        works = [work for job in self.jobs.values() for work in self._work_of(job)]
+        with ThreadPoolExecutor(N_READERS) as pool:
+            self.pending = dict(zip(works, pool.map(self._files, works), strict=True))
+        self._made.append((now, 0.0))
+
+    def start(self, number: int, now: float) -> None:
+        """Note that a job starts (on Slurm: is submitted), again if it failed before."""
+        self.active[number] = now
+        self.failed.pop(number, None)
+
+    def end(self, number: int, now: float, failed_logs: Sequence[str] | None = None) -> None:
+        """Note that a job ended, and how; its results are looked for once more."""
+        self.look([number], now)
+        self.active.pop(number, None)
+        if failed_logs is not None:
+            self.failed[number] = failed_logs
+        elif number not in self.finished:
+            self.finished.add(number)
+            if number in self.jobs and not self._work_of(self.jobs[number]):
+                self._note_made(_OTHER_SECONDS, now)
+
+    def look(self, numbers: Iterable[int], now: float) -> None:
+        """Look which results of some jobs have been made, and which have failed."""
+        works = [work for number in numbers if number in self.jobs for work in self._work_of(self.jobs[number])]
+        works = [work for work in works if work in self.pending]
+        with ThreadPoolExecutor(N_READERS) as pool:
+            found = dict(zip(works, pool.map(self._files, works), strict=True))
+        for work, (receipt, failure) in found.items():
+            before = self.pending[work]
+            if receipt is not None and receipt != before[0]:
+                del self.pending[work]
+                self.failures.pop(work, None)
+                self._note_made(self.weights[work[1]], now)
+            elif failure is None:
+                self.failures.pop(work, None)
+            elif failure != before[1] and work not in self.failures:
+                self.failures[work] = self._failure(work)
+
+    def stages(self) -> dict[str, tuple[int, int]]:
+        """Return how many results of each stage are made, and how many there are in all, in the order of the plan."""
+        n_cases = sum(map(len, self.units.values()))
+        n_all = Counter[str]()
+        n_left = Counter(self.plan.nodes[node].stage for _, node in self.pending)
+        for node in self.plan.nodes.values():
+            n_all[node.stage] += n_cases
+        return {stage: (number - n_left[stage], number) for stage, number in n_all.items()}
+
+    def others(self) -> tuple[int, int]:
+        """Return how many of the jobs that make no results are done, and how many there are in all."""
+        numbers = [number for number, job in self.jobs.items() if job.unit is None]
+        return sum(number in self.finished for number in numbers), len(numbers)
+
+    def failed_cases(self) -> set[str]:
+        """Return the cases that have failed so far: with a recorded failure, or in a job that was killed."""
+        of_jobs = (work for number in self.failed if number in self.jobs for work in self._work_of(self.jobs[number]))
+        return {case for case, _ in self.failures} | {case for case, node in of_jobs if (case, node) in self.pending}
+
+    def units_with_failures(self) -> dict[str, Sequence[str]]:
+        """Return the units that a failed case is in, with their cases."""
+        failed = self.failed_cases()
+        return {unit: cases for unit, cases in self.units.items() if not failed.isdisjoint(cases)}
+
+    def done(self) -> set[Work]:
+        """Return all results that are there."""
+        cases = (case for of_unit in self.units.values() for case in of_unit)
+        return set(product(cases, self.plan.nodes)) - set(self.pending)
+
+    def seconds_left(self, now: float) -> float | None:
+        """Return how long the rest will take at the pace of the last half hour, or None if that cannot be known."""
+        while len(self._made) > 2 and self._made[0][0] < now - _PACE_SECONDS:
+            self._made.popleft()
+        (first, before), (_, after) = self._made[0], self._made[-1]
+        if len(self._made) < 3 or after == before:
+            return None
+        blocked = self.failed_cases()
+        left = sum(self.weights[node] for case, node in self.pending if case not in blocked)
+        n_done, n_others = self.others()
+        return (left + _OTHER_SECONDS * (n_others - n_done)) * (now - first) / (after - before)
+
+    def _note_made(self, weight: float, now: float) -> None:
+        self._made.append((now, self._made[-1][1] + weight if self._made else weight))
+
+    def _work_of(self, job: ScheduledJob) -> list[Work]:
+        """Return the results that a job makes."""
+        if job.unit is None or job.step is None:
+            return []
+        return list(product(self.units[job.unit], self.steps[job.step]))
+
+    def _files(self, work: Work) -> tuple[FileId, FileId]:
+        """Return what identifies the receipt and the recorded failure of some work now."""
+        return _file_id(receipt_path(self.results, *work)), _file_id(failure_path(self.results, *work))
+
+    def _failure(self, work: Work) -> Failure:
+        """Return a recorded failure; one that cannot be read says so itself."""
+        try:
+            return Failure.read(failure_path(self.results, *work))
+        except FormatError as error:
+            return Failure(*work, "case", str(error))
+
+
+def scheduled_jobs(content: Iterable[Mapping[str, Any]]) -> list[ScheduledJob]:
+    """Return the jobs of an event (`softlabels.monitor.events`)."""
+    return [ScheduledJob(one["job"], one["rule"], one["unit"], one["step"]) for one in content]
+
+
+def _file_id(path: Path) -> FileId:
+    """Return what tells this state of a file apart from others; every write of a receipt makes a new inode."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
