@@ -13,7 +13,7 @@ OLDEST_NNUNET := 2.6.0
 NNUNET_PIP = $(NNUNET_VENV)/bin/python -m pip --disable-pip-version-check install -q $(addprefix -c ,$(CONSTRAINTS))
 CORES ?= $(shell nproc)
 
-.PHONY: changelog demo docs test test-lowest test-wheel test-nnunet test-faults test-browser test-slurm check bench-geodesic bench-geodesic-cuda bench-case clean-demo help
+.PHONY: changelog demo docs test test-lowest test-wheel test-nnunet test-faults test-browser test-slurm check bench-geodesic bench-geodesic-cuda bench-loader bench-case clean-demo help
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -120,6 +120,9 @@ bench-geodesic: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## compare the engin
 
 bench-geodesic-cuda: $(VENV)/.baselines  ## the CUDA engine, on a machine with a GPU
 	$(BIN)/python benchmarks/geodesic_cuda.py --write
+
+bench-loader: $(NNUNET_VENV)/.ready  ## CPU time of a patch, beside nnU-Net and MONAI
+	$(NNUNET_VENV)/bin/python benchmarks/loader.py
 
 bench-case: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## compare a whole case with the steps of GeoLS' script
 	$(BIN)/python benchmarks/whole_case.py

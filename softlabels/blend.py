@@ -139,7 +139,12 @@ class Blend:
         return self if value is None else replace(self, value=float(value))
 
     def soft_label(
-        self, masks: ArrayLike, stored: ArrayLike | None = None, *, is_overlapping: bool = False
+        self,
+        masks: ArrayLike,
+        stored: ArrayLike | None = None,
+        *,
+        is_overlapping: bool = False,
+        out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Return the soft label of these hard labels and this stored map.
 
@@ -148,14 +153,16 @@ class Blend:
         masks : (C, ...) ndarray of bool
             The hard labels, from `softlabels.classes.class_masks`. Not modified.
         stored : (C, ...) ndarray of float32, optional
-            The map of the store; required where `needs_stored`, and refused elsewhere. Not modified.
+            The map of the store; required where `needs_stored`, and refused elsewhere. Not modified unless it is `out`.
         is_overlapping : bool
             Whether a voxel may belong to several classes; matters to label_smoothing only.
+        out : (C, ...) ndarray of float32, optional
+            Where to write the soft label; it may be the stored map, which is lost then.
 
         Returns
         -------
         (C, ...) ndarray of float32
-            Newly allocated.
+            `out`, or newly allocated.
 
         Raises
         ------
@@ -181,30 +188,38 @@ class Blend:
             )
         if stored is not None and np.shape(stored) != hard.shape:
             raise InputError(f"stored map: got shape {np.shape(stored)}, expected that of the masks, {hard.shape}")
-        soft = self._by_rule(hard, stored, is_overlapping)
-        return soft if self.calibration is None else self.calibration.applied(soft, is_overlapping=is_overlapping)
+        soft = np.empty(hard.shape, np.float32) if out is None else out
+        self._write_by_rule(soft, hard, None if stored is None else np.asarray(stored), is_overlapping)
+        if self.calibration is not None:
+            soft[...] = self.calibration.applied(soft, is_overlapping=is_overlapping)
+        return soft
 
-    def _by_rule(self, hard: NDArray[np.bool_], stored: ArrayLike | None, is_overlapping: bool) -> NDArray[np.float32]:
-        """Return what the rule gives, newly allocated.
+    def _write_by_rule(
+        self, soft: NDArray[np.float32], hard: NDArray[np.bool_], stored: NDArray[Any] | None, is_overlapping: bool
+    ) -> None:
+        """Write what the rule gives to `soft`, which may be the stored map.
 
         A one-hot label is 0 or 1, so its share is added where it is 1: the same bits in a quarter of the time.
         """
         share, rest = np.float32(self.value or 0.0), np.float32(1.0 - (self.value or 0.0))
         if stored is None:
             if self.rule == "onehot":
-                return hard.astype(np.float32)
-            soft = np.full(hard.shape, share * np.float32(0.5 if is_overlapping else 1.0 / len(hard)))
-            return np.add(soft, rest, out=soft, where=hard)
-        if self.rule == "none":
-            return np.array(stored, np.float32)
-        if self.rule == "mix_onehot":
-            soft = np.multiply(stored, share, dtype=np.float32)
-            return np.add(soft, rest, out=soft, where=hard)
-        soft = np.multiply(stored, rest, dtype=np.float32)
-        np.add(soft, share, out=soft, where=hard)
-        np.subtract(soft, share, out=soft, where=~hard)
-        soft[np.asarray(stored) == FAR] = FAR
-        return soft
+                np.copyto(soft, hard)
+            else:
+                soft.fill(share * np.float32(0.5 if is_overlapping else 1.0 / len(hard)))
+                np.add(soft, rest, out=soft, where=hard)
+        elif self.rule == "none":
+            if stored is not soft:
+                np.copyto(soft, stored)
+        elif self.rule == "mix_onehot":
+            np.multiply(stored, share, out=soft, dtype=np.float32)
+            np.add(soft, rest, out=soft, where=hard)
+        else:
+            is_far = stored == FAR
+            np.multiply(stored, rest, out=soft, dtype=np.float32)
+            np.add(soft, share, out=soft, where=hard)
+            np.subtract(soft, share, out=soft, where=~hard)
+            soft[is_far] = FAR
 
 
 def _only_value(rule: str, values: Mapping[str, float]) -> float | None:

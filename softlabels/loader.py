@@ -1,12 +1,15 @@
 """The PyTorch loader's public names; the code is in `softlabels.training`."""
 
 from softlabels.training.augmentation import RandomFlip, SpatialAugmentation, check_transform
-from softlabels.training.dataset import MODES, SoftLabelDataset, stitch_cases
+from softlabels.training.dataset import MODES, SoftLabelDataset
+from softlabels.training.device_blend import DeviceBlend
 from softlabels.training.folds import Fold, MissingCasesWarning, k_folds, nnunet_folds
 from softlabels.training.sampler import EpochSampler, RepeatedPatchWarning
+from softlabels.training.stitching import stitch_cases
 
 __all__ = [
     "MODES",
+    "DeviceBlend",
     "EpochSampler",
     "Fold",
     "MissingCasesWarning",

@@ -177,3 +177,15 @@ def test_a_calibration_follows_the_rule_and_survives_json_and_other_parameters(m
 def test_a_signed_map_has_no_calibration():
     with pytest.raises(InputError, match="remove calibrate"):
         Blend("signed_margin", 0.5, Calibration(1.0, (0.0,), "a"))
+
+
+@pytest.mark.parametrize("chosen", [Blend("mix_onehot", 0.3), Blend("signed_margin", 0.4), Blend("none")])
+def test_a_blend_in_place_of_the_map_has_the_same_bits(masks, chosen):
+    stored = np.random.default_rng(1).random(masks.shape).astype(np.float32)
+    stored.flat[::7] = -1.0
+    expected = chosen.soft_label(masks, stored)
+    padded = np.zeros((*masks.shape[:-1], masks.shape[-1] + 3), np.float32)
+    for given, out in ((stored, np.empty_like(stored)), (stored, padded[..., 2:-1]), (stored, stored)):
+        assert chosen.soft_label(masks, given, out=out) is out
+        assert np.array_equal(out.view(np.uint32), expected.view(np.uint32))
+    assert not padded[..., :2].any() and not padded[..., -1:].any()

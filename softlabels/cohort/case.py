@@ -24,6 +24,9 @@ from softlabels.grid import Grid, Window
 from softlabels.sparse import SparseLabel, to_dense
 from softlabels.store.read import Entry, open_entry
 
+#: Values of a soft label that are blended at once: 1 MiB.
+_SLAB_VALUES = 2**18
+
 
 @dataclass(frozen=True)
 class PreparedCase:
@@ -64,9 +67,9 @@ class PreparedCase:
         """The names of the image's channels, in order."""
         return self.entry.channels("image") or ()
 
-    def image(self, window: Window | None = None) -> NDArray[np.float32]:
-        """Return the (M, d, h, w) intensities as prepared."""
-        return np.asarray(self._read("image", window), np.float32)
+    def image(self, window: Window | None = None, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """Return the (M, d, h, w) intensities as prepared, written to `out` if given."""
+        return np.asarray(self._read("image", window, out), np.float32)
 
     def labels(self, window: Window | None = None) -> NDArray[np.integer]:
         """Return the (d, h, w) hard labels."""
@@ -93,9 +96,9 @@ class PreparedCase:
         labels = self.labels(window) if labels is None else labels
         return np.ones(labels.shape, bool) if self.ignore_label is None else labels != self.ignore_label
 
-    def _read(self, layer: str, window: Window | None) -> NDArray[Any]:
+    def _read(self, layer: str, window: Window | None, out: NDArray[Any] | None = None) -> NDArray[Any]:
         with naming(self.id, "prepare", self.entry.key):
-            return self.entry.read(layer, window)
+            return self.entry.read(layer, window, out=out)
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,10 @@ class CaseTarget:
             return stored.dense(window)
 
     def soft_label(
-        self, window: Window | None = None, labels: NDArray[np.integer] | None = None
+        self,
+        window: Window | None = None,
+        labels: NDArray[np.integer] | None = None,
+        out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Return the (C, d, h, w) soft label that training sees: hard labels and stored map, blended.
 
@@ -172,12 +178,32 @@ class CaseTarget:
             By default the whole volume.
         labels : (d, h, w) ndarray of integers, optional
             The hard labels of the window where they have been read already.
+        out : (C, d, h, w) ndarray of float32, optional
+            Where to write the soft label; by default newly allocated.
         """
-        if self.entry is not None and self.stored_map.is_sparse:
-            return to_dense(self.sparse_label(window, labels), len(self.classes))
         labels = self.case.labels(window) if labels is None else labels
-        stored = self.stored(window) if self.description.blend.needs_stored else None
-        return self.description.soft_label(labels, stored)
+        if out is None:
+            out = np.empty((len(self.classes), *labels.shape), np.float32)
+        if not self.description.blend.needs_stored:
+            return self.description.soft_label(labels, out=out)
+        stored = self.stored_map
+        if stored.is_sparse:
+            out[...] = to_dense(self.sparse_label(window, labels), len(self.classes))
+            return out
+        with self._naming():
+            encoded = stored.encoded(window)
+        # Slabs that stay in a core's cache are decoded and blended twice as fast as the whole.
+        n_planes = max(1, _SLAB_VALUES // (out.size // len(labels)))
+        for first in range(0, len(labels), n_planes):
+            slab = slice(first, first + n_planes)
+            part = stored.encoding.decode(encoded[:, slab], out=out[:, slab])
+            self.description.soft_label(labels[slab], part, out=part)
+        return out
+
+    def encoded(self, window: Window | None = None, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return the (C, d, h, w) map as it is on disk, for `StoredMap.encoding`; InputError if it is stored sparse."""
+        with self._naming():
+            return self.stored_map.encoded(window, out)
 
     def sparse_label(
         self, window: Window | None = None, labels: NDArray[np.integer] | None = None

@@ -19,6 +19,7 @@ from softlabels._shared.plain_json import parsed_json, sealed_json, unsealed_jso
 from softlabels.augmentation import completed
 from softlabels.blend import Blend
 from softlabels.classes import LabelClass, class_masks, class_numbers
+from softlabels.cohort.label_blocks import LabelBlocks
 from softlabels.errors import FormatError, InputError
 from softlabels.sparse import SparseLabel, blended
 from softlabels.store.format import INDEX_BYTES
@@ -100,7 +101,12 @@ class TargetDescription:
         """Return the description with alpha, delta or epsilon replaced where they are not None; see `Blend`."""
         return replace(self, blend=self.blend.replaced(**overrides))
 
-    def soft_label(self, labels: NDArray[np.integer], stored: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    def soft_label(
+        self,
+        labels: NDArray[np.integer],
+        stored: NDArray[np.float32] | None = None,
+        out: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]:
         """Return the soft label of some voxels: the definition that training, pictures and exports share.
 
         Parameters
@@ -109,11 +115,13 @@ class TargetDescription:
             The hard labels. Not modified.
         stored : (C, ...) ndarray of float32, optional
             The stored map of the same voxels; required where `blend.needs_stored`, and refused elsewhere.
+        out : (C, ...) ndarray of float32, optional
+            Where to write the soft label; it may be the stored map, which is lost then.
 
         Returns
         -------
         (C, ...) ndarray of float32
-            Newly allocated.
+            `out`, or newly allocated.
 
         Raises
         ------
@@ -121,7 +129,7 @@ class TargetDescription:
             If the stored map is missing, superfluous, or of another shape.
         """
         masks = class_masks(labels, self.classes)
-        return self.blend.soft_label(masks, stored, is_overlapping=self.is_overlapping)
+        return self.blend.soft_label(masks, stored, is_overlapping=self.is_overlapping, out=out)
 
     def sparse_label(
         self, labels: NDArray[np.integer], stored: SparseLabel[NDArray[Any]] | None = None
@@ -203,6 +211,8 @@ class IndexedCase:
         The entry of image and labels.
     targets : mapping of str to EntryAddress
         The entry of each target that has a stored map.
+    labels : LabelBlocks or None
+        The size of the volume and where its labels are; None in an index of results from before this was noted.
     """
 
     id: str
@@ -210,15 +220,18 @@ class IndexedCase:
     flags: tuple[str, ...]
     prepare: EntryAddress
     targets: Mapping[str, EntryAddress]
+    labels: LabelBlocks | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the case as plain JSON values."""
+        labels = {} if self.labels is None else {"labels": self.labels.to_json()}
         return {
             "id": self.id,
             "split": self.split,
             "flags": list(self.flags),
             "prepare": self.prepare.to_json(),
             "targets": {name: address.to_json() for name, address in self.targets.items()},
+            **labels,
         }
 
     @classmethod
@@ -230,6 +243,7 @@ class IndexedCase:
             flags=tuple(content["flags"]),
             prepare=EntryAddress.from_json(content["prepare"]),
             targets={name: EntryAddress.from_json(address) for name, address in content["targets"].items()},
+            labels=LabelBlocks.from_json(content["labels"]) if "labels" in content else None,
         )
 
 

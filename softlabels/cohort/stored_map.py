@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from softlabels.errors import InputError
 from softlabels.sparse import NO_FLOOR, SparseLabel, one_class, to_dense
+from softlabels.store.encoding import Encoding
 from softlabels.store.read import Entry
 
 _DENSE, _SHARES, _CLASSES = "target", "shares", "classes"
@@ -56,6 +57,36 @@ class StoredMap:
     def chunks(self) -> tuple[int, ...]:
         """The chunks on disk, (z, y, x)."""
         return self.entry.chunks(_SHARES if self.is_sparse else _DENSE)[-3:]
+
+    @property
+    def encoding(self) -> Encoding:
+        """How the values of a dense map are stored; InputError if the map is stored sparse."""
+        return self._dense_entry().encoding(_DENSE)
+
+    @property
+    def encoded_dtype(self) -> np.dtype[Any]:
+        """The dtype of `encoded`."""
+        return self._dense_entry().stored_dtype(_DENSE)
+
+    def encoded(
+        self, window: Sequence[slice | Sequence[int]] | None = None, out: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        """Return the (C, d, h, w) map as it is on disk: integers that `encoding` decodes, or float32.
+
+        Parameters
+        ----------
+        window : three slices or (start, stop) pairs, optional
+            By default the whole volume.
+        out : (C, d, h, w) ndarray of `encoded_dtype`, optional
+            Where to write it.
+        """
+        return self._dense_entry().read(_DENSE, window, out=out, as_stored=True)
+
+    def _dense_entry(self) -> Entry:
+        """Return the entry, or raise InputError if the map is stored sparse."""
+        if self.is_sparse:
+            raise InputError("the map is stored by its largest classes. Use the dense or the sparse soft label")
+        return self.entry
 
     def dense(
         self,

@@ -9,6 +9,7 @@ from pathlib import Path
 from softlabels._shared.files import relative_path
 from softlabels.classes import LabelSet
 from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
+from softlabels.cohort.label_blocks import LabelBlocks
 from softlabels.config import Config
 from softlabels.errors import FormatError, InputError
 from softlabels.inputs.sheet import Case
@@ -100,6 +101,7 @@ def _indexed_case(case: Case, plan: Plan, results: Path, receipts: Mapping[str, 
         flags=tuple(sorted(flags)),
         prepare=_address(receipts[plan.prepare]),
         targets={name: _address(receipts[node]) for name, node in plan.targets.items() if node},
+        labels=LabelBlocks.from_json(labels) if (labels := receipts[plan.prepare].labels) else None,
     )
 
 

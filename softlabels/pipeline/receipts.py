@@ -70,6 +70,8 @@ class Receipt:
         Role to the key of each entry that was read.
     files : dict of str to FileRecord
         Role to what was found of each file of the case that was read.
+    labels : dict
+        Of a prepare receipt: the size of the volume and where its labels are (`LabelBlocks`), for the index.
     """
 
     case: str
@@ -85,6 +87,7 @@ class Receipt:
     flags: list[str] = field(default_factory=list)
     upstream: dict[str, str] = field(default_factory=dict)
     files: dict[str, FileRecord] = field(default_factory=dict)
+    labels: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_kept(self) -> bool:

@@ -7,6 +7,7 @@ names are those of numcodecs and Zarr.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -24,8 +25,31 @@ _LOSSLESS_DTYPES = (
 _MANTISSA_BITS, _INFINITY = 23, 0x7F800000
 
 
+class _Decoding(ABC):
+    """Decoding in two steps: part by part a copy, and what can be done to all parts at once, which is faster."""
+
+    @abstractmethod
+    def copy(self, stored: NDArray[Any], out: NDArray[Any]) -> None:
+        """Write stored values to a part of an array of values, as `finish` takes them."""
+
+    def finish(self, out: NDArray[Any]) -> None:  # noqa: B027  # most encodings have nothing left to do
+        """Make values of what `copy` has written, in place."""
+
+    @abstractmethod
+    def decoded_dtype(self, stored: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype of values that are stored as `stored`."""
+
+    def decode(self, stored: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return the values of what is stored, written to `out` if given."""
+        if out is None:
+            out = np.empty(stored.shape, self.decoded_dtype(stored.dtype))
+        self.copy(stored, out)
+        self.finish(out)
+        return out
+
+
 @dataclass(frozen=True)
-class ScaleOffset:
+class ScaleOffset(_Decoding):
     """Values of [lo, hi] as the nearest of 256 or 65536 evenly spaced levels; `lo` and `hi` themselves are exact.
 
     Parameters
@@ -112,10 +136,31 @@ class ScaleOffset:
         error = np.subtract(self.decode(stored), exact, out=level)
         return stored, float(max(error.max(), -error.min()))
 
-    def decode(self, stored: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return float32 values, written to `out` if given."""
-        # Each stored value is an index of the table: "wrap" only switches off numpy's slow bounds check.
-        return np.take(_values_of_levels(self.dtype, self.lo, self.hi), stored, out=out, mode="wrap")
+    def decoded_dtype(self, stored: np.dtype[Any]) -> np.dtype[Any]:
+        """Return float32."""
+        return np.dtype(np.float32)
+
+    def copy(self, stored: NDArray[Any], out: NDArray[Any]) -> None:
+        """Write the stored integers, as floats."""
+        if _line_of_levels(self.dtype, self.lo, self.hi) is not None:
+            np.copyto(out, stored)
+        else:
+            # Each stored value is an index of the table: "wrap" only switches off numpy's slow bounds check.
+            np.take(self.levels, stored, out=out, mode="wrap")
+
+    def finish(self, out: NDArray[Any]) -> None:
+        """Turn integers into values."""
+        line = _line_of_levels(self.dtype, self.lo, self.hi)
+        if line is not None:
+            zero, unit = line
+            if zero:
+                np.subtract(out, zero, out=out)
+            np.divide(out, unit, out=out)
+
+    @property
+    def levels(self) -> NDArray[np.float32]:
+        """The float32 value of each stored integer: 256 or 65536 of them, read-only."""
+        return _values_of_levels(self.dtype, self.lo, self.hi)
 
     def to_json(self) -> dict[str, Any]:
         """Return the encoding as plain JSON values."""
@@ -135,8 +180,25 @@ def _values_of_levels(dtype: str, lo: float, hi: float) -> NDArray[np.float32]:
     return table
 
 
+@lru_cache(maxsize=64)
+def _line_of_levels(dtype: str, lo: float, hi: float) -> tuple[np.float32, np.float32] | None:
+    """Return (zero, unit) where ``(level - zero) / unit`` in float32 gives the bits of the table, else None.
+
+    Two operations on floats take a third of the time of a table.
+
+    Examples
+    --------
+    >>> [float(number) for number in _line_of_levels("uint8", -1.0, 1.0)]
+    [127.5, 127.5]
+    """
+    table = _values_of_levels(dtype, lo, hi)
+    zero, unit = np.float32(-lo * (len(table) - 1) / (hi - lo)), np.float32((len(table) - 1) / (hi - lo))
+    line = (np.arange(len(table), dtype=np.float32) - zero) / unit
+    return (zero, unit) if np.array_equal(line.view(np.uint32), table.view(np.uint32)) else None
+
+
 @dataclass(frozen=True)
-class BitRound:
+class BitRound(_Decoding):
     """float32 with `keep_bits` of its 23 mantissa bits, rounded to nearest, ties to even; infinities stay.
 
     The rounding is that of numcodecs' codec of this name.
@@ -186,9 +248,13 @@ class BitRound:
         stored = numcodecs.BitRound(self.keep_bits).encode(before).view(np.float32)
         return stored, _checked_step(before.view(np.uint32), stored.view(np.uint32)) * 2.0**-_MANTISSA_BITS
 
-    def decode(self, stored: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return the values as they are stored, written to `out` if given."""
-        return _copied(stored, out)
+    def decoded_dtype(self, stored: np.dtype[Any]) -> np.dtype[Any]:
+        """Return float32."""
+        return np.dtype(np.float32)
+
+    def copy(self, stored: NDArray[Any], out: NDArray[Any]) -> None:
+        """Write the values as they are stored."""
+        _copy_rows(stored, out)
 
     def to_json(self) -> dict[str, Any]:
         """Return the encoding as plain JSON values."""
@@ -207,7 +273,7 @@ def _checked_step(before: NDArray[np.uint32], after: NDArray[np.uint32]) -> int:
 
 
 @dataclass(frozen=True)
-class Lossless:
+class Lossless(_Decoding):
     """Every value as it is; booleans become the integers 0 and 1, because few viewers know booleans.
 
     Parameters
@@ -249,9 +315,13 @@ class Lossless:
         values = np.asarray(values)
         return values.astype(self.stored_dtype(values.dtype), copy=False), 0.0
 
-    def decode(self, stored: NDArray[Any], out: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Return the values as they came, written to `out` if given."""
-        return _copied(stored.view(np.bool_) if self.is_bool else stored, out)
+    def decoded_dtype(self, stored: np.dtype[Any]) -> np.dtype[Any]:
+        """Return the dtype that came."""
+        return np.dtype(np.bool_) if self.is_bool else stored
+
+    def copy(self, stored: NDArray[Any], out: NDArray[Any]) -> None:
+        """Write the values as they came."""
+        _copy_rows(stored, out)
 
     def to_json(self) -> dict[str, Any]:
         """Return the encoding as plain JSON values."""
@@ -269,9 +339,11 @@ def encoding_from_json(data: dict[str, Any]) -> Encoding:
     return _KINDS[fields.pop("kind")](**fields)
 
 
-def _copied(values: NDArray[Any], out: NDArray[Any] | None) -> NDArray[Any]:
-    """Return a copy, in `out` if given."""
-    if out is None:
-        return values.copy()
-    out[...] = values
-    return out
+def _copy_rows(stored: NDArray[Any], out: NDArray[Any]) -> None:
+    """Copy bytes to an array of items of the same size, a row at a time: a third faster than item by item."""
+    if out.size and out.strides[-1:] == stored.strides[-1:] == (out.itemsize,):
+        row = f"V{out.shape[-1] * out.itemsize}"
+        out, stored = out.view(row), stored.view(row)
+    elif out.dtype == np.bool_:
+        stored = stored.view(np.bool_)
+    np.copyto(out, stored)

@@ -16,7 +16,7 @@ ZARR, MANIFEST, QUALITY, PROVENANCE = "entry.zarr", "MANIFEST.json", "QUALITY.js
 VERSION_FOLDER = f"v{FORMAT_VERSION}"
 TMP_PREFIX, TRASH_PREFIX = ".tmp-", ".trash-"
 
-#: The most bytes that an index may have: it grows with the cohort, by less than 1 kB a case.
+#: The most bytes that an index may have: it grows with the cohort, by 1 to 10 kB a case, with the number of labels.
 INDEX_BYTES = 2**30
 
 NGFF_VERSION = "0.5"

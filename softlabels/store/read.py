@@ -22,7 +22,7 @@ from softlabels._shared.files import is_damage, read_small_file
 from softlabels._shared.plain_json import unsealed_json
 from softlabels.errors import FormatError, InputError, StoreError
 from softlabels.grid import Grid
-from softlabels.store.encoding import encoding_from_json
+from softlabels.store.encoding import Encoding, Lossless, encoding_from_json
 from softlabels.store.format import (
     FORMAT_VERSION,
     MANIFEST,
@@ -230,9 +230,17 @@ class Entry:
         """Return the dtype that `read` gives."""
         return np.dtype(self._layer(name)["values_dtype"])
 
+    def stored_dtype(self, name: str) -> np.dtype[Any]:
+        """Return the dtype on disk."""
+        return np.dtype(self._layer(name)["dtype"])
+
     def chunks(self, name: str) -> tuple[int, ...]:
         """Return the chunk shape of a layer on disk."""
         return tuple(self._layer(name)["chunks"])
+
+    def encoding(self, name: str) -> Encoding:
+        """Return how the values of a layer are stored."""
+        return encoding_from_json(self._layer(name)["encoding"])
 
     def error(self, name: str) -> dict[str, Any]:
         """Return a layer's encoding, its bound and the largest error measured when it was written."""
@@ -245,6 +253,8 @@ class Entry:
         n_threads: int = 1,
         *,
         channels: tuple[int, int] | None = None,
+        out: NDArray[Any] | None = None,
+        as_stored: bool = False,
     ) -> NDArray[Any]:
         """Return a layer's values: float32 where they were quantised or rounded, else the dtype they came in.
 
@@ -258,18 +268,22 @@ class Entry:
             Threads that decode chunks; the workers of a loader are better off with one.
         channels : tuple of 2 ints, optional
             First channel and the one after the last; by default all. Only for a layer with channels.
+        out : ndarray, optional
+            Where to write the values, and what is returned: an array, or a part of one, of their shape and dtype.
+        as_stored : bool
+            Return the values as they are on disk, such as integers that `encoding` decodes.
 
         Returns
         -------
         np.ndarray
-            (C, d, h, w) or (d, h, w), newly allocated.
+            (C, d, h, w) or (d, h, w), newly allocated unless `out` is given.
 
         Raises
         ------
         FormatError
             If a byte that was read is not what was published; the message names entry and file.
         InputError
-            If the layer, the window or the channels do not exist.
+            If the layer, the window or the channels do not exist, or `out` has another shape or dtype.
 
         Notes
         -----
@@ -277,9 +291,13 @@ class Entry:
         """
         layer = self._layer(name)
         region = _full_window(window, layer["shape"], channels)
-        out = np.empty([w.stop - w.start for w in region], layer["values_dtype"])
+        shape, dtype = tuple(w.stop - w.start for w in region), layer["dtype" if as_stored else "values_dtype"]
+        if out is None:
+            out = np.empty(shape, dtype)
+        elif out.shape != shape or out.dtype != dtype:
+            raise InputError(f"out: got {out.dtype} {out.shape}, expected {dtype} {shape} for layer {name!r}")
         file = shard_path(layer)
-        encoding = encoding_from_json(layer["encoding"])
+        encoding = Lossless() if as_stored else self.encoding(name)
         with readable(self.path / file):
             checked = (self._index(layer), self.files[file]["chunks_crc32c"])
             read_window(self.path / file, layer, encoding, *checked, region, out, n_threads)

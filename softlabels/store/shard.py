@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Protocol, Self
+from typing import Any, BinaryIO, NamedTuple, Protocol, Self
 
 import google_crc32c
 import numpy as np
@@ -186,6 +186,17 @@ def read_shard_index(path: Path, size: int, n_chunks: int) -> NDArray[np.uint64]
     return np.frombuffer(tail[:-_CRC_BYTES], _INDEX_DTYPE).reshape(n_chunks, 2)
 
 
+class _Part(NamedTuple):
+    """A chunk that a window touches: what to read, and which part of it goes where in the window's array."""
+
+    chunk: tuple[int, ...]
+    offset: int
+    size: int
+    checksum: int
+    inside: tuple[slice, ...]
+    target: tuple[slice, ...]
+
+
 def read_window(
     path: Path,
     layer: dict[str, Any],
@@ -196,43 +207,65 @@ def read_window(
     out: NDArray[Any],
     n_threads: int = 1,
 ) -> None:
-    """Fill `out` with the decoded values of `window`, a slice with start and stop per axis."""
-    chunks = tuple(layer["chunks"])
-    per_axis = [range(w.start // c, math.ceil(w.stop / c)) for w, c in zip(window, chunks, strict=True)]
-    touched = list(itertools.product(*per_axis))
-    rest = (path, layer, encoding, index, checksums, window, out)
+    """Fill `out`, which may be a strided view, with the values of `window`, a slice with start and stop per axis."""
+    parts = _parts(layer, index, checksums, window)
+    rest = (path, tuple(layer["chunks"]), np.dtype(layer["dtype"]), encoding, out)
     if n_threads == 1:
-        _read_chunks(touched, *rest)
-        return
-    with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(lambda first: _read_chunks(touched[first::n_threads], *rest), range(n_threads)))
+        _read_parts(parts, *rest)
+    else:
+        with ThreadPoolExecutor(n_threads) as pool:
+            list(pool.map(lambda first: _read_parts(parts[first::n_threads], *rest), range(n_threads)))
+    encoding.finish(out)
 
 
-def _read_chunks(
-    touched: list[tuple[int, ...]],
+def _parts(layer: dict[str, Any], index: NDArray[np.uint64], checksums: str, window: tuple[slice, ...]) -> list[_Part]:
+    """Return the chunks of a window."""
+    n_chunks = grid_of_chunks(layer["shape"], layer["chunks"])
+    axes = [_overlaps(w, c) for w, c in zip(window, layer["chunks"], strict=True)]
+    numbers = np.ravel_multi_index(np.ix_(*([number for number, _, _ in axis] for axis in axes)), n_chunks).ravel()
+    places, parts = index[numbers].tolist(), []
+    for number, (offset, size), touched in zip(numbers.tolist(), places, itertools.product(*axes), strict=True):
+        chunk, inside, target = zip(*touched, strict=True)
+        checksum = int(checksums[8 * number : 8 * number + 8], 16)
+        parts.append(_Part(chunk, offset, size, checksum, inside, target))
+    return parts
+
+
+def _overlaps(window: slice, size: int) -> list[tuple[int, slice, slice]]:
+    """Return the chunks along an axis: number, the part of the chunk in the window, and its place in the window.
+
+    Examples
+    --------
+    >>> _overlaps(slice(3, 6), 4)
+    [(0, slice(3, 4, None), slice(0, 1, None)), (1, slice(0, 2, None), slice(1, 3, None))]
+    """
+    found = []
+    for number in range(window.start // size, math.ceil(window.stop / size)):
+        start, stop = max(number * size, window.start), min((number + 1) * size, window.stop)
+        inside = slice(start - number * size, stop - number * size)
+        found.append((number, inside, slice(start - window.start, stop - window.start)))
+    return found
+
+
+def _read_parts(
+    parts: list[_Part],
     path: Path,
-    layer: dict[str, Any],
+    chunks: tuple[int, ...],
+    dtype: np.dtype[Any],
     encoding: Encoding,
-    index: NDArray[np.uint64],
-    checksums: str,
-    window: tuple[slice, ...],
     out: NDArray[Any],
 ) -> None:
-    """Check and decode some of the chunks of a window into `out`."""
-    chunks = tuple(layer["chunks"])
-    n_chunks = grid_of_chunks(layer["shape"], chunks)
-    decompressor, block = blosc.Blosc(), np.empty(chunks, layer["dtype"])
+    """Check some of the chunks of a window and copy them to `out`, which the encoding has yet to finish."""
+    block, in_block = np.empty(chunks, dtype), b""
     with open(path, "rb", buffering=0) as file:
-        for chunk in touched:
-            number = int(np.ravel_multi_index(chunk, n_chunks))
-            offset, size = (int(v) for v in index[number])
-            data = _read_at(file, offset, size, path)
-            found = google_crc32c.value(data[:-_CRC_BYTES])
-            if not found == _checksum(data) == int(checksums[8 * number : 8 * number + 8], 16):
-                raise FormatError(f"{path}: chunk {chunk} is damaged (crc32c differs from the manifest); {REMEDY}")
-            decompressor.decode(data[:-_CRC_BYTES], out=block)
-            inside, target = _overlap(chunk, chunks, window)
-            encoding.decode(block[inside], out=out[target])
+        for part in parts:
+            data = _read_at(file, part.offset, part.size - _CRC_BYTES, path)
+            if not google_crc32c.value(data) == _checksum(file.read(_CRC_BYTES)) == part.checksum:
+                raise FormatError(f"{path}: chunk {part.chunk} is damaged (crc32c differs from the manifest); {REMEDY}")
+            if data != in_block:  # labels and maps have many equal chunks, of one value
+                blosc.decompress(data, block)
+                in_block = data
+            encoding.copy(block[part.inside], out[part.target])
 
 
 def _read_at(file: BinaryIO | FileIO, offset: int, size: int, path: Path) -> bytes:
@@ -252,15 +285,3 @@ def _crc_bytes(checksum: int) -> bytes:
 def _checksum(data: bytes) -> int:
     """Return the checksum that the last bytes of `data` hold."""
     return int.from_bytes(data[-_CRC_BYTES:], "little")
-
-
-def _overlap(
-    chunk: tuple[int, ...], chunks: tuple[int, ...], window: tuple[slice, ...]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return which part of a chunk is in the window, and where it goes in the window's array."""
-    inside, target = [], []
-    for i, c, w in zip(chunk, chunks, window, strict=True):
-        start, stop = max(i * c, w.start), min((i + 1) * c, w.stop)
-        inside.append(slice(start - i * c, stop - i * c))
-        target.append(slice(start - w.start, stop - w.start))
-    return tuple(inside), tuple(target)

@@ -18,6 +18,10 @@ Sample = dict[str, Any]
 #: Moves volumes (channels, ...) by name, all alike; see `SpatialAugmentation`.
 Move = Callable[[dict[str, Tensor], np.random.Generator], Mapping[str, Tensor]]
 
+#: What a sample holds for each voxel, besides the soft labels or stored maps.
+_VOLUMES = ("image", "labels", "valid", "inside")
+#: What may be done to labels and maps as they are stored, because no value changes.
+_EXACT = ("flip", "rot90")
 #: The least share of valid voxels in what a voxel was interpolated from: all, but for rounding.
 _ALL = 0.999
 
@@ -45,6 +49,16 @@ def check_transform(transform: Any, target: str, allowed: Contract) -> None:
         raise InputError(
             f"transform: does {', '.join(forbidden)}, which would make target {target!r} wrong "
             f"(it allows {', '.join(allowed_names(allowed)) or 'none'}). Leave it out"
+        )
+
+
+def check_exact(transform: Any) -> None:
+    """Raise InputError if a transform changes more than the places of voxels, which the integers of the store allow."""
+    inexact = [kind for kind in expanded(getattr(transform, "augmentations", ())) if kind not in _EXACT]
+    if inexact or isinstance(transform, SpatialAugmentation):
+        raise InputError(
+            f"transform: does {', '.join(inexact) or 'interpolate'}, but with blend_on_device a sample has the "
+            "integers of the store. Transform the batch after DeviceBlend has made its soft label"
         )
 
 
@@ -109,7 +123,7 @@ class RandomFlip:
         n_axes = sample["labels"].ndim
         axes = tuple(range(n_axes)) if self.axes is None else self.axes
         dims = [axis - n_axes for axis in axes if rng.random() < 0.5]
-        names = [name for name in sample if name in ("image", "labels", "valid") or name.startswith("soft_label")]
+        names = [name for name in sample if name in _VOLUMES or name.startswith(("soft_label", "stored_map"))]
         mirrored = {name: torch.flip(sample[name], dims) for name in names}
         if "affine" in sample:
             mirrored["affine"] = _mirrored_affine(sample["affine"], dims, sample["labels"].shape)

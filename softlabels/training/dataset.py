@@ -6,35 +6,34 @@ and for any order. The entries of a case are opened at its first sample, by the 
 
 from __future__ import annotations
 
-import itertools
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, SupportsIndex, TypeVar
+from typing import Any, SupportsIndex
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from softlabels.classes import LabelClass, foreground
 from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase
-from softlabels.errors import InputError
+from softlabels.cohort.label_blocks import LabelBlocks
+from softlabels.errors import FormatError, InputError
+from softlabels.store.encoding import Encoding
+from softlabels.training.arguments import checked_patch, chosen, foreground_values
 from softlabels.training.folds import chosen_cases
 from softlabels.training.patches import (
     ForegroundTable,
-    checked_sizes,
     grid_origins,
-    padded,
-    patch_windows,
     random_origin,
     sample_rng,
-    stitch,
 )
+from softlabels.training.volumes import PatchReader, read_volumes
 
 try:
     import torch
     from torch.utils.data import Dataset
 
-    from softlabels.training.augmentation import Sample, bound_transform, checked_keys
+    from softlabels.training.augmentation import Sample, bound_transform, check_exact, checked_keys
+    from softlabels.training.device_blend import DeviceBlend
     from softlabels.training.sampler import RepeatWatch
 except ImportError as error:
     raise ImportError("softlabels.training.dataset needs PyTorch: pip install 'softlabels[loader]'") from error
@@ -42,7 +41,6 @@ except ImportError as error:
 MODES = ("random", "grid", "whole")
 #: What every sample has besides the soft labels.
 SAMPLE = ("image", "labels", "valid", "case_id", "origin", "spacing", "affine")
-T = TypeVar("T")
 #: Cases that a process keeps open; an open case takes about 30 kB, opening one again a few milliseconds.
 MAX_OPEN = 1000
 
@@ -92,7 +90,7 @@ class SoftLabelDataset(Dataset[Sample]):
     foreground_fraction : float
         For mode "random": probability in [0, 1] that a patch is centred on a foreground voxel, drawn uniformly from a
         class drawn uniformly from those present (then moved inside the volume). A case without foreground gives plain
-        random patches. Above 0, each process reads the labels of a case once, at its first patch.
+        random patches.
     foreground_classes : sequence of str, optional
         By default every class but the one whose only value is 0.
     overlap : int or tuple of ints
@@ -110,6 +108,10 @@ class SoftLabelDataset(Dataset[Sample]):
         Other names for parts of the sample, such as ``{"labels": "label"}`` for MONAI's engines.
     dtype : torch.dtype
         Of image and soft_label.
+    blend_on_device : bool
+        Leave the blend to `device_blend`, on the GPU: instead of soft_label, samples have `stored_map` (C, d, h, w), of
+        the integers in the store, and `inside` (d, h, w) bool, and `labels` are uint8 or int32. Not for a calibrated
+        target, and transforms may only mirror and rotate by right angles.
 
     Attributes
     ----------
@@ -167,6 +169,7 @@ class SoftLabelDataset(Dataset[Sample]):
         transform: Callable[[Sample, np.random.Generator], Sample] | None = None,
         keys: Mapping[str, str] | None = None,
         dtype: torch.dtype = torch.float32,
+        blend_on_device: bool = False,
     ) -> None:
         if mode not in MODES:
             raise InputError(f"mode: got {mode!r}, expected one of {', '.join(MODES)}")
@@ -188,17 +191,27 @@ class SoftLabelDataset(Dataset[Sample]):
         self.pad_value, self.augmentation = described.pad_value, described.augmentation
         self.channels, self.ignore_label = self._cohort.index.channels, self._cohort.index.ignore_label
         contracts = {name: one.augmentation for name, one in self._described.items()}
-        pads = {self._soft_name(name): one.pad_value for name, one in self._described.items()}
+        pads = {f"soft_label{self._suffix(name)}": one.pad_value for name, one in self._described.items()}
+        parts = tuple(pads)
+        if blend_on_device:
+            check_exact(transform)
+            pads, parts = {}, ("inside", *(f"stored_map{self._suffix(name)}" for name in self._described))
         self.transform = bound_transform(transform, contracts, {"image": image_pad, **pads})
-        self._names = checked_keys(keys or {}, (*SAMPLE, *pads))
+        self._names = checked_keys(keys or {}, (*SAMPLE, *parts))
         self.patches_per_case, self.foreground_fraction = patches_per_case, foreground_fraction
-        self.foreground = _foreground_values(self.classes, foreground_classes)
-        self.is_2d, self.patch_size = _checked_patch(mode, patch_size)
+        self.foreground = foreground_values(self.classes, foreground_classes)
+        self.is_2d, self.patch_size = checked_patch(mode, patch_size)
         self._cases = chosen_cases(self._cohort.index, split, cases, index)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._asked = RepeatWatch(len(self)) if mode == "random" else None
         self._open: dict[int, list[CaseTarget]] = {}
         self._tables: dict[int, ForegroundTable] = {}
+        self.blend_on_device = blend_on_device
+        self._encodings: list[Encoding | None] = []
+        if blend_on_device:
+            self._encodings = [_encoding(target) for target in self._targets(0)]
+            for name in self._described:
+                self.device_blend(name)  # refuses here what cannot be blended there
         if mode == "grid":
             self._grid_case, self._grid_origin = self._grid(overlap)
 
@@ -214,7 +227,30 @@ class SoftLabelDataset(Dataset[Sample]):
     def shape_of(self, case_id: str) -> tuple[int, int, int]:
         """Return the size (z, y, x) of a case's volume."""
         positions = {known: position for position, known in enumerate(self.case_ids)}
-        return self._case(_chosen(positions, case_id, "case", "the dataset")).shape
+        return self._shape(chosen(positions, case_id, "case", "the dataset"))
+
+    def device_blend(self, target: str | None = None) -> DeviceBlend:
+        """Return what makes the soft label of a target from a batch, for a data set with `blend_on_device`.
+
+        Parameters
+        ----------
+        target : str, optional
+            One of `further_targets`; by default `target`.
+
+        Raises
+        ------
+        InputError
+            If the data set was made without `blend_on_device`, or has no such target.
+        """
+        if not self.blend_on_device:
+            raise InputError(
+                "device_blend: the samples are blended already. Make the data set with blend_on_device=True"
+            )
+        name = self.target if target is None else target
+        described = chosen(self._described, name, "target", "the dataset")
+        encoding = dict(zip(self._described, self._encodings, strict=True))[name]
+        n_axes = 2 if self.is_2d else 3
+        return DeviceBlend(described, encoding, self._suffix(name), n_axes=n_axes, keys=self._names)
 
     def __len__(self) -> int:
         if self.mode == "grid":
@@ -247,9 +283,9 @@ class SoftLabelDataset(Dataset[Sample]):
             raise IndexError(f"sample {index}: expected an index below {len(self)}")
         return int(self._epoch[0]), number
 
-    def _soft_name(self, target: str) -> str:
-        """Return the name of a target's soft label in a sample."""
-        return "soft_label" if target == self.target else f"soft_label_{target}"
+    def _suffix(self, target: str) -> str:
+        """Return what follows "soft_label" or "stored_map" in the names of a target's arrays."""
+        return "" if target == self.target else f"_{target}"
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open": {}, "_tables": {}}
@@ -262,10 +298,20 @@ class SoftLabelDataset(Dataset[Sample]):
             first, *others = self._described.items()
             targets = [self._cohort.target(case, *first)]
             targets += [self._cohort.target(case, *other, prepared=targets[0].case) for other in others]
+            self._check_encodings(targets)
         self._open[position] = targets
         if len(self._open) > MAX_OPEN:
             self._open.pop(next(iter(self._open)))  # the one that was used longest ago
         return targets
+
+    def _check_encodings(self, targets: list[CaseTarget]) -> None:
+        """Raise FormatError if a map is stored otherwise than that of the first case, which `device_blend` knows."""
+        for target, encoding in zip(targets, self._encodings, strict=False):
+            if _encoding(target) != encoding:
+                raise FormatError(
+                    f"case {target.case.id}, target {target.name!r}: got a map stored as {_encoding(target)}, expected "
+                    f"{encoding} as in case {self._cases[0].id}. Leave blend_on_device out"
+                )
 
     def _case(self, position: int) -> PreparedCase:
         """Return an open case."""
@@ -275,8 +321,8 @@ class SoftLabelDataset(Dataset[Sample]):
         """Return the case position and the origin of every patch of the grid."""
         sizes = np.broadcast_to(overlap, 2 if self.is_2d and np.ndim(overlap) else 3).tolist()
         shared = (0, *sizes[-2:]) if self.is_2d else tuple(sizes)
-        cases = map(self._case, range(len(self._cases)))
-        origins = [grid_origins(case.shape, self._size(case), shared) for case in cases]
+        shapes = map(self._shape, range(len(self._cases)))
+        origins = [grid_origins(shape, self.patch_size or shape, shared) for shape in shapes]
         return np.repeat(np.arange(len(origins)), [len(own) for own in origins]), np.concatenate(origins)
 
     def _place(self, number: int, rng: np.random.Generator) -> tuple[int, tuple[int, int, int]]:
@@ -287,41 +333,36 @@ class SoftLabelDataset(Dataset[Sample]):
         if self.mode == "whole":
             return number, (0, 0, 0)
         position = number // self.patches_per_case
-        case, centre = self._case(position), None
+        shape, centre = self._shape(position), None
         if rng.random() < self.foreground_fraction:
-            centre = self._foreground_table(position).draw(rng, case.labels)
-        return position, random_origin(case.shape, self._size(case), rng, centre)
+            centre = self._foreground_table(position).draw(rng, self._case(position).labels)
+        return position, random_origin(shape, self.patch_size or shape, rng, centre)
 
-    def _size(self, case: PreparedCase) -> tuple[int, int, int]:
-        """Return the size of a sample: that of a patch, or of the whole case."""
-        return self.patch_size or case.shape
+    def _shape(self, position: int) -> tuple[int, int, int]:
+        """Return the size of a case's volume; only for an older index is the case opened."""
+        labels = self._cases[position].labels
+        return self._case(position).shape if labels is None else labels.shape
 
     def _foreground_table(self, position: int) -> ForegroundTable:
-        """Return how many voxels of each foreground class each chunk of a case's labels holds; counted once."""
+        """Return how many voxels of each foreground class each chunk of a case's labels holds."""
         if position not in self._tables:
-            case = self._case(position)
-            block = case.entry.chunks("labels")
-            self._tables[position] = ForegroundTable.build(case.shape, self.foreground, case.labels, block)
+            labels = self._cases[position].labels
+            if labels is None:  # an older index: counted once by each process
+                case = self._case(position)
+                labels = LabelBlocks.count(case.shape, case.labels, case.entry.chunks("labels"))
+            self._tables[position] = ForegroundTable.of_blocks(labels, self.foreground)
         return self._tables[position]
 
     def _sample(self, position: int, origin: tuple[int, int, int]) -> Sample:
         """Return the sample of one patch, before any transform."""
-        case = self._case(position)
-        size = self._size(case)
-        window, place = patch_windows(origin, size, case.shape)
-        image, labels = case.image(window), case.labels(window)
-        sample = {
-            "image": torch.from_numpy(padded(image, place, size, self.image_pad)).to(self.dtype),
-            "labels": torch.from_numpy(padded(labels.astype(np.int64), place, size, 0)),
-            "valid": torch.from_numpy(padded(case.valid(window, labels), place, size, False)),
-        }
-        for target in self._targets(position):
-            name = self._soft_name(target.name)
-            soft_label = target.soft_label(window, labels)
-            volume = padded(soft_label, place, size, target.description.pad_value)
-            sample[name] = torch.from_numpy(volume).to(self.dtype)
-        if self.is_2d:
-            sample = {name: volume.squeeze(-3) for name, volume in sample.items()}
+        targets = self._targets(position)
+        case, size = targets[0].case, self.patch_size or targets[0].case.shape
+        reader = PatchReader(case, origin, size, is_pooled=self.mode != "whole")
+        named = {self._suffix(target.name): target for target in targets}
+        volumes = read_volumes(reader, named, image_pad=self.image_pad, blend_on_device=self.blend_on_device)
+        sample = {n: torch.from_numpy(volume.squeeze(-3) if self.is_2d else volume) for n, volume in volumes.items()}
+        for name in sample.keys() & {"image", *(f"soft_label{suffix}" for suffix in named)}:
+            sample[name] = sample[name].to(self.dtype)
         return {
             **sample,
             "case_id": case.id,
@@ -331,55 +372,13 @@ class SoftLabelDataset(Dataset[Sample]):
         }
 
 
-def stitch_cases(
-    dataset: SoftLabelDataset,
-    predictions: Iterable[tuple[str, Sequence[int], ArrayLike]],
-    weight: ArrayLike | None = None,
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Yield the case id and the whole volume of each case from a network's output on the patches of a grid.
-
-    Parameters
-    ----------
-    dataset : SoftLabelDataset
-        Of mode "grid", with 3D patches.
-    predictions : iterable of (case_id, origin, patch)
-        In the order of the dataset (no shuffling); patch is a (C, d, h, w) array.
-    weight : (d, h, w) ndarray, optional
-        As for `softlabels.training.patches.stitch`.
-
-    Yields
-    ------
-    case_id : str
-    volume : (C, D, H, W) ndarray of float32
-    """
-    for case_id, group in itertools.groupby(predictions, key=operator.itemgetter(0)):
-        _, origins, patches = zip(*group, strict=True)
-        yield case_id, stitch(patches, [tuple(map(int, o)) for o in origins], dataset.shape_of(case_id), weight)
-
-
-def _chosen(known: Mapping[str, T], name: str, what: str, where: str) -> T:
-    """Return `known[name]`, or raise with the names that exist."""
-    if name not in known:
-        raise InputError(f"{what}: got {name!r}, expected one of {', '.join(map(repr, known))} (in {where})")
-    return known[name]
-
-
-def _checked_patch(mode: str, patch_size: Sequence[int] | None) -> tuple[bool, tuple[int, int, int] | None]:
-    """Return whether samples are 2D, and the patch size (z, y, x) or None for whole volumes."""
-    if mode == "whole":
-        if patch_size is not None:
-            raise InputError(
-                f"patch_size: got {patch_size}, expected None in mode 'whole'; use mode 'random' or 'grid'"
-            )
-        return False, None
-    if patch_size is not None and np.size(patch_size) == 2:
-        return True, checked_sizes("patch_size", (1, *patch_size))
-    return False, checked_sizes("patch_size", patch_size)
-
-
-def _foreground_values(classes: Sequence[LabelClass], names: Sequence[str] | None) -> tuple[tuple[int, ...], ...]:
-    """Return the label values of the foreground classes, by default of every class but the background."""
-    if names is None:
-        return tuple(c.values for c in foreground(classes))
-    known = {c.name: c.values for c in classes}
-    return tuple(_chosen(known, name, "foreground_classes", "the target") for name in names)
+def _encoding(target: CaseTarget) -> Encoding | None:
+    """Return how the map of a target is stored; None if nothing is."""
+    if target.entry is None:
+        return None
+    if target.stored_map.is_sparse:
+        raise InputError(
+            f"blend_on_device: target {target.name!r} is stored by the largest classes of each voxel. "
+            "Leave blend_on_device out"
+        )
+    return target.stored_map.encoding

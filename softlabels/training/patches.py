@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from softlabels.classes import value_mask
+from softlabels.cohort.label_blocks import LabelBlocks
 from softlabels.errors import InputError
 from softlabels.grid import Window
 
@@ -249,16 +250,14 @@ class ForegroundTable:
         >>> table.counts.ravel().tolist()
         [1, 3]
         """
+        return cls.of_blocks(LabelBlocks.count(shape, read, block), class_values)
+
+    @classmethod
+    def of_blocks(cls, blocks: LabelBlocks, class_values: Sequence[Sequence[int]]) -> ForegroundTable:
+        """Return the table of a volume whose labels have been counted."""
         values = tuple(tuple(int(v) for v in group) for group in class_values)
-        counts = np.zeros((len(values), *(-(-n // b) for n, b in zip(shape, block, strict=True))), np.int64)
-        for slab, start in enumerate(range(0, shape[0], block[0])):
-            labels = read(((start, min(start + block[0], shape[0])), (0, shape[1]), (0, shape[2])))
-            for class_id, group in enumerate(values):
-                per_row = value_mask(labels, group).sum(axis=0, dtype=np.int64)
-                for axis in (0, 1):
-                    per_row = np.add.reduceat(per_row, np.arange(0, shape[1 + axis], block[1 + axis]), axis=axis)
-                counts[class_id, slab] = per_row
-        return cls((shape[0], shape[1], shape[2]), (block[0], block[1], block[2]), values, counts)
+        counts = [blocks.of_class(group) for group in values]
+        return cls(blocks.shape, blocks.block, values, np.stack(counts))
 
     def draw(
         self, rng: np.random.Generator, read: Callable[[Window], NDArray[np.integer]]

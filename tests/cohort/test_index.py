@@ -12,6 +12,7 @@ from softlabels._shared.plain_json import sealed_json
 from softlabels.blend import Blend
 from softlabels.classes import LabelClass
 from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
+from softlabels.cohort.label_blocks import LabelBlocks
 from softlabels.errors import FormatError, InputError
 
 PREPARE, GEOLS = (EntryAddress(key_of(name), key_of(name, "manifest")) for name in ("prepare", "geols"))
@@ -119,6 +120,14 @@ def test_the_bytes_of_the_format_are_fixed(tmp_path):
     seal = json.loads(text)["seal"]
     assert text == dedent(SMALL_TEXT).replace("SEAL", seal)
     assert seal == "7c7b6351b8545afec6bb52687141f05aaca338bad8331477d16d17fcfa8933ac"
+
+
+def test_a_case_whose_labels_are_counted_says_where_they_are():
+    blocks = LabelBlocks((155, 240, 240), (52, 60, 60), {2: ((20, 21), (700, 3))})
+    case = replace(SMALL.cases[0], labels=blocks)
+    written = {"shape": [155, 240, 240], "block": [52, 60, 60], "counts": {"2": "20:700 21:3"}}
+    assert case.to_json() == {**SMALL.cases[0].to_json(), "labels": written}
+    assert IndexedCase.from_json(case.to_json()) == case
 
 
 def test_an_index_comes_back_as_it_was(tmp_path):

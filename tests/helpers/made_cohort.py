@@ -1,6 +1,7 @@
 """A small published cohort with its index.json, for the tests of what reads one."""
 
 import hashlib
+from functools import partial
 
 import numpy as np
 
@@ -9,8 +10,10 @@ from softlabels.blend import Blend
 from softlabels.classes import LabelClass
 from softlabels.cohort.case import IndexedCohort
 from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
+from softlabels.cohort.label_blocks import LabelBlocks
 from softlabels.grid import Grid
 from softlabels.store import BitRound, Layer, Lossless, ScaleOffset, Store
+from softlabels.store.format import chunk_shape
 from softlabels.store.largest_classes import largest_classes
 
 CLASSES = (LabelClass("background", (0,)), LabelClass("organ", (1,)), LabelClass("tumour", (2, 4)))
@@ -74,6 +77,10 @@ def publish(store, key, layers, grid):
     return EntryAddress(key, entry.manifest_digest)
 
 
+def cut(labels, window):
+    return labels[tuple(slice(*pair) for pair in window)]
+
+
 def make_cohort(folder, shapes=SHAPES, spacing=(3.0, 1.0, 1.0), affine=(), targets=TARGETS):
     """Publish a cohort under `folder` and return the path of its index."""
     store, cases = Store(folder / "store"), []
@@ -96,8 +103,9 @@ def make_cohort(folder, shapes=SHAPES, spacing=(3.0, 1.0, 1.0), affine=(), targe
             layers, _ = largest_classes(probabilities, names[0], dtype="uint8", max_dropped=1e-4)
             addresses |= {name: publish(store, key_of(case_id, name), layers, grid) for name in few}
         prepare = publish(store, key_of(case_id, "prepare"), prepared, grid)
+        blocks = LabelBlocks.count(shape, partial(cut, labels), chunk_shape(shape, 1))
         split = "train" if number % 2 == 0 else "val"
-        cases.append(IndexedCase(case_id, split, (), prepare, addresses))
+        cases.append(IndexedCase(case_id, split, (), prepare, addresses, blocks))
     return write_index(folder, cases, targets)
 
 

@@ -8,6 +8,7 @@ import pytest
 from helpers import made_data
 from helpers.made_project import Project
 
+from softlabels._shared.plain_json import sealed_json, unsealed_json
 from softlabels.calibration import Calibration
 from softlabels.cohort.case import IndexedCohort
 from softlabels.cohort.index import Index
@@ -127,6 +128,26 @@ def test_index_waits_for_all_cases_or_names_those_left_out(project):
     index = project.index(allow_missing=True)
     assert [case.id for case in index.cases] == ["case0"] and index.missing == ("case1",)
     assert index.store_path(project.results / "index.json").resolve() == project.store.path
+
+
+def test_the_index_says_where_the_labels_of_a_case_are_whether_its_entry_was_computed_or_reused(project):
+    for _ in range(2):
+        project.run_all()
+        for case in project.index().cases:
+            entry = project.store.find(case.prepare.key)
+            labels = entry.read("labels")
+            assert case.labels.shape == labels.shape and case.labels.block == entry.chunks("labels")
+            assert case.labels.counts.keys() == set(np.unique(labels).tolist()) - {0}
+            assert all(case.labels.of_class([v]).sum() == (labels == v).sum() for v in np.unique(labels).tolist())
+
+
+def test_results_from_before_labels_were_counted_give_an_index_without_them(project):
+    project.run_all()
+    for path in project.results.glob("*/prepare-*.json"):
+        content = unsealed_json(path.read_bytes())
+        assert content.pop("labels")
+        path.write_bytes(sealed_json(content))
+    assert [case.labels for case in project.index().cases] == [None, None]
 
 
 @pytest.mark.parametrize("linked", ["results", "store"])

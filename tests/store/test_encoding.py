@@ -29,6 +29,15 @@ class TestInteger:
         assert (np.diff(values) > 0).all()
         np.testing.assert_array_equal(code.encode(values)[0], levels)
 
+    def test_decoding_gives_the_bits_of_the_table_of_levels_in_any_layout(self, dtype, lo, hi):
+        for code in (ScaleOffset(dtype, lo, hi), ScaleOffset.signed(dtype)):
+            levels = np.arange(np.iinfo(dtype).max + 1, dtype=dtype).reshape(-1, 16)
+            wider = np.full((len(levels), 20), -9, np.float32)
+            for stored, out in ((levels, None), (levels, wider[:, 3:-1]), (levels[::-1, ::2], wider[:, 3:-1:2])):
+                found = code.decode(stored, out)
+                assert np.array_equal(found.view(np.uint32), code.levels[stored].view(np.uint32))
+            assert (wider[:, [0, 1, 2, -1]] == -9).all()
+
     def test_the_error_is_measured_and_within_half_a_level(self, dtype, lo, hi):
         code = ScaleOffset(dtype, lo, hi)
         values = np.random.default_rng(0).uniform(lo, hi, (3, 40, 50)).astype(np.float32)

@@ -141,6 +141,35 @@ def test_a_window_outside_the_grid_is_refused(shared_entry, window):
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
+@given(window=windows, name=st.sampled_from(["target", "distance", "labels", "seeds"]), as_stored=st.booleans())
+def test_a_window_is_read_into_part_of_an_array(shared_entry, window, name, as_stored):
+    expected = shared_entry.read(name, window, as_stored=as_stored)
+    around = np.zeros([n + 3 for n in expected.shape], expected.dtype)
+    around[...] = 3
+    out = around[tuple(slice(1, -2) for _ in expected.shape)]
+    assert shared_entry.read(name, window, out=out, as_stored=as_stored) is out
+    np.testing.assert_array_equal(out, expected)
+    out[...] = 3
+    assert (around == around.flat[0]).all()
+
+
+def test_stored_integers_are_those_that_zarr_reads(shared_entry):
+    for name in ("target", "labels"):
+        as_stored = shared_entry.read(name, as_stored=True)
+        np.testing.assert_array_equal(as_stored, shared_entry.stored(name)[...])
+        assert as_stored.dtype == shared_entry.stored_dtype(name)
+    decoded = shared_entry.encoding("target").decode(shared_entry.read("target", as_stored=True))
+    np.testing.assert_array_equal(decoded, shared_entry.read("target"))
+
+
+def test_an_array_of_another_shape_or_dtype_is_refused(shared_entry):
+    window = ((0, 2), (0, 3), (0, 4))
+    for out in (np.empty((2, 3, 5), np.uint16), np.empty((2, 3, 4), np.float32)):
+        with pytest.raises(InputError, match=r"out: got .*, expected uint16 \(2, 3, 4\) for layer 'labels'"):
+            shared_entry.read("labels", window, out=out)
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(window=windows, channels=st.tuples(st.integers(0, 2), st.integers(1, 3)).filter(lambda c: c[0] < c[1]))
 def test_some_channels_are_that_part_of_all(shared_entry, window, channels):
     for name in ("target", "distance"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from softlabels._shared.rate import Rate
@@ -114,6 +115,13 @@ class Prepare(Stage[CaseFiles]):
             raters = tuple(f"rater{i}" for i in range(len(prepared.raters)))
             layers.append(Layer("raters", prepared.raters, channels=raters, encoding=Lossless()))
         return Result(layers, prepared.grid, {"flags": list(prepared.flags), "notes": list(prepared.notes)})
+
+    def labels(self, entry: Entry) -> dict[str, Any]:
+        """Return the size of the volume and where its labels are: the loader draws from it and need not count."""
+        from softlabels.cohort.label_blocks import LabelBlocks
+
+        shape = entry.shape("labels")
+        return LabelBlocks.count(shape, partial(entry.read, "labels"), entry.chunks("labels")).to_json()
 
 
 def prepared_digests(entry: Entry) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from softlabels.training.buffers import SAMPLES
 from softlabels.training.nnunet.soft_labels import SoftLabels
 
 
@@ -43,10 +44,12 @@ class ImageWithSoftLabel:
         bounds = [part.indices(n)[:2] for part, n in zip(region[1:], self.shape[1:], strict=True)]
         labels = np.asarray(self.segmentation[region])[0]
         n_channels = self.image.shape[0]
-        both = np.empty((self.shape[0], *labels.shape), np.float32)
+        both = SAMPLES.empty((self.shape[0], *labels.shape), np.float32)
         both[:n_channels] = self.image[region]
-        soft = self.soft_labels.read(self.identifier, bounds, labels)
-        np.subtract(soft, self.soft_labels.pad_value[:, None, None, None], out=both[n_channels:])
+        soft = self.soft_labels.read(self.identifier, bounds, labels, out=both[n_channels:])
+        for channel, pad_value in zip(soft, self.soft_labels.pad_value, strict=True):
+            if pad_value:
+                channel -= pad_value
         return both
 
 

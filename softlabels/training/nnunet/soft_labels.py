@@ -132,7 +132,9 @@ class SoftLabels:
                 "soft label was made. The data set was preprocessed again: run snakemake again"
             )
 
-    def read(self, identifier: str, window: Window, labels: NDArray[Any]) -> NDArray[np.float32]:
+    def read(
+        self, identifier: str, window: Window, labels: NDArray[Any], out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """Return the soft label of a case in a window.
 
         Parameters
@@ -142,13 +144,19 @@ class SoftLabels:
             Inside the volume.
         labels : (d, h, w) array
             nnU-Net's segmentation in that window; -1 is background.
+        out : (H, d, h, w) float32 array, optional
+            Where to write it.
 
         Returns
         -------
         (H, d, h, w) float32 array
+            `out`, or newly allocated.
         """
-        soft = self._target(identifier).soft_label(window, np.maximum(labels, 0))
-        return soft if self._channels == list(range(len(soft))) else soft[self._channels]
+        target, labels = self._target(identifier), np.maximum(labels, 0)
+        if self._channels == list(range(len(target.classes))):
+            return target.soft_label(window, labels, out)
+        soft = target.soft_label(window, labels)
+        return np.take(soft, self._channels, axis=0, out=out)
 
     def _target(self, identifier: str) -> CaseTarget:
         """Return a case with its target, opened at its first use by this process."""
