@@ -1,4 +1,4 @@
-"""Commands that evaluate results or refine those of a network: report, rank, refine."""
+"""Commands that evaluate results or refine those of a network: rank, refine."""
 
 from __future__ import annotations
 
@@ -7,32 +7,8 @@ from typing import Annotated
 
 import typer
 
-from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigPath, JobConfig, Project, app
+from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigPath, Project, app
 from softlabels.errors import InputError
-
-
-@app.command(rich_help_panel="View and export")
-def report(
-    config: ConfigPath = DEFAULT_CONFIG,
-    job_config: JobConfig = None,
-    output: Annotated[Path | None, typer.Option(help="default: report/index.html in the results folder")] = None,
-) -> None:
-    """Write one HTML page with every case, stage, certificate, quality figure and flag."""
-    from softlabels.cohort import open_cohort
-    from softlabels.cohort.index import INDEX_FILE
-    from softlabels.monitor.status import read_receipts
-    from softlabels.pipeline.index import describe_target
-    from softlabels.view.report import write_report
-
-    project = Project.load(config, job_config)
-    results, names = project.results, project.config.targets
-    receipts = read_receipts(project.plan, project.cases, results).values()
-    targets = {name: describe_target(project.config, project.plan, name) for name in names}
-    pictures = {case.id: results / case.id / "montage.png" for case in project.cases if project.config.pictures}
-    index = results / INDEX_FILE
-    cohort = open_cohort(index) if index.exists() else None
-    path = output or results / "report" / "index.html"
-    print(write_report(path, receipts, targets, pictures=pictures, cohort=cohort))
 
 
 @app.command(rich_help_panel="Evaluate and refine")

@@ -24,8 +24,12 @@ from softlabels.view.slices import (
     spoken,
     target_title,
 )
+from softlabels.view.thumbnail import THUMBNAIL, save_thumbnail
 
 log = logging.getLogger(__name__)
+
+#: File name of the picture of a case, in its results.
+PICTURE = "montage.png"
 
 
 def case_picture(
@@ -76,7 +80,7 @@ def case_picture(
 
 
 def write_pictures(config: Config, plan: Plan, case_ids: Iterable[str], results: Path) -> dict[str, str]:
-    """Write the picture of each case to `results/<case>/montage.png`; a picture that fails does not stop the others.
+    """Write picture and thumbnail of each case into `results/<case>`; a picture that fails does not stop the others.
 
     Returns
     -------
@@ -87,8 +91,9 @@ def write_pictures(config: Config, plan: Plan, case_ids: Iterable[str], results:
     failed = {}
     for case_id in case_ids:
         try:
-            figure = case_picture(case_entries(config, plan, case_id))
-            save_png(figure, results / case_id / "montage.png")
+            entries = case_entries(config, plan, case_id)
+            save_png(case_picture(entries), results / case_id / PICTURE)
+            save_thumbnail(entries, results / case_id / THUMBNAIL)
         except SoftLabelsError as error:
             failed[case_id] = str(error)
         except Exception as error:

@@ -1,14 +1,18 @@
-"""The report of a cohort: one static HTML file with every case, stage, certificate, quality figure and flag.
+"""The report of a cohort: one HTML file with every case of the sheet, the most urgent first.
 
-The file needs nothing beside it: plots are inside. Case pictures are linked where they are.
+The file needs nothing beside it; pictures and thumbnails of cases are linked where they are. The table is made in the
+browser from the figures in the page, so that thousands of cases stay usable.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,55 +21,121 @@ from softlabels._shared.files import write_atomically
 from softlabels.cohort.arrays import Cohort
 from softlabels.cohort.index import TargetDescription
 from softlabels.pipeline.receipts import Receipt
-from softlabels.view.histograms import value_histogram
-from softlabels.view.plots import QUALITY, data_uri, quality_plot, seconds_plot, values_plot
-from softlabels.view.summary import CaptionedFigure, Report, node_targets, summarise
+from softlabels.view.colours import class_colours
+from softlabels.view.histograms import Histogram, value_histogram
+from softlabels.view.summary import CohortSummary
 
 #: Distributions over voxels are taken from at most this many cases, spread evenly over the cohort.
 MAX_HISTOGRAM_CASES = 20
 _RANGES = {"probability": (0.0, 1.0), "signed": (-1.0, 1.0)}
+#: Size of a histogram in the page, in its own units.
+_WIDTH, _HEIGHT = 320.0, 120.0
 
 
-def write_report(
-    path: str | Path,
-    receipts: Iterable[Receipt],
-    targets: Mapping[str, TargetDescription],
-    *,
-    title: str = "Soft labels",
-    pictures: Mapping[str, Path] | None = None,
-    cohort: Cohort | None = None,
-) -> Path:
-    """Write the report of a cohort, in one step.
+@dataclass(frozen=True)
+class Curve:
+    """The values of one class as a line of a plot."""
+
+    name: str
+    colour: str
+    path: str
+
+
+@dataclass(frozen=True)
+class ValuesPlot:
+    """How the soft label of one target is distributed over voxels, on a logarithmic axis."""
+
+    target: str
+    caption: str
+    low: str
+    high: str
+    curves: tuple[Curve, ...]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a report comes from.
 
     Parameters
     ----------
-    path : path
-        The HTML file; its folder is made.
-    receipts : iterable of Receipt
-        One per case x node.
-    targets : mapping of str to TargetDescription
-    title : str
-    pictures : mapping of str to Path, optional
-        Case id to the path of its picture.
-    cohort : Cohort, optional
-        If given, the distribution of each soft label over the voxels is drawn, from at most `MAX_HISTOGRAM_CASES`
-        cases. Reads all their voxels, in bounded memory.
-
-    Returns
-    -------
-    Path
+    written : str
+        Date and time, as it is shown.
+    version : str
+        Of softlabels.
+    configuration : str
+        The configuration in full, as YAML.
+    methods : sequence of str
+        Paragraphs for the methods section of a paper.
     """
-    path, receipts = Path(path), list(receipts)
-    links = {case: quote(os.path.relpath(picture, path.parent)) for case, picture in (pictures or {}).items()}
-    figures = cohort_figures(receipts, targets, cohort)
-    report = summarise(receipts, targets, title=title, pictures=links, figures=figures)
+
+    written: str = ""
+    version: str = ""
+    configuration: str = ""
+    methods: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report shows.
+
+    Parameters
+    ----------
+    title : str
+    summary : CohortSummary
+    provenance : Provenance
+    plots : sequence of ValuesPlot
+    pictures, thumbnails : mapping of str to str
+        Case id to an address, of those that have one.
+    """
+
+    title: str
+    summary: CohortSummary
+    provenance: Provenance = Provenance()
+    plots: Sequence[ValuesPlot] = ()
+    pictures: Mapping[str, str] = field(default_factory=dict)
+    thumbnails: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the script of the page needs, as plain JSON; a case is a list, because its keys would be most of it."""
+        cases = [
+            [
+                case.id,
+                case.split,
+                case.state,
+                case.rank,
+                [None if value is None else float(f"{value:.5g}") for value in case.values],
+                list(case.remarks) if any(case.remarks) else [],
+                [list(flag) for flag in case.flags],
+                [[problem.step, problem.why, problem.log] for problem in case.problems],
+                self.pictures.get(case.id, ""),
+                self.thumbnails.get(case.id, ""),
+            ]
+            for case in self.summary.cases
+        ]
+        measures = [[one.title, one.target, one.format] for one in self.summary.measures]
+        return {"measures": measures, "cases": cases}
+
+
+def write_report(path: str | Path, report: Report) -> Path:
+    """Write a report in one step and return its path; its folder is made."""
+    path = Path(path)
     write_atomically(path, report_page(report))
     return path
 
 
 def report_page(report: Report) -> str:
     """Return the HTML of a report; every name in it is escaped."""
-    return _templates().get_template("report.html.j2").render(report=report)
+    assets = files("softlabels.view") / "templates"
+    return (
+        _templates()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            style=(assets / "report.css").read_text("utf-8"),
+            script=(assets / "report.js").read_text("utf-8"),
+        )
+    )
 
 
 @cache
@@ -80,55 +150,44 @@ def _templates() -> Environment:
     )
 
 
-def cohort_figures(
-    receipts: Sequence[Receipt], targets: Mapping[str, TargetDescription], cohort: Cohort | None = None
-) -> list[CaptionedFigure]:
-    """Return the plots that the receipts, and the voxels of a cohort, give."""
-    receipts = sorted(receipts, key=lambda receipt: (receipt.case, receipt.node))
-    seconds = {}
-    for node, names in node_targets(receipts, targets).items():
-        computed = [r.seconds for r in receipts if r.node == node and r.outcome == "computed"]
-        if computed:
-            seconds[f"{node} ({names})" if names else node] = computed
-    figures = []
-    if seconds:
-        uri = data_uri(seconds_plot(seconds))
-        figures.append(CaptionedFigure("Seconds of each computed job; the line is the median.", uri))
-    series = quality_series(receipts, targets)
-    if any(values for by_target in series.values() for values in by_target.values()):
-        uri = data_uri(quality_plot(series))
-        figures.append(CaptionedFigure("Quality figures of the stored maps, a dot per case.", uri))
-    if cohort is not None:
-        figures += _histograms(receipts, cohort)
-    return figures
+def addresses(folder: Path, results: Path, case_ids: Iterable[str], name: str) -> dict[str, str]:
+    """Return case id to the address of a file of its results, as seen from a folder, of those that exist."""
+    found = {case_id: results / case_id / name for case_id in case_ids}
+    return {case_id: quote(os.path.relpath(path, folder)) for case_id, path in found.items() if path.is_file()}
 
 
-def quality_series(
-    receipts: Sequence[Receipt], targets: Mapping[str, TargetDescription]
-) -> dict[str, dict[str, list[float]]]:
-    """Return the quality figures of `softlabels.view.plots.QUALITY`: figure to target name to one value per case."""
-    series: dict[str, dict[str, list[float]]] = {figure: {} for figure in QUALITY}
-    for figure in QUALITY:
-        for name, target in targets.items():
-            own = (receipt.quality.get(figure) for receipt in receipts if receipt.node == target.node)
-            if values := [float(value) for value in own if value is not None]:
-                series[figure][name] = values
-    return series
-
-
-def _histograms(receipts: Sequence[Receipt], cohort: Cohort) -> list[CaptionedFigure]:
-    """Return the distribution of each stored target over voxels."""
+def values_plots(
+    receipts: Sequence[Receipt], targets: Mapping[str, TargetDescription], cohort: Cohort
+) -> list[ValuesPlot]:
+    """Return the distribution of each stored target over the voxels of some cases; reads them, in bounded memory."""
     case_ids = cohort.case_ids[:: -(-len(cohort) // MAX_HISTOGRAM_CASES)]
-    figures = []
+    colours = class_colours([one for target in targets.values() for one in target.classes])
+    plots = []
     for name, target in cohort.targets.items():
         if target.node is None:
             continue
         quality = [receipt.quality for receipt in receipts if receipt.node == target.node]
-        bounds = _RANGES.get(target.kind) or (
+        low, high = _RANGES.get(target.kind) or (
             min((measured["lowest"] for measured in quality), default=-1.0),
             max((measured["highest"] for measured in quality), default=1.0),
         )
-        histogram = value_histogram(cohort, name, case_ids, bounds)
-        caption = f"{name}: soft label over all voxels of {len(case_ids)} of {len(cohort)} cases."
-        figures.append(CaptionedFigure(caption, data_uri(values_plot(name, histogram.edges, histogram.counts))))
-    return figures
+        histogram = value_histogram(cohort, name, case_ids, (low, high))
+        caption = f"all voxels of {len(case_ids)} of {len(cohort)} cases; voxels on a logarithmic axis"
+        own = {one.name: colours.get(one.values, "#555555") for one in target.classes}
+        plots.append(ValuesPlot(name, caption, f"{low:.3g}", f"{high:.3g}", _curves(histogram, own)))
+    return plots
+
+
+def _curves(histogram: Histogram, colours: Mapping[str, str]) -> tuple[Curve, ...]:
+    """Return the steps of each class as paths of an SVG picture."""
+    from math import log10
+
+    most = max((int(counts.max()) for counts in histogram.counts.values()), default=1)
+    top = log10(max(most, 1)) + 0.3
+    curves = []
+    for name, counts in histogram.counts.items():
+        width = _WIDTH / len(counts)
+        heights = [_HEIGHT * (1 - (log10(n) + 0.3) / top) if n else _HEIGHT for n in counts.tolist()]
+        steps = "".join(f"V{y:.1f}H{(i + 1) * width:.1f}" for i, y in enumerate(heights))
+        curves.append(Curve(name, colours[name], f"M0 {_HEIGHT:.0f}{steps}V{_HEIGHT:.0f}"))
+    return tuple(curves)

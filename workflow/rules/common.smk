@@ -9,8 +9,8 @@ from pathlib import Path
 
 from snakemake.utils import validate
 
+from softlabels.inputs import detached
 from softlabels.inputs.sheet import cases_to_json, read_sheet
-from softlabels.inputs.stream import FileState
 from softlabels.evaluation.trial import make_trial, tuning_cases
 from softlabels.config import command_line_values, parse_config, read_yaml
 from softlabels.monitor.environment import restart_in_utf8, set_job_environment
@@ -119,7 +119,7 @@ def states_of_files(unit, node_ids):
 def file_state(path):
     """Return [bytes, nanoseconds since the epoch] of a file, or None if it is missing."""
     try:
-        return list(FileState.of(path))
+        return list(detached.file_state(path))
     except OSError:
         return None
 
