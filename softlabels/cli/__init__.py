@@ -4,7 +4,8 @@ import sys
 
 # Importing a module registers its commands; this is their order on the help page.
 # isort: off
-from softlabels.cli import init, project, listing, plan, run, workflow, monitor  # noqa: F401
+from softlabels.cli import init, project, listing, plan  # noqa: F401
+from softlabels.cli import run, workflow, monitor  # noqa: F401
 from softlabels.cli import view, viewer, report, evaluation, tuning, store  # noqa: F401
 
 # isort: on

@@ -81,8 +81,16 @@ def _problems(project: Project, receipts: Mapping[Work, Receipt], logs: Path) ->
         nodes = steps.get(job.step, [job.step])
         for case in units.get(job.name, [job.name]):
             if any((case, node) not in receipts for node in nodes):
-                problems[case].append(Problem(job.step, job.why, job.log))
+                problems[case].append(Problem(_in_words(project, job.step), job.why, job.log))
     return dict(problems)
+
+
+def _in_words(project: Project, step: str) -> str:
+    """Return the stage of a step, with the targets that it makes."""
+    if step not in project.plan.nodes:
+        return step
+    made = [name for name, node in project.plan.targets.items() if node == step]
+    return " ".join([project.plan.nodes[step].stage, *made[:1]])
 
 
 def _provenance(project: Project, summary: CohortSummary) -> Provenance:

@@ -25,6 +25,9 @@ def show(
     plane: Annotated[str | None, typer.Option(help="axial, coronal or sagittal; default: the finest pixels")] = None,
     output: Annotated[Path | None, typer.Option(help="PNG file; default: montage.png in the case's results")] = None,
     make: Make = False,
+    thumbnail: Annotated[
+        Path | None, typer.Option(hidden=True, help="also write the small picture of the report")
+    ] = None,
 ) -> None:
     """Write a picture of a case from image to soft labels, or of any node.
 
@@ -45,11 +48,14 @@ def show(
         make_again(project, case_id, [project.plan.find_node(node)] if node else project.plan.nodes)
     if node is None:
         from softlabels.view.case_page import case_picture
+        from softlabels.view.thumbnail import save_thumbnail
 
         entries = case_entries(project.config, project.plan, case_id)
         if left_out := entries.not_kept:
             print(f"note: not in the picture, because not kept: {', '.join(left_out)}. --make computes it again")
         figure = case_picture(entries, class_name=class_name, plane=plane, slice_number=slice_number)
+        if thumbnail is not None:
+            save_thumbnail(entries, thumbnail)
     else:
         from softlabels.view.montage import montage, shown_channels
 

@@ -90,17 +90,20 @@ def _failures_on_stdout(log: str) -> Iterator[None]:
 @app.command(hidden=True)
 def pictures(
     cases: Annotated[Path, typer.Option(help="job file of the cases")],
+    links: Annotated[Path, typer.Option(help="folder of links to the pictures, which is made")],
     config: ConfigPath = DEFAULT_CONFIG,
     job_config: JobConfig = None,
 ) -> None:
     """Write the pictures of several cases. A picture that fails is reported and left out. The rules call this."""
     from softlabels.inputs.sheet import cases_from_json
     from softlabels.pipeline.job_files import read_job_file
-    from softlabels.view.case_page import write_pictures
+    from softlabels.view.case_page import link_pictures, write_pictures
 
     project = Project.load(config, job_config)
     ids = [case.id for case in cases_from_json(read_job_file(cases))]
-    for case_id, why in write_pictures(project.config, project.plan, ids, project.results).items():
+    failed = write_pictures(project.config, project.plan, ids, project.results)
+    link_pictures([case_id for case_id in ids if case_id not in failed], project.results, links)
+    for case_id, why in failed.items():
         print(f"no picture of case {case_id}: {why}")
 
 

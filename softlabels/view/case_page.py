@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -100,6 +101,15 @@ def write_pictures(config: Config, plan: Plan, case_ids: Iterable[str], results:
             log.exception("the picture of case %s failed", case_id)
             failed[case_id] = f"{type(error).__name__}: {error}"
     return failed
+
+
+def link_pictures(case_ids: Iterable[str], results: Path, folder: Path) -> None:
+    """Make a folder with a link `<case>.png` to the picture of each case."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for case_id in case_ids:
+        link = folder / f"{case_id}.png"
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(results / case_id / PICTURE, folder))
 
 
 def _having(targets: Mapping[str, TargetEntries], class_name: str | None) -> Mapping[str, TargetEntries]:

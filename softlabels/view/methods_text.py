@@ -12,8 +12,8 @@ from softlabels.methods.seeded import GeodesicMethod, SeededMethod
 
 _NORMALISATIONS = {"zscore": "scaled to mean 0 and standard deviation 1", "minmax": "scaled to the range 0 to 1"}
 _ENGINES = {"fastgeodis": "FastGeodis", "geodistk": "GeodisTK"}
-#: Keys that say where and how something is computed, or are told in words of their own.
-_NOT_PARAMETERS = {"method", "variant", "labels", "precision", "seeds", "distance", "calibrate"}
+#: Keys of storage, and those that have words of their own.
+_NOT_PARAMETERS = {"variant", "labels", "precision", "storage", "max_dropped", "seeds", "distance", "calibrate"}
 
 
 def methods_text(config: Config, *, n_exact_maps: int = 0, n_maps: int = 0) -> list[str]:
@@ -29,9 +29,9 @@ def methods_text(config: Config, *, n_exact_maps: int = 0, n_maps: int = 0) -> l
     --------
     >>> from softlabels.config import parse_config
     >>> labels = {"background": 0, "core": 1}
-    >>> config = parse_config({"channels": ["T1"], "labels": labels, "targets": {"soft": {"method": "svls"}}})
+    >>> config = parse_config({"channels": ["T1"], "labels": labels, "targets": {"soft": {"method": "gaussian"}}})
     >>> print(methods_text(config)[1])
-    The target "soft" is SVLS (Islam and Glocker, IPMI 2021) in the variant paper, with kernel_size 3 and sigma 1.
+    The target "soft" is Gaussian (after van Engelen et al., PLoS ONE 2014), with sigma_mm 1.
     """
     paragraphs = [_preprocessing(config)]
     paragraphs += [_target(name, method, config) for name, method in config.targets.items()]

@@ -212,11 +212,16 @@ def _count_fallbacks(own: Mapping[str, Receipt]) -> tuple[float | None, str]:
 
 
 def _figure(quality: Mapping[str, Any], name: str, target: TargetDescription) -> tuple[float | None, str]:
-    """Return a quality figure of a target; of a list over classes, the largest, with the name of its class."""
+    """Return a quality figure of a target; of a list over classes, the largest, with the name of its class.
+
+    Volumes are linear in the map, so their bias is that of the soft label, at the alpha of the loader. The other
+    figures are those of the stored map.
+    """
     value = quality.get(name)
     if not isinstance(value, list):
         return (None if value is None else float(value)), ""
-    of_class = [(float(v), one.name) for v, one in zip(value, target.classes, strict=False) if v is not None]
+    share = target.blend.value if target.blend.rule == "mix_onehot" and target.blend.value is not None else 1.0
+    of_class = [(share * float(v), one.name) for v, one in zip(value, target.classes, strict=False) if v is not None]
     return max(of_class, key=lambda pair: abs(pair[0]), default=(None, ""))
 
 

@@ -107,6 +107,7 @@ def test_pairs_find_channels_and_raters_and_say_what_is_left_out(tmp_path):
 def test_pairs_in_folders_of_each_case_and_channels_in_a_chosen_order(tmp_path):
     _touch(tmp_path, *(f"{case}/x/{case}_{m}.nii" for case in ("p1", "p2") for m in ("t1", "t2", "seg")))
     images, labels = f"{tmp_path}/{{case}}/**/{{case}}_{{channel}}.nii", f"{tmp_path}/{{case}}/*/{{case}}_seg.nii"
+    assert import_pairs(images, labels).channels == ["t1", "t2"]
     found = import_pairs(images, labels, ["t2", "t1"])
     assert [path.rpartition("_")[2] for path in found.cases[0].images] == ["t2.nii", "t1.nii"]
     assert found.channels == ["t2", "t1"] and len(found.cases) == 2

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +139,27 @@ def test_bad_case_fails_alone_with_one_line_that_says_what_to_do(tmp_path):
     assert len(list((tmp_path / "results").glob("case1/target-*.json"))) == 2
     partial = softlabels(tmp_path, "index", "--allow-missing")
     assert partial.returncode == 0 and "1 cases, 1 omitted" in partial.stdout
+    # Without an index there is a report all the same: that is when it is needed most.
+    page = (tmp_path / "results" / "report" / "index.html").read_text()
+    assert "results/report/index.html" in done.stdout
+    assert "1 failed" in page and "case0_t1.nii.gz: truncated" in page and str(log.relative_to(tmp_path)) in page
+
+
+def test_the_report_of_snakemake_carries_the_pictures_of_batches_and_the_cohort_page(tmp_path):
+    made_data.write_cohort(
+        tmp_path, n_cases=2, cases_per_job=2, stages_per_job="all", targets={"svls": {"method": "svls"}}
+    )
+    assert snakemake(tmp_path).returncode == 0
+    results = tmp_path / "results"
+    for case in ("case0", "case1"):
+        assert (results / "batches/00000/pictures" / f"{case}.png").resolve() == (
+            results / case / "montage.png"
+        ).resolve()
+        assert (results / case / "thumbnail.png").stat().st_size > 100
+    done = snakemake(tmp_path, "--report", "report.zip")
+    assert done.returncode == 0, done.stdout
+    names = zipfile.ZipFile(tmp_path / "report.zip").namelist()
+    assert {"case0.png", "case1.png", "index.html"} <= {Path(name).name for name in names if "data/" in name}
 
 
 def test_all_stages_in_one_job_leave_the_same_entries_and_receipts(finished, tmp_path):

@@ -22,12 +22,13 @@ rule montage:
     input:
         case_receipts,
     output:
-        report(
+        picture=report(
             f"{RESULTS}/{{case}}/montage.png",
             category="Cases",
             labels={"case": "{case}"},
             caption="../report/montage.rst",
         ),
+        thumbnail=f"{RESULTS}/{{case}}/thumbnail.png",
     log:
         "logs/{case}/montage.log",
     conda:
@@ -35,7 +36,8 @@ rule montage:
     params:
         config=config_file,
     shell:
-        "python -P -m softlabels show {wildcards.case:q} --job-config {params.config:q} --output {output:q} > {log:q} 2>&1"
+        "python -P -m softlabels show {wildcards.case:q} --job-config {params.config:q} --output {output.picture:q}"
+        " --thumbnail {output.thumbnail:q} > {log:q} 2>&1"
 
 
 rule batch_montages:
@@ -43,7 +45,14 @@ rule batch_montages:
     input:
         unit_receipts,
     output:
-        touch(f"{RESULTS}/{{unit}}/montages.done"),
+        # Links to the pictures, because Snakemake's report can only list what a rule has written.
+        report(
+            directory(f"{RESULTS}/{{unit}}/pictures"),
+            patterns=["{case}.png"],
+            category="Cases",
+            labels={"case": "{case}"},
+            caption="../report/montage.rst",
+        ),
     log:
         "logs/{unit}/montages.log",
     wildcard_constraints:
@@ -56,7 +65,8 @@ rule batch_montages:
         config=config_file,
         cases=cases_file,
     shell:
-        "python -P -m softlabels pictures --cases {params.cases:q} --job-config {params.config:q} > {log:q} 2>&1"
+        "python -P -m softlabels pictures --cases {params.cases:q} --job-config {params.config:q} --links {output:q}"
+        " > {log:q} 2>&1"
 
 
 rule cohort_report:
@@ -64,7 +74,7 @@ rule cohort_report:
     input:
         f"{RESULTS}/index.json",
     output:
-        f"{RESULTS}/report/index.html",
+        report(f"{RESULTS}/report/index.html", category="Cohort", caption="../report/cohort.rst"),
     log:
         "logs/report.log",
     conda:

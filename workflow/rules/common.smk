@@ -2,6 +2,7 @@
 import atexit
 import math
 import os
+import subprocess
 import sys
 from functools import cache
 from hashlib import sha256
@@ -72,7 +73,9 @@ wildcard_constraints:
 
 
 def clean_up(*, is_failed):
-    """Make the next run try failed cases of batches again, and delete job files that no run uses."""
+    """Report failures, make the next run try failed cases of batches again, and delete job files that no run uses."""
+    if is_failed:
+        report_failures()
     forget_incomplete(Path(CONFIG.results), require_all=is_failed)
     JOB_FILES.delete_unused()
 
@@ -82,9 +85,19 @@ if IS_MODULE and workflow.is_main_process:
     atexit.register(lambda: None if workflow.dryrun else clean_up(is_failed=True))
 
 
+def report_failures():
+    """Write the report in spite of failures: without an index, the rule that writes it does not run."""
+    command = [sys.executable, "-P", "-m", "softlabels", "report", "--job-config", file_of_config()]
+    Path("logs").mkdir(exist_ok=True)
+    with open("logs/report.log", "w") as log:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+    said = f"{RESULTS}/report/index.html" if done.returncode == 0 else "no report: see logs/report.log"
+    print(f"Failed cases and their reasons: {said}", file=sys.stderr)
+
+
 def final_outputs():
     """Return the files that `snakemake` makes when no target is named."""
-    picture = "montages.done" if CONFIG.batch_size > 1 else "montage.png"
+    picture = "pictures" if CONFIG.batch_size > 1 else "montage.png"
     pictures = [f"{RESULTS}/{unit}/{picture}" for unit in UNITS] if CONFIG.pictures else []
     return [f"{RESULTS}/index.json", f"{RESULTS}/report/index.html", *pictures]
 

@@ -42,8 +42,11 @@ def import_pairs(images: str, labels: str, channels: list[str] | None = None) ->
     found_images = _matches(images, "images", allowed=("case", "channel"), cases={case for case, _ in found_labels})
     by_case: dict[str, dict[str, Path]] = {}
     masks: dict[str, dict[str, Path]] = {}
+    masks_of_all = set(found_labels.values())
     for (case, channel), path in found_images.items():
-        by_case.setdefault(case, {})[channel] = path
+        # In a folder of its own, the label of a case often matches the pattern of its images too.
+        if path not in masks_of_all:
+            by_case.setdefault(case, {})[channel] = path
     for (case, rater), path in found_labels.items():
         masks.setdefault(case, {})[rater] = path
     has_channels = "{channel}" in images
