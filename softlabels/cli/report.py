@@ -72,7 +72,7 @@ def _problems(project: Project, receipts: Mapping[Work, Receipt], logs: Path) ->
     from softlabels.view.summary import Problem
 
     units = make_units([case.id for case in project.cases], project.config.batch_size)
-    steps = make_steps(project.plan.nodes, project.config.stages_per_job)
+    steps = make_steps(project.plan.nodes, project.config.job_stages)
     queued = queued_jobs(Path.cwd())
     done = set(receipts)
     failed = failed_jobs(project.plan, units, steps, done, project.results, logs, lambda *job: job in queued)
