@@ -18,6 +18,7 @@ from real_volumes import needed_volumes
 from softlabels.blend import blend
 from softlabels.evaluation.plot import write_plot
 from softlabels.evaluation.rank import as_probability, rank
+from softlabels.evaluation.ranking import combined
 from softlabels.evaluation.table import write_table
 from softlabels.geodesic import geodesic_distance
 from softlabels.methods import METHODS, TargetInputs
@@ -145,7 +146,7 @@ def report(title: str, case, out: Path) -> None:
     ranked = rank(candidates(image, labels, names), truth)
     stem = title.split(":")[0].replace(" ", "_")
     write_table(ranked, out / f"{stem}.tsv")
-    write_plot(ranked, out / f"{stem}.png")
+    write_plot(combined({stem: ranked}), out / f"{stem}.png")
     share = ranked[0].ambiguous.n_voxels / ranked[0].everywhere.n_voxels
     print(f"\n### {title}\n\n{ranked[0].ambiguous.n_voxels} ambiguous voxels, {share:.1%} of the volume\n")
     print("| | all voxels | | | | ambiguous voxels | | | |\n|---|---|---|---|---|---|---|---|---|")

@@ -98,7 +98,7 @@ def truth_table(config, plan) -> Table:
     """Return how close hard and soft labels come to the true tissue probabilities."""
     entries = case_entries(config, plan, CASE)
     truth = read_reference([DEMO / "true_grey.nii.gz", DEMO / "true_white.nii.gz"], entries.case.grid)
-    soft_labels, _ = candidates({"GeoLS, alpha 0.1": entries.targets["geols"].target}, len(truth))
+    soft_labels = candidates({"GeoLS, alpha 0.1": entries.targets["geols"].target}, len(truth)).soft_labels
     title = "Against the true tissue probabilities, over the ambiguous voxels (0.05 < p < 0.95)"
     table = Table("label", "mean absolute error", "cross-entropy (bits)", title=title)
     for found in rank(soft_labels, truth):

@@ -1,4 +1,4 @@
-"""Commands that evaluate results or refine those of a network: rank, refine."""
+"""The command that refines the probabilities of a network: refine."""
 
 from __future__ import annotations
 
@@ -7,42 +7,8 @@ from typing import Annotated
 
 import typer
 
-from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigPath, Project, app
+from softlabels.cli.app import app
 from softlabels.errors import InputError
-
-
-@app.command(rich_help_panel="Evaluate and refine")
-def rank(
-    case: CaseId,
-    reference: Annotated[list[Path], typer.Argument(help="the soft reference: one map per class, or all in one file")],
-    config: ConfigPath = DEFAULT_CONFIG,
-    output: Annotated[Path | None, typer.Option(help="folder for rank.tsv and rank.png; default: the case's")] = None,
-) -> None:
-    """Rank the targets of a case by their distance from a soft reference, such as the mean of raters.
-
-    Give the maps in the order of the first target's classes; the map of the background may be omitted.
-    """
-    from softlabels.evaluation.candidates import candidates
-    from softlabels.evaluation.plot import write_plot
-    from softlabels.evaluation.rank import rank as ranked_by_score
-    from softlabels.evaluation.reference import read_reference
-    from softlabels.evaluation.table import ranking_table, write_table
-    from softlabels.view.entries import case_entries
-
-    project = Project.load(config)
-    case_id = project.case(case).id
-    entries = case_entries(project.config, project.plan, case_id)
-    truth = read_reference(reference, entries.case.grid)
-    soft_labels, left_out = candidates({name: one.target for name, one in entries.targets.items()}, len(truth))
-    ranked = ranked_by_score(soft_labels, truth)
-    folder = output or project.results / case_id
-    folder.mkdir(parents=True, exist_ok=True)
-    write_table(ranked, folder / "rank.tsv")
-    write_plot(ranked, folder / "rank.png")
-    print(ranking_table(ranked), end="")
-    for name, why in left_out.items():
-        print(f"not ranked: {name}: {why}")
-    print(folder / "rank.png")
 
 
 @app.command(rich_help_panel="Evaluate and refine")

@@ -79,7 +79,8 @@ def paired_change(scores: ArrayLike, baseline: ArrayLike, *, n_draws: int = _N_D
     for start in range(0, n_draws, _CHUNK):
         drawn = draws.integers(0, n_cases, (min(_CHUNK, n_draws - start), n_cases))
         found.append(_relative(ours[drawn].mean(axis=1), theirs[drawn].mean(axis=1)))
-    low, high = np.quantile(np.concatenate(found), [0.025, 0.975])
+    # Without interpolation: where the baseline may be 0 in a draw, the upper end is infinite.
+    low, high = np.quantile(np.concatenate(found), [0.025, 0.975], method="inverted_cdf")
     return Change(float(change), float(low), float(high), better, n_cases)
 
 

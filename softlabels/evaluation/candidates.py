@@ -24,10 +24,13 @@ class Candidates(NamedTuple):
         Probabilities, in the order of the reference's classes.
     left_out : dict of str to str
         Target name to the reason.
+    classes : tuple of LabelClass
+        Of the reference, in its order.
     """
 
     soft_labels: dict[str, NDArray[np.float32]]
     left_out: dict[str, str]
+    classes: tuple[LabelClass, ...]
 
 
 def candidates(targets: Mapping[str, CaseTarget], n_classes: int) -> Candidates:
@@ -68,7 +71,7 @@ def candidates(targets: Mapping[str, CaseTarget], n_classes: int) -> Candidates:
         soft_labels[name] = soft_label[[channel[frozenset(c.values)] for c in judged]]
     if not soft_labels:
         raise InputError(f"rank: no target can be judged: {left_out}. Give a map per class of a target")
-    return Candidates(soft_labels, left_out)
+    return Candidates(soft_labels, left_out, judged)
 
 
 def _why_not(target: CaseTarget, n_classes: int, judged: Sequence[LabelClass]) -> str | None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from softlabels.errors import InputError
 from softlabels.evaluation.plot import write_plot
 from softlabels.evaluation.rank import as_probability, rank
+from softlabels.evaluation.ranking import combined
 from softlabels.evaluation.table import ranking_table, write_table
 
 
@@ -110,7 +111,7 @@ def test_table_and_plot_are_written(tmp_path):
     assert of_soft == [["soft", "all", "4"], ["soft", "ambiguous", "2"], ["soft", "boundary", "4"]]
     assert float(rows[1][3]) == pytest.approx(found[0].everywhere.brier, rel=1e-5)
     assert (tmp_path / "ranks.tsv").read_text() == ranking_table(found)
-    write_plot(found, tmp_path / "ranks.png")
+    write_plot(combined({"a": found}), tmp_path / "ranks.png")
     assert (tmp_path / "ranks.png").read_bytes()[:4] == b"\x89PNG"
 
 
