@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -146,6 +147,50 @@ def hull(boxes: Sequence[Box]) -> Box:
     if not full:
         return NO_BOX
     z, y, x = (slice(min(p.start for p in parts), max(p.stop for p in parts)) for parts in zip(*full, strict=True))
+    return z, y, x
+
+
+def intersection(one: Box, other: Box) -> Box:
+    """Return the box that two boxes share; `NO_BOX` if they share nothing.
+
+    Examples
+    --------
+    >>> intersection((slice(0, 4), slice(0, 4), slice(0, 4)), (slice(2, 9), slice(1, 2), slice(3, 5)))
+    (slice(2, 4, None), slice(1, 2, None), slice(3, 4, None))
+    """
+    z, y, x = (slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
+    return (z, y, x) if all(side.start < side.stop for side in (z, y, x)) else NO_BOX
+
+
+def within(box: Box, space: Box) -> Box:
+    """Return a box of the volume as slices of the values in a larger box.
+
+    Examples
+    --------
+    >>> within((slice(3, 4), slice(1, 2), slice(5, 8)), (slice(2, 9), slice(0, 2), slice(5, 9)))
+    (slice(1, 2, None), slice(1, 2, None), slice(0, 3, None))
+    """
+    if box == NO_BOX:
+        return NO_BOX
+    z, y, x = (slice(a.start - b.start, a.stop - b.start) for a, b in zip(box, space, strict=True))
+    return z, y, x
+
+
+def blocks_of(shape: Sequence[int], side: int) -> list[Box]:
+    """Return boxes of at most `side` voxels along each axis that cover a volume.
+
+    Examples
+    --------
+    >>> blocks_of((1, 2, 3), 2)[1]
+    (slice(0, 1, None), slice(0, 2, None), slice(2, 3, None))
+    """
+    starts = itertools.product(*(range(0, n, side) for n in shape))
+    return [_block(start, side, shape) for start in starts]
+
+
+def _block(start: Sequence[int], side: int, shape: Sequence[int]) -> Box:
+    """Return one block."""
+    z, y, x = (slice(a, min(a + side, n)) for a, n in zip(start, shape, strict=True))
     return z, y, x
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from softlabels._shared.boxed import BoxedVolumes
 from softlabels.errors import InputError
 
 #: What a method may read besides masks and spacing.
@@ -47,6 +48,8 @@ class TargetInputs:
     distance : (M, C, D, H, W) float32 array, optional
         Geodesic distances, one per channel of the image and class; inf where no seed can be reached. M is 1 for one
         map of the vector image.
+    farthest : (M, C) float32 array, optional
+        The largest distance of each map, or a lower bound of it, where `distance` ends at a gap above the least.
     raters : (R, C, D, H, W) bool array, optional
         The masks of each of R raters.
     source_masks : (C, d, h, w) bool array, optional
@@ -69,6 +72,7 @@ class TargetInputs:
     domain: NDArray[np.bool_] | None = None
     seeds: NDArray[np.bool_] | None = None
     distance: NDArray[np.float32] | None = None
+    farthest: NDArray[np.float32] | None = None
     raters: NDArray[np.bool_] | None = None
     source_masks: NDArray[np.bool_] | None = None
     source_from_target: NDArray[np.float64] | None = None
@@ -118,5 +122,44 @@ class TargetMap:
     """
 
     values: NDArray[np.float32]
+    flags: list[str] = field(default_factory=list)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BoxedInputs:
+    """What a method reads of a case with many classes, each in its box; no array has an axis of classes.
+
+    Parameters
+    ----------
+    masks : BoxedVolumes of bool
+        The hard label, C masks.
+    spacing, class_names, background, domain, threads
+        As in `TargetInputs`.
+    distance : tuple of M BoxedVolumes of float32
+        The distances of the C classes in each channel, inf where they are a gap above the least or out of reach.
+    farthest : (M, C) float32 array, optional
+        The largest distance of each map, or a lower bound of it.
+    """
+
+    masks: BoxedVolumes
+    spacing: tuple[float, float, float]
+    class_names: tuple[str, ...]
+    background: int | None = None
+    domain: NDArray[np.bool_] | None = None
+    distance: tuple[BoxedVolumes, ...] = ()
+    farthest: NDArray[np.float32] | None = None
+    threads: int = 1
+
+    def absent_flags(self) -> list[str]:
+        """Return a flag for each class without a voxel."""
+        return [f"class '{n}' absent" for n, (_, m) in zip(self.class_names, self.masks, strict=True) if not m.any()]
+
+
+@dataclass(frozen=True)
+class BoxedMap:
+    """A computed map of many classes, each in its box; the rest as in `TargetMap`."""
+
+    values: BoxedVolumes
     flags: list[str] = field(default_factory=list)
     notes: dict[str, Any] = field(default_factory=dict)

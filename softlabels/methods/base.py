@@ -372,13 +372,16 @@ class Method(Component):
                 f"{where}: computed {values.dtype} {values.shape}, expected float32 {inputs.masks.shape}; nothing is "
                 "stored. Please report this to whoever wrote the method"
             )
-        low, high = float(values.min()), float(values.max())
+        self._check_range(float(values.min()), float(values.max()))
+
+    def _check_range(self, low: float, high: float) -> None:
+        """Raise if values leave their range."""
         lowest, highest = self.value_range or (-np.finfo(np.float32).max, np.finfo(np.float32).max)
         # A comparison with NaN is false.
         if not (low >= lowest and high <= highest):
             raise CertificateError(
-                f"{where}: computed values from {low:.6g} to {high:.6g}, expected {lowest:.6g} to {highest:.6g}; "
-                "nothing is stored. Please report this case"
+                f"method {self.name} {self.variant_name}: computed values from {low:.6g} to {high:.6g}, expected "
+                f"{lowest:.6g} to {highest:.6g}; nothing is stored. Please report this case"
             )
 
     @classmethod

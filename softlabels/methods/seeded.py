@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -10,10 +11,18 @@ from pydantic import Field
 from softlabels._shared.registry import Chosen
 from softlabels._shared.section import Section
 from softlabels.classes import LabelSet
+from softlabels.errors import InputError
 from softlabels.geodesic.metric import METRIC_OF_ENGINE, METRICS, Engine, MetricName
-from softlabels.methods.arrays import Need
+from softlabels.methods.arrays import BoxedInputs, BoxedMap, Need
 from softlabels.methods.base import Method, RunContext
 from softlabels.seeds import STRATEGIES, SeedStrategy
+
+#: Classes from which on `gap: auto` is a number.
+GAP_FROM = 8
+#: What a gap may change in a share: chosen, this part of the error of the encoding; given as a number, at most this.
+_PART_OF_PRECISION, _LARGEST_BOUND = 1 / 16, 0.01
+#: Half a level of each precision.
+_HALF_LEVEL = {"uint8": 1 / 510, "uint16": 1 / 131070}
 
 
 class Distance(Section):
@@ -24,6 +33,12 @@ class Distance(Section):
     gamma: float | None = Field(None, ge=0, le=1e6, description="weight of the image term in pythagorean")
     modalities: Literal["each", "vector"] = Field(
         "each", description="one map per channel, averaged by the method, or one map of the vector image"
+    )
+    gap: Literal["auto", "none"] | Annotated[float, Field(ge=1, le=1e6)] = Field(
+        "auto",
+        description="distances of a class that are so much above the least of all classes are left out (inf): a number "
+        "in the unit of the distance; none; auto: as large as `precision` needs, for maps that are shares of exp(-D) "
+        f"(geols paper) of {GAP_FROM} classes or more",
     )
     engine: Engine | None = Field(None, description="overrides the top-level engine for this target")
     iterations: int = Field(
@@ -71,10 +86,14 @@ class GeodesicMethod(SeededMethod):
     ----------
     default_distance : mapping of str to Distance
         Metric and weight of each variant where the configuration names none.
+    gap_variants : frozenset of str
+        Variants whose map is the distribution over classes of `softlabels.geodesic.distances_for_distribution`, so that
+        distances beyond a gap hardly matter. They implement `boxed_map`.
     """
 
     provides: ClassVar[frozenset[Need]] = frozenset({"seeds", "distance"})
     default_distance: ClassVar[Mapping[str, Distance]]
+    gap_variants: ClassVar[frozenset[str]] = frozenset()
 
     distance: Distance = Field(default_factory=Distance, description="metric; the variant's own if left out")
 
@@ -83,6 +102,21 @@ class GeodesicMethod(SeededMethod):
         """Raise TypeError if a variant has no metric."""
         super().check_declaration()
         _check_variants(cls, "default_distance")
+
+    def boxed_map(self, inputs: BoxedInputs) -> BoxedMap:
+        """Return the map of one case whose distances end at a gap; implemented where there are `gap_variants`."""
+        raise NotImplementedError
+
+    def compute_boxed(self, inputs: BoxedInputs) -> BoxedMap:
+        """Return the map of one case whose distances end at a gap, checked as `compute` does; 0 around the boxes."""
+        try:
+            found = self.boxed_map(inputs)
+        except InputError as error:
+            raise type(error)(f"method {self.name}: {error}") from error
+        for _, values in found.values:
+            if values.size:
+                self._check_range(float(values.min()), float(values.max()))
+        return found
 
     def with_engine(self, engine: Engine) -> Self:
         """Return the method with the engine that its distances are solved by."""
@@ -95,9 +129,45 @@ class GeodesicMethod(SeededMethod):
         weights = (getattr(own, metric.weight), getattr(default, metric.weight), metric.default_weight)
         return {"metric": metric.name, metric.weight: next(w for w in weights if w is not None)}
 
+    def gap_of(self, n_classes: int, engine: Engine | None) -> float | None:
+        """Return the gap above the least distance up to which distances are solved; None for all of them.
+
+        Examples
+        --------
+        >>> from softlabels.methods import METHODS
+        >>> METHODS["geols"]().gap_of(105, "softlabels"), METHODS["geols"]().gap_of(4, "softlabels")
+        (14.36, None)
+        """
+        gap, is_apt = self.distance.gap, self.variant_name in self.gap_variants and engine == "softlabels"
+        if gap == "none" or not is_apt:
+            return None
+        if gap != "auto":
+            return float(gap)
+        if n_classes < GAP_FROM:
+            return None
+        return least_gap(n_classes, _HALF_LEVEL[self.precision] * _PART_OF_PRECISION)
+
     def check(self, labels: LabelSet, context: RunContext) -> list[str]:
-        """Return every fault, those of metric and engine among them."""
-        return super().check(labels, context) + self._distance_faults(context)
+        """Return every fault, those of metric, engine and gap among them."""
+        return super().check(labels, context) + self._distance_faults(context) + self._gap_faults(labels, context)
+
+    def _gap_faults(self, labels: LabelSet, context: RunContext) -> list[str]:
+        """Return what is wrong with a gap that is given as a number."""
+        gap, engine = self.distance.gap, self.distance.engine or context.engine or "softlabels"
+        if gap in ("auto", "none"):
+            return []
+        if self.variant_name not in self.gap_variants:
+            return [f"distance.gap: {self.name} {self.variant_name} depends on distances however large. Remove it"]
+        if engine != "softlabels":
+            return [f"distance.gap: engine {engine} solves whole maps. Remove it, or use engine softlabels"]
+        n_classes = len(labels.classes)
+        bound, least = share_bound(n_classes, float(gap)), least_gap(n_classes, _LARGEST_BOUND)
+        if bound <= _LARGEST_BOUND:
+            return []
+        return [
+            f"distance.gap: got {gap:g}, with which shares of {n_classes} classes may be wrong by {bound:.2g}, "
+            f"expected at least {least:g}; auto chooses what the precision needs"
+        ]
 
     def _distance_faults(self, context: RunContext) -> list[str]:
         """Return what keeps the engine from its metric, domain or device."""
@@ -121,6 +191,22 @@ class GeodesicMethod(SeededMethod):
         if engine == "geodistk" and context.device == "cuda":
             faults.append("engine geodistk runs on cpu only, got device 'cuda'. Set device: cpu")
         return faults
+
+
+def share_bound(n_classes: int, gap: float) -> float:
+    """Return by how much a gap can change a share; `softlabels.geodesic.distances_for_distribution` has the proof."""
+    return 2 * n_classes * math.exp(-gap)
+
+
+def least_gap(n_classes: int, bound: float) -> float:
+    """Return the least gap, in hundredths, that changes no share by more than a bound.
+
+    Examples
+    --------
+    >>> least_gap(105, 1e-4), share_bound(105, 14.56) <= 1e-4
+    (14.56, True)
+    """
+    return math.ceil(100 * math.log(2 * n_classes / bound)) / 100
 
 
 def _check_variants(method: type[Method], attribute: str) -> None:

@@ -26,6 +26,17 @@ class Project:
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any):
         made_data.write_cohort(folder, **changes)
+        self.open(folder, monkeypatch)
+
+    @classmethod
+    def at(cls, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+        """Return the project that is in a folder."""
+        project = cls.__new__(cls)
+        project.open(folder, monkeypatch)
+        return project
+
+    def open(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Read configuration and sheet."""
         monkeypatch.chdir(folder)
         self.config = load_config("config.yaml")
         self.plan, self.store = make_plan(self.config), Store(self.config.store)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from softlabels._shared.rate import Rate
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.stages.base import Job, Result, Upstream, UpstreamStage
+from softlabels.pipeline.stages.near import DISTANCE_BITS, compute_near
 
 if TYPE_CHECKING:
     from softlabels.config import Config
@@ -19,15 +20,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Mantissa bits kept of a stored distance: a relative error of 2**-16, as fine as a 16 bit target can show.
-DISTANCE_BITS = 15
-
 #: Of an engine's report, what depends on threads and schedule and not on the result.
 _EFFORT = ("iterations", "tile_visits")
 
 
 class Distance(UpstreamStage):
-    """Certified geodesic distances of every channel and class."""
+    """Certified geodesic distances of every channel and class; with a gap, of each class where it is near."""
 
     name = "distance"
     version = "1"
@@ -41,6 +39,9 @@ class Distance(UpstreamStage):
         """
         params: dict[str, Any] = {**method.metric_parameters(), "modalities": method.distance.modalities}
         engine = config.engine_of(method)
+        gap = method.gap_of(len(seeds.params["classes"]), engine)
+        if gap is not None:
+            params["gap"] = gap
         if engine != "softlabels":
             params |= {"engine": engine, "iterations": method.distance.iterations, "device": config.device}
         return Node(self.name, self.version, params, {"prepare": prepare.id, "seeds": seeds.id})
@@ -59,6 +60,8 @@ class Distance(UpstreamStage):
         """Return one map per channel and class, with what the certificate found for each."""
         from softlabels.store import BitRound, ChannelStack, Layer
 
+        if "gap" in job.node.params:
+            return compute_near(job, sources)
         image, seeds, domain = sources.read("prepare", "image"), sources.read("seeds", "seeds"), sources.domain()
         is_vector = job.node.params["modalities"] == "vector"
         parts = [image] if is_vector else list(image[:, None])

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from softlabels._shared.boxed import BoxedVolumes
 from softlabels._shared.rate import Rate
 from softlabels._shared.registry import Distribution
 from softlabels.classes import LabelClass, LabelSet, class_masks
 from softlabels.errors import InputError
-from softlabels.methods import METHODS, Method, TargetInputs
+from softlabels.methods import METHODS, GeodesicMethod, Method, TargetInputs
+from softlabels.methods.arrays import BoxedInputs
 from softlabels.methods.base import SPARSE_FROM
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.stages.base import Job, Result, Upstream, UpstreamStage
-from softlabels.pipeline.stages.distance import DISTANCE_BITS
+from softlabels.pipeline.stages.near import DISTANCE_BITS, ends_at_gap, farthest_of, near_inputs
 from softlabels.pipeline.stages.prepare import prepared_digests
 
 if TYPE_CHECKING:
@@ -60,14 +62,37 @@ class Target(UpstreamStage):
         params = dict(job.node.params)
         labels = LabelSet.from_json(params.pop("classes"))
         method = METHODS[params["method"]].from_node_parameters(params)
+        if isinstance(method, GeodesicMethod) and ends_at_gap(sources):
+            return _compute_near(job, sources, labels, method)
         inputs = method_inputs(job, sources, labels, method.needs)
         target = method.compute(inputs)
         quality = quality_figures(
             target.values, inputs.masks, kind=method.kind, are_exclusive=not labels.is_overlapping
         )
-        layers, figures, flags = _stored(method, target.values, inputs)
+        layers, figures, flags = _stored(method, target.values, labels.names, inputs.threads)
         quality |= {"flags": [*target.flags, *flags], "notes": target.notes, **figures}
         return Result(layers, sources.grid, quality)
+
+
+def _compute_near(job: Job, sources: Upstream, labels: LabelSet, method: GeodesicMethod) -> Result:
+    """Return the map of a method whose distances end at a gap: class by class, in the boxes of the distances."""
+    from softlabels.methods.quality import boxed_quality_figures
+
+    inputs = BoxedInputs(
+        masks=sources.boxed_masks(labels.classes),
+        spacing=sources.grid.spacing,
+        class_names=labels.names,
+        background=labels.background,
+        domain=sources.domain(),
+        threads=job.threads or 1,
+        **near_inputs(sources, len(labels.classes)),
+    )
+    target = method.compute_boxed(inputs)
+    quality = boxed_quality_figures(target.values, inputs.masks)
+    layers, figures, flags = _stored(method, target.values, labels.names, inputs.threads)
+    gap = sources.results["distance"].quality["gap"]
+    quality |= {"flags": [*target.flags, *flags], "notes": {**target.notes, "gap": gap}, **figures}
+    return Result(layers, sources.grid, quality)
 
 
 def method_inputs(job: Job, sources: Upstream, labels: LabelSet, needs: frozenset[str]) -> TargetInputs:
@@ -92,6 +117,7 @@ def method_inputs(job: Job, sources: Upstream, labels: LabelSet, needs: frozense
     if "distance" in needs:
         distance = sources.read("distance", "distance")
         found["distance"] = distance.reshape(-1, len(labels.classes), *distance.shape[1:])
+        found["farthest"] = farthest_of(sources, len(labels.classes))
     if "raters" in needs:
         found["raters"] = _rater_masks(job, sources, labels.classes)
     if "source_labels" in needs:
@@ -142,17 +168,16 @@ def _source(job: Job, sources: Upstream, classes: Sequence[LabelClass]) -> dict[
 
 
 def _stored(
-    method: Method, values: NDArray[np.float32], inputs: TargetInputs
+    method: Method, values: NDArray[np.float32] | BoxedVolumes, names: Sequence[str], threads: int
 ) -> tuple[list[Layer], dict[str, Any], list[str]]:
     """Return the layers that hold a map, and the figures and flags of a sparse one."""
     from softlabels.store import Layer
     from softlabels.store.largest_classes import largest_classes
 
-    names = inputs.class_names
     if method.storage != "sparse":
         return [Layer("target", values, names, _encoding(method.value_range, method.precision))], {}, []
     layers, figures = largest_classes(
-        values, names, dtype=method.precision, max_dropped=method.max_dropped, threads=inputs.threads
+        values, names, dtype=method.precision, max_dropped=method.max_dropped, threads=threads
     )
     n_kept = figures["n_kept"]
     if len(names) < SPARSE_FROM or 2 * n_kept < len(names):
