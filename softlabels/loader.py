@@ -4,6 +4,7 @@ from softlabels.training.augmentation import RandomFlip, SpatialAugmentation, ch
 from softlabels.training.dataset import MODES, SoftLabelDataset
 from softlabels.training.device_blend import DeviceBlend
 from softlabels.training.folds import Fold, MissingCasesWarning, k_folds, nnunet_folds
+from softlabels.training.patches import gaussian_weight
 from softlabels.training.sampler import EpochSampler, RepeatedPatchWarning
 from softlabels.training.stitching import stitch_cases
 
@@ -18,6 +19,7 @@ __all__ = [
     "SoftLabelDataset",
     "SpatialAugmentation",
     "check_transform",
+    "gaussian_weight",
     "k_folds",
     "nnunet_folds",
     "stitch_cases",

@@ -344,6 +344,33 @@ def stitch(
     return (total / weights).astype(np.float32)
 
 
+def gaussian_weight(patch_size: Sequence[int], sigma: float = 1 / 8) -> NDArray[np.float64]:
+    """Return weights of a patch that trust its middle, for `stitch`: at its edge a network sees little around a voxel.
+
+    Parameters
+    ----------
+    patch_size : tuple of 3 ints
+        Ordered (z, y, x).
+    sigma : float
+        Of the Gaussian, as a share of each side, > 0; 1/8 in nnU-Net and MONAI.
+
+    Returns
+    -------
+    (d, h, w) ndarray of float64
+        In (0, 1], largest in the middle.
+
+    Examples
+    --------
+    >>> gaussian_weight((1, 1, 3), sigma=1.0).round(3).ravel().tolist()
+    [0.946, 1.0, 0.946]
+    """
+    if not sigma > 0:
+        raise InputError(f"sigma: got {sigma}, expected a number > 0")
+    sides = [np.arange(n) - (n - 1) / 2 for n in checked_sizes("patch_size", patch_size)]
+    z, y, x = (np.exp(-0.5 * (offsets / (sigma * len(offsets))) ** 2) for offsets in sides)
+    return np.asarray(z[:, None, None] * y[:, None] * x)
+
+
 def checked_sizes(name: str, sizes: Sequence[int] | None) -> tuple[int, int, int]:
     """Return three sizes >= 1 as ints, or raise InputError."""
     values: NDArray[Any] = np.ravel(np.asarray(sizes))

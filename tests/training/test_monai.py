@@ -277,6 +277,16 @@ def test_what_would_invent_labels_or_tear_volumes_apart_is_refused(index):
         SoftLabelDataset(index, target="geols", further_targets=["sing"], mode="whole", transform=flip)
 
 
+def test_gaussian_weights_are_those_of_monai():
+    from monai.data.utils import compute_importance_map
+
+    from softlabels.loader import gaussian_weight
+
+    ours, theirs = gaussian_weight((12, 16, 10)), compute_importance_map((12, 16, 10), mode="gaussian").numpy()
+    is_kept = theirs > theirs.min()  # MONAI raises the smallest to 0.001
+    np.testing.assert_allclose(ours[is_kept] / ours.max(), theirs[is_kept] / theirs.max(), rtol=1e-4)
+
+
 # ------------------------------------------------------------------------------------------------ the page
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from softlabels.errors import InputError
 from softlabels.training.patches import (
     ForegroundTable,
+    gaussian_weight,
     grid_origins,
     padded,
     patch_windows,
@@ -185,3 +186,16 @@ def test_a_volume_without_foreground_has_no_draw():
     assert (
         ForegroundTable.build(labels.shape, [[1]], Reads(labels)).draw(np.random.default_rng(0), Reads(labels)) is None
     )
+
+
+def test_gaussian_weights_are_largest_in_the_middle_symmetric_and_never_0():
+    weight = gaussian_weight((5, 8, 1))
+    assert weight.shape == (5, 8, 1) and weight.max() <= 1 and weight.min() > 0
+    assert np.unravel_index(weight.argmax(), weight.shape)[0] == 2
+    np.testing.assert_array_equal(weight, weight[::-1, ::-1])
+    z, y = 1, 6
+    expected = np.exp(-0.5 * ((z - 2) / (5 / 8)) ** 2 - 0.5 * ((y - 3.5) / 1) ** 2)
+    assert weight[z, y, 0] == pytest.approx(expected, rel=1e-12)
+    assert gaussian_weight((256, 256, 256)).min() > 0
+    with pytest.raises(InputError, match="sigma: got 0"):
+        gaussian_weight((4, 4, 4), sigma=0)
