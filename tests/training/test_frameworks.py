@@ -10,6 +10,7 @@ from helpers import ROOT
 from helpers.made_cohort import SHAPES, make_cohort
 from torch.utils.data import DataLoader
 
+from softlabels.errors import InputError
 from softlabels.training.dataset import SoftLabelDataset
 from softlabels.training.sampler import EpochSampler
 
@@ -191,3 +192,36 @@ def test_torchdata_resumes_in_the_middle_of_an_epoch(index, workers, n_done):
     resumed.load_state_dict(state)
     rest = first(12 - n_done, resumed)
     assert begun + rest == whole
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_lightning_example_trains_augments_and_validates(index, monkeypatch, tmp_path, capsys):
+    pytest.importorskip("lightning", reason="make test-nnunet runs this test")
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    import gpu_augmentation
+    import train_lightning
+
+    n_augmented = []
+    forward = gpu_augmentation.RandomAffine.forward
+    monkeypatch.setattr(
+        gpu_augmentation.RandomAffine, "forward", lambda *given: n_augmented.append(1) or forward(*given)
+    )
+    options = ["--target", "sing", "--patch-size", "8", "16", "16", "--epochs", "2", "--workers", "0"]
+    splits = ["--split", "train", "--validation-split", "val"]
+    monkeypatch.setattr("sys.argv", ["train_lightning.py", str(index), *options, *splits])
+    train_lightning.main()
+    printed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (start,) = [number for number, words in enumerate(printed) if words[:3] == ["brier", "calibration", "dice"]]
+    assert [row[0] for row in printed[start + 1 : start + 3]] == ["other", "mean"]
+    assert len(n_augmented) == 2 * 16 / 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_lightning_example_obeys_the_target(index, monkeypatch):
+    pytest.importorskip("lightning", reason="make test-nnunet runs this test")
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    from train_lightning import SoftLabelData
+
+    with pytest.raises(InputError, match="does flip, which would make target 'svls' wrong"):
+        SoftLabelData(index, "svls", patch_size=(8, 16, 16))
