@@ -86,19 +86,23 @@ def projects(data: Path, folder: Path, only: str) -> Iterator[tuple[str, Path]]:
     names = [name for name in ("d1", "d2", "d3") if (data / "cells_tune" / name).is_dir()]
     makers = {f"cells {name}": (lambda name=name: cells(data, name, folder / name)) for name in names}
     if importlib.util.find_spec("nilearn"):
+        # In one folder: what was scored for the first is not computed again for the second.
         makers["ICBM152 at 2 mm, four slabs"] = lambda: slabs(folder / "slabs", None)
-        makers["ICBM152 at 2 mm, tuned on slab 1 alone"] = lambda: slabs(folder / "slab1", 1)
+        makers["ICBM152 at 2 mm, tuned on slab 1 alone"] = lambda: slabs(folder / "slabs", 1)
     for title, make in makers.items():
         if only in title:
             yield title, make()
 
 
 def tuned(folder: Path) -> tuple[list[str], str, float]:
-    """Run tune; return its table of methods, what it says, and its CPU seconds."""
+    """Run tune; return its table, what it says, and its CPU seconds with those of runs that it continues."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "softlabels", "tune"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    spent = folder / "cpu_seconds"
+    seconds += float(spent.read_text()) if spent.exists() else 0.0
+    spent.write_text(str(seconds))
     rows = (folder / "results" / "tune" / "tune.tsv").read_text().splitlines()
     return rows, (folder / "results" / "tune" / "tune.txt").read_text(), seconds
 

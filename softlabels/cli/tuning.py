@@ -1,4 +1,4 @@
-"""Commands that choose a soft label on cases whose truth is known: tune, coarsen."""
+"""Commands that choose or correct a soft label on cases whose truth is known: tune, calibrate, coarsen."""
 
 from __future__ import annotations
 
@@ -92,6 +92,60 @@ def coarsen(
     print(f"{output}: {len(cases)} cases with a reference. Next: softlabels tune, in that folder")
 
 
+@app.command(rich_help_panel="Evaluate and refine")
+def calibrate(
+    target: Annotated[str, typer.Argument(help="a target of the configuration that has been computed")],
+    config: ConfigPath = DEFAULT_CONFIG,
+) -> None:
+    """Fit slope and class offsets of a target on the cases that have a reference, judged on each without it.
+
+    Prints the block for config.yaml if it helps. The loader applies it, so that nothing is computed again.
+    """
+    import yaml
+    from rich.progress import track
+
+    from softlabels.classes import LabelSet
+    from softlabels.evaluation.judged_calibration import UndecidedVoxels, judged_calibration
+    from softlabels.evaluation.reference import case_reference
+    from softlabels.evaluation.trial import tuning_cases
+    from softlabels.evaluation.tune_report import calibrate_block, calibration_statement
+    from softlabels.evaluation.tuned import annotator_of
+    from softlabels.view.entries import case_entries
+
+    project = Project.load(config)
+    cases, _ = tuning_cases(project.config, project.cases)
+    classes = LabelSet.parse(project.config.labels)
+    _check_can_be_calibrated(project, target)
+    voxels = []
+    for case in track(cases, "Reading"):
+        entries = case_entries(project.config, project.plan, case.id)
+        reference = case_reference(case, entries.case, classes.classes)
+        counted = entries.case.valid() & (reference.sum(axis=0) > 0.5)
+        voxels.append(UndecidedVoxels.of(entries.targets[target].target.soft_label(), reference, counted))
+    judged = judged_calibration(voxels, [voxels] * len(voxels), fitted_for=annotator_of(project.config))
+    print(calibration_statement(judged))
+    if judged.is_kept:
+        block = {"targets": {target: {"calibrate": calibrate_block(judged.calibration, classes.names)}}}
+        print("\n" + yaml.safe_dump(block, sort_keys=False, allow_unicode=True))
+
+
+def _check_can_be_calibrated(project: Project, name: str) -> None:
+    """Raise unless a target is a probability over the classes of the reference, and has no calibration yet."""
+    targets = project.config.targets
+    if name not in targets:
+        raise InputError(f"calibrate: no target {name!r} in the configuration; expected one of {', '.join(targets)}")
+    target = targets[name]
+    if target.calibrate is not None:
+        raise InputError(f"calibrate: target {name} has a calibration already. Remove it, then fit it again")
+    if target.kind != "probability" or target.blend == "onehot":
+        raise InputError(f"calibrate: target {name} ({target.name}) gives nothing between 0 and 1 to calibrate")
+    if target.labels is not None or project.config.label_set(target).is_overlapping:
+        raise InputError(
+            f"calibrate: target {name} has classes of its own or regions that overlap, expected the classes of the "
+            "reference"
+        )
+
+
 @app.command(hidden=True)
 def tune_case(
     case: CaseId,
@@ -140,7 +194,9 @@ def _family_table(found: Tuned) -> Table:
 
     from softlabels.evaluation.tune_report import spoken
 
-    table = Table("method", "chosen on all cases", "Brier, left out", "against the Gaussian", "better on", box=None)
+    table = Table(box=None, padding=(0, 1), pad_edge=False)
+    for title in ("method", "chosen on all cases", "Brier", "vs Gaussian", "lower in"):
+        table.add_column(title, no_wrap=title in ("method", "vs Gaussian", "lower in"))
     for family in found.families:
         name, _, listed = spoken(family.method).partition(" ")
         style = "bold" if family is found.winner else None
@@ -153,6 +209,8 @@ def _family_table(found: Tuned) -> Table:
         is_baseline = family is found.gaussian
         row = ("", "") if is_baseline else (interval, f"{change.n_better} of {change.n_cases}")
         table.add_row(name, listed, f"{brier:.5f}", *row, style=style)
+    if found.nested:
+        table.caption = "Scores of cases left out, their parameters chosen without them"
     return table
 
 

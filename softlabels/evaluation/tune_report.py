@@ -10,7 +10,10 @@ import numpy as np
 import yaml
 
 from softlabels._shared.files import write_atomically
+from softlabels.calibration import Calibration
+from softlabels.evaluation.bootstrap import paired_change
 from softlabels.evaluation.calibrate import LEAST_CASES
+from softlabels.evaluation.judged_calibration import JudgedCalibration
 from softlabels.evaluation.tuned import Tuned, TunedFamily
 from softlabels.evaluation.tuning import FOLDER
 from softlabels.methods import Method
@@ -46,10 +49,14 @@ def target_block(found: Tuned) -> dict[str, Any]:
     block = {method.key: method.name, **parameters(method)}
     if (calibration := found.kept_calibration) is None:
         return block
-    classes = found.trial.labels.names
+    return block | {"calibrate": calibrate_block(calibration, found.trial.labels.names)}
+
+
+def calibrate_block(calibration: Calibration, classes: Sequence[str]) -> dict[str, Any]:
+    """Return a calibration as the key `calibrate` of a target."""
     offsets = {name: round(value, 4) for name, value in zip(classes, calibration.offsets, strict=True)}
     fitted = Calibrate(slope=round(calibration.slope, 4), offsets=offsets, fitted_for=calibration.fitted_for)
-    return block | {"calibrate": fitted.model_dump(mode="json")}
+    return fitted.model_dump(mode="json")
 
 
 def config_text(found: Tuned) -> str:
@@ -173,23 +180,20 @@ def _calibration_statements(found: Tuned) -> list[str]:
         return [] if len(found.cases) == 1 else [f"No calibration: it needs {LEAST_CASES} cases."]
     if found.calibration is None:
         return ["No calibration: the hard label has nothing to calibrate."]
-    from softlabels.evaluation.bootstrap import paired_change
+    return [calibration_statement(found.calibration)]
 
-    change = paired_change(found.calibration.after, found.calibration.before)
-    if not found.calibration.is_kept:
-        return [f"Calibration: not kept. Fitted without the case, it changes the Brier score by {change}."]
-    annotator = found.calibration.calibration.fitted_for
-    return [
-        f"Calibration: kept. Fitted without the case, it changes the Brier score by {change}. It is for {annotator}."
-    ]
+
+def calibration_statement(judged: JudgedCalibration) -> str:
+    """Return whether a calibration helps, in a sentence or two."""
+    change = paired_change(judged.after, judged.before)
+    whose = f"kept, for {judged.calibration.fitted_for}" if judged.is_kept else "not kept"
+    return f"Calibration: {whose}. Fitted without the case, it changes the Brier score by {change}."
 
 
 def _held_out_statements(found: Tuned) -> list[str]:
     """Return how good the choice is on cases that were held out."""
     if not found.held_out:
         return []
-    from softlabels.evaluation.bootstrap import paired_change
-
     ours = [one.tuned for one in found.held_out]
     change = paired_change(ours, [one.gaussian for one in found.held_out])
     return [f"Brier score on {_cases(len(ours))} held out: {np.mean(ours):.5f}; relative to the Gaussian: {change}."]

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from softlabels.calibration import Calibration
+from softlabels.config import Config
 from softlabels.errors import InputError
 from softlabels.evaluation.bootstrap import Change, paired_change
-from softlabels.evaluation.calibrate import LEAST_CASES, fit_calibration
-from softlabels.evaluation.selection import FamilyErrors, Selection, is_within_one_error, nested_choices, select
+from softlabels.evaluation.calibrate import LEAST_CASES
+from softlabels.evaluation.judged_calibration import JudgedCalibration, UndecidedVoxels, judged_calibration
+from softlabels.evaluation.selection import FamilyErrors, Selection, nested_choices, select
 from softlabels.evaluation.trial import FIRST, Trial
 from softlabels.evaluation.tuning import CandidateErrors, CaseErrors, TrialCase, candidate_errors, scores_path
 from softlabels.inputs.sheet import Case
@@ -46,26 +47,6 @@ class TunedFamily:
 
 
 @dataclass(frozen=True)
-class TunedCalibration:
-    """A calibration after the chosen method, fitted on all cases and judged on each without it.
-
-    Attributes
-    ----------
-    calibration : Calibration
-    before, after : tuple of float
-        Brier score of each case, of the choice that was made without it: as it is, and with a calibration that was
-        fitted on the others.
-    is_kept : bool
-        Whether the mean gain is more than its standard error.
-    """
-
-    calibration: Calibration
-    before: tuple[float, ...]
-    after: tuple[float, ...]
-    is_kept: bool
-
-
-@dataclass(frozen=True)
 class HeldOut:
     """A case that had no part in any choice: Brier score of the tuned Gaussian and of the choice."""
 
@@ -88,7 +69,7 @@ class Tuned:
         By position in `families`.
     nested : tuple of str
         The candidate that the whole selection takes without each case; empty for a single case.
-    calibration : TunedCalibration or None
+    calibration : JudgedCalibration or None
         None if there are too few cases, or the method cannot have one.
     held_out : tuple of HeldOut
     left_out : dict of str to str
@@ -100,7 +81,7 @@ class Tuned:
     families: tuple[TunedFamily, ...]
     selection: Selection
     nested: tuple[str, ...] = ()
-    calibration: TunedCalibration | None = None
+    calibration: JudgedCalibration | None = None
     held_out: tuple[HeldOut, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
 
@@ -181,8 +162,7 @@ def tuned(
     result = Tuned(trial, tuple(scored), families, selection, nested, left_out=trial.left_out | failed)
     if len(cases) >= LEAST_CASES and final.method.blend != "onehot":
         on_step(f"calibrating on {len(cases)} cases")
-        annotator = trial.config.tune.annotator or f"the annotator of {Path(trial.config.cases).name}"
-        calibration = _calibrated(trial, cases, nested, final_name, annotator, threads)
+        calibration = _calibrated(trial, cases, nested, final_name, annotator_of(trial.project), threads)
         result = replace(result, calibration=calibration)
     if held_out:
         on_step(f"scoring {len(held_out)} held-out cases")
@@ -191,6 +171,11 @@ def tuned(
             found = pool.map(lambda case: _judged(trial, case, baseline, final_name, result.kept_calibration), held_out)
             result = replace(result, held_out=tuple(found))
     return result
+
+
+def annotator_of(config: Config) -> str:
+    """Return whom a calibration is fitted for: the annotator that the configuration names, else that of its sheet."""
+    return config.tune.annotator or f"the annotator of {Path(config.cases).name}"
 
 
 def read_scored(trial: Trial, cases: Iterable[Case]) -> list[CaseErrors]:
@@ -231,64 +216,22 @@ def _families(
         yield TunedFamily(family, method, picked, errors, paired_change([one.brier for one in errors], baseline))
 
 
-@dataclass(frozen=True)
-class _Undecided:
-    """The voxels of a soft label that a calibration can change, (C, N, 1, 1), and the squared error of all others."""
-
-    soft: NDArray[np.float32]
-    truth: NDArray[np.float32]
-    rest: float
-    n_voxels: int
-
-    def brier(self, calibration: Calibration | None) -> float:
-        """Return the Brier score over all voxels."""
-        soft = self.soft if calibration is None else calibration.applied(self.soft)
-        return (float(((soft.astype(np.float64) - self.truth) ** 2).sum()) + self.rest) / self.n_voxels
-
-
-def _undecided(opened: TrialCase, name: str) -> _Undecided:
-    """Return what calibration needs of one candidate on one case."""
-    counted = opened.voxels.everywhere
-    soft, truth = opened.soft_label(name)[:, counted], opened.reference[:, counted]
-    total = soft.sum(axis=0)
-    soft /= np.where(total > 0, total, 1)
-    is_undecided = ((soft > 0) & (soft < 1)).any(axis=0)
-    rest = (soft[:, ~is_undecided].astype(np.float64) - truth[:, ~is_undecided]) ** 2
-    inner, inner_truth = (one[:, is_undecided][..., None, None] for one in (soft, truth))
-    return _Undecided(inner, inner_truth, float(rest.sum()), int(counted.sum()))
-
-
 def _calibrated(
     trial: Trial, cases: Sequence[Case], nested: Sequence[str], final: str, annotator: str, threads: int
-) -> TunedCalibration:
+) -> JudgedCalibration:
     """Return a calibration of the final candidate, judged by leaving out each case with the choice made without it."""
     needed = list(dict.fromkeys([*nested, final]))
 
-    def of_case(case: Case) -> dict[str, _Undecided]:
+    def of_case(case: Case) -> dict[str, UndecidedVoxels]:
         """Return what is needed of all candidates on one case."""
         opened = TrialCase(trial, case)
-        return {name: _undecided(opened, name) for name in needed}
+        counted = opened.voxels.everywhere
+        return {name: UndecidedVoxels.of(opened.soft_label(name), opened.reference, counted) for name in needed}
 
     with ThreadPoolExecutor(threads) as pool:
         found = list(pool.map(of_case, cases))
-
-    def fitted(name: str, without: int | None) -> Calibration:
-        """Return the calibration of a candidate, fitted on all cases or on all but one."""
-        used = [one[name] for index, one in enumerate(found) if index != without]
-        pairs = [(one.soft, one.truth) for one in used]
-        return fit_calibration(pairs, fitted_for=annotator, least_cases=LEAST_CASES - 1)
-
-    before = np.array([one[name].brier(None) for one, name in zip(found, nested, strict=True)])
-    after = np.array(
-        [one[name].brier(_fits(fitted, name, i)) for i, (one, name) in enumerate(zip(found, nested, strict=True))]
-    )
-    is_kept = not is_within_one_error(before, after)
-    return TunedCalibration(fitted(final, None), tuple(before.tolist()), tuple(after.tolist()), is_kept)
-
-
-def _fits(fitted: Callable[[str, int | None], Calibration], name: str, without: int) -> Calibration | None:
-    """Return a calibration; None where nothing is between 0 and 1."""
-    return None if name.startswith("onehot_") else fitted(name, without)
+    folds = [[one[name] for one in found] for name in nested]
+    return judged_calibration([one[final] for one in found], folds, fitted_for=annotator)
 
 
 def _judged(trial: Trial, case: Case, baseline: str, final: str, calibration: Calibration | None) -> HeldOut:
