@@ -70,7 +70,7 @@ def status(
         print(line)
     n_left = len(project.cases) * len(project.plan.nodes) - len(receipts)
     is_idle = not queued and is_running_here(Path.cwd()) is False
-    if not is_idle and (line := _pace(project, receipts, start_seconds=START_SECONDS if queued else 1)):
+    if n_left and not is_idle and (line := _pace(project, receipts, start_seconds=START_SECONDS if queued else 1)):
         print(line)
     if n_left and is_idle:
         print(f"{n_left} results are left and nothing runs. Run the same snakemake command to resume")
@@ -120,13 +120,13 @@ def _status_table(
 
 def _work_done(project: Project, receipts: Mapping[Work, Receipt]) -> str | None:
     """Return a line on the time that computed results took, beside the plan's, or None if there is none."""
-    from softlabels.pipeline.cost import SPREAD, between, duration, estimate_job, total
+    from softlabels.pipeline.cost import SPREAD, between, duration, planned_seconds
 
     case_of = {case.id: case for case in project.cases}
     computed = [(work, receipt.seconds) for work, receipt in receipts.items() if receipt.outcome == "computed"]
     if not computed:
         return None
-    planned = total(estimate_job(project.plan, node, case_of[case]) for (case, node), _ in computed).seconds
+    planned = planned_seconds(project.plan, case_of, (work for work, _ in computed))
     took = sum(seconds for _, seconds in computed)
     return f"{len(computed)} computed results took {duration(took)} of work; planned: {between([(planned, SPREAD)])}"
 

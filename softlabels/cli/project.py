@@ -17,20 +17,33 @@ from softlabels.errors import InputError
 def check(
     config: ConfigPath = DEFAULT_CONFIG,
     threads: Annotated[int | None, typer.Option(min=1, help="cases to read at once; default: all cores")] = None,
+    again: Annotated[bool, typer.Option("--again", help="read files again that a run has read and verified")] = False,
 ) -> None:
-    """Verify every input file by reading it completely, and print all errors at once."""
+    """Verify every input file by reading it completely, and print all errors at once.
+
+    A case that a run has verified is not read again while the size and time of its files are the same.
+    """
     from concurrent.futures import ThreadPoolExecutor
 
     from rich.progress import track
 
     from softlabels.config import recipe_notes
-    from softlabels.inputs.case import check_case
+    from softlabels.inputs.case import Finding, check_case
+    from softlabels.pipeline.reuse import verified_receipt
 
     project = Project.load(config)
     checks = project.plan.nodes[project.plan.prepare].checks
+    findings: list[Finding] = []
+    unread = []
+    for case in project.cases:
+        receipt = None if again else verified_receipt(project.plan, case, project.results)
+        if receipt is None:
+            unread.append(case)
+        else:
+            findings += [Finding(case.id, "read before", flag, "warning") for flag in receipt.flags]
     with ThreadPoolExecutor(threads or usable_cpus()) as pool:
-        found = pool.map(lambda case: check_case(case, threads=1, **checks), project.cases)
-        findings = [one for case in track(found, "Reading", len(project.cases)) for one in case]
+        found = pool.map(lambda case: check_case(case, threads=1, **checks), unread)
+        findings += [one for case in track(found, "Reading", len(unread)) for one in case]
     for note in recipe_notes(project.config):
         print(f"{'note':<7}  {note}")
     for finding in findings:
@@ -38,6 +51,8 @@ def check(
     n_errors = sum(finding.is_error for finding in findings)
     bad = len({finding.case_id for finding in findings if finding.is_error})
     print(f"{len(project.cases)} cases: {len(project.cases) - bad} good, {bad} with {n_errors} errors")
+    if n_before := len(project.cases) - len(unread):
+        print(f"{n_before} of them were verified by a run and have not changed since; --again reads them again")
     raise typer.Exit(1 if n_errors else 0)
 
 

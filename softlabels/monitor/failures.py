@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 from softlabels.errors import FormatError
 from softlabels.monitor.slurm import last_words
-from softlabels.monitor.status import N_READERS, Work
+from softlabels.monitor.status import Work, file_names, in_threads
 from softlabels.pipeline.failure import SUFFIX, Failure, failure_path
 from softlabels.pipeline.plan import Plan
 
@@ -77,8 +76,10 @@ def failed_jobs(
     """
 
     def of_unit(unit: str) -> list[FailedJob]:
+        if all(work in done for nodes in steps.values() for work in product(units[unit], nodes)):
+            return []
         failed = {work for case in units[unit] for work in _failed_work(results, case)} - done
-        began = set(_names(logs / unit))
+        began = set(file_names(logs / unit))
         found = []
         for step, nodes in steps.items():
             log = logs / unit / f"{step}.log"
@@ -96,8 +97,7 @@ def failed_jobs(
                 found.append(FailedJob(unit, step, _why_killed(logs, unit, step), str(log)))
         return found
 
-    with ThreadPoolExecutor(N_READERS) as pool:
-        return [job for jobs in pool.map(of_unit, units) for job in jobs]
+    return [job for jobs in in_threads(of_unit, units) for job in jobs]
 
 
 def _could_begin(plan: Plan, work: Work, done: set[Work], failed: set[Work]) -> bool:
@@ -115,15 +115,7 @@ def _could_begin(plan: Plan, work: Work, done: set[Work], failed: set[Work]) -> 
 
 def _failed_work(results: Path, case: str) -> list[Work]:
     """Return the work of a case with a recorded failure."""
-    return [(case, name.removesuffix(SUFFIX)) for name in _names(results / case) if name.endswith(SUFFIX)]
-
-
-def _names(folder: Path) -> list[str]:
-    """Return the names of the files in a folder; none if it does not exist."""
-    try:
-        return os.listdir(folder)
-    except FileNotFoundError:
-        return []
+    return [(case, name.removesuffix(SUFFIX)) for name in file_names(results / case) if name.endswith(SUFFIX)]
 
 
 def _recorded(results: Path, work: Work) -> Failure:

@@ -106,6 +106,21 @@ def estimate_job(plan: Plan, node_id: str, case: Case, rates: dict[str, Rate] | 
     return Cost(seconds, math.ceil(memory_mb / 100) * 100, disk_mb)
 
 
+def planned_seconds(plan: Plan, case_of: Mapping[str, Case], works: Iterable[tuple[str, str]]) -> float:
+    """Return the time that some work, of (case id, node id), was expected to take by the shipped rates.
+
+    As the sum of `estimate_job`, but of 40,000 results in a tenth of a second.
+    """
+    voxels = {case_id: prepared_voxels(plan, case) for case_id, case in case_of.items()}
+    of_node: dict[str, list[int]] = defaultdict(list)
+    for case_id, node_id in works:
+        of_node[node_id].append(voxels[case_id])
+    return sum(
+        START_SECONDS * len(sizes) + shipped_rate(plan, node_id).us / 1e6 * n_maps(plan, node_id) * sum(sizes)
+        for node_id, sizes in of_node.items()
+    )
+
+
 def shipped_rate(plan: Plan, node_id: str) -> Rate:
     """Return the rate of a node as measured before the release. Content matters too, see `SPREAD`."""
     node = plan.nodes[node_id]

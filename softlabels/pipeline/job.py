@@ -140,6 +140,7 @@ def _find_or_compute(job: Job) -> Receipt:
         upstream={} if stage is PREPARE else dict(sources.keys),
         files=dict(sources.files),
         labels=stage.labels(entry),
+        checks=job.node.checks_digest,
     )
     receipt.write(job.receipt_path)
     return receipt

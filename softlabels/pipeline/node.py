@@ -46,6 +46,11 @@ class Node:
         content = [self.stage, self.algorithm, self.params, self.inputs]
         return f"{self.stage}-{hashlib.sha256(canonical_json(content)).hexdigest()[:8]}"
 
+    @property
+    def checks_digest(self) -> str | None:
+        """The digest of `checks`; None if there are none."""
+        return hashlib.sha256(canonical_json(self.checks)).hexdigest() if self.checks else None
+
 
 def nodes_to_json(nodes: Iterable[Node]) -> str:
     """Return nodes as canonical JSON, for the file that a job reads.

@@ -72,6 +72,8 @@ class Receipt:
         Role to what was found of each file of the case that was read.
     labels : dict
         Of a prepare receipt: the size of the volume and where its labels are (`LabelBlocks`), for the index.
+    checks : str or None
+        The digest of what the files were verified against (`Node.checks`).
     """
 
     case: str
@@ -88,6 +90,7 @@ class Receipt:
     upstream: dict[str, str] = field(default_factory=dict)
     files: dict[str, FileRecord] = field(default_factory=dict)
     labels: dict[str, Any] = field(default_factory=dict)
+    checks: str | None = None
 
     @property
     def is_kept(self) -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from softlabels.errors import FormatError
+from softlabels.pipeline.receipts import Receipt, receipt_path
 from softlabels.pipeline.stages import STAGES
 
 if TYPE_CHECKING:
@@ -28,6 +31,19 @@ def case_keys(plan: Plan, case_id: str, digests: Mapping[str, str]) -> dict[str,
         inputs = {role: keys[upstream] for role, upstream in node.inputs.items()} or digests
         keys[node_id] = STAGES[node.stage].key(node, case_id, inputs)
     return keys
+
+
+def verified_receipt(plan: Plan, case: Case, results: Path) -> Receipt | None:
+    """Return the receipt of a case whose files a run has read and verified as this plan would, or None.
+
+    No file is opened: that they have not changed since follows from size and time, as Snakemake and `status` decide it.
+    """
+    node = plan.nodes[plan.prepare]
+    try:
+        receipt = Receipt.read(receipt_path(results, case.id, node.id))
+    except FormatError:
+        return None
+    return receipt if receipt.checks == node.checks_digest and not receipt.changed_files(case) else None
 
 
 def stored_nodes(plan: Plan, case: Case, store: Store) -> set[str]:

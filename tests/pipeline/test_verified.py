@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from softlabels.inputs import volume
 from softlabels.inputs.stream import FileState
 from softlabels.pipeline.job import run_job
 from softlabels.pipeline.receipts import Receipt, receipt_path
+from softlabels.pipeline.reuse import verified_receipt
 from softlabels.pipeline.stages import STAGES, Job
 from softlabels.store import Layer, Store
 
@@ -234,3 +237,35 @@ def test_nothing_is_read_before_it_is_asked_for(project, monkeypatch):
     assert job.node.inputs == {} and STAGES["prepare"].files(node, job.case)
     with pytest.raises(TypeError):
         run_job(job)
+
+
+def test_a_case_that_a_run_has_verified_is_not_read_again_until_something_changes(project, monkeypatch):
+    plan, (first, second) = project.plan, project.cases[:2]
+    assert verified_receipt(plan, first, project.results) is None
+    (node,) = nodes_of(project, "prepare")
+    made = project.run(first, node)
+    assert verified_receipt(plan, first, project.results) == made and made.checks == node.checks_digest
+    assert verified_receipt(plan, second, project.results) is None
+    # The same files may hold a label that is no longer declared.
+    fewer = replace(node, checks=node.checks | {"label_values": [0, 1]})
+    assert fewer.id == node.id
+    assert verified_receipt(replace(plan, nodes=plan.nodes | {node.id: fewer}), first, project.results) is None
+    label = Path(first.label)
+    os.utime(label, ns=(0, label.stat().st_mtime_ns + 1))
+    assert verified_receipt(plan, first, project.results) is None
+    os.utime(label, ns=(0, label.stat().st_mtime_ns - 1))
+    assert verified_receipt(plan, first, project.results) == made
+    project.results.joinpath(first.id, f"{node.id}.json").write_text("{")
+    assert verified_receipt(plan, first, project.results) is None
+
+
+def test_check_reads_what_no_run_has_read_and_repeats_the_flags_of_the_rest(project):
+    made_data.write_volume(Path("case0_seg.nii.gz"), np.minimum(made_data.tissue()[1], 1))
+    (node,) = nodes_of(project, "prepare")
+    project.run(project.cases[0], node)
+    command = [sys.executable, "-m", "softlabels", "check"]
+    said = [subprocess.run([*command, *more], capture_output=True, text=True).stdout for more in ([], ["--again"])]
+    assert "1 of them were verified by a run" in said[0] and "verified by a run" not in said[1]
+    flags = [[line for line in text.splitlines() if "absent_label:2" in line] for text in said]
+    assert [len(lines) for lines in flags] == [1, 1] and "case0" in flags[0][0]
+    assert all(f"{len(project.cases)} cases: {len(project.cases)} good" in text for text in said)
