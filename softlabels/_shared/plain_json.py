@@ -54,8 +54,8 @@ def unsealed_json(content: bytes) -> dict[str, Any]:
     if not isinstance(data, dict) or "seal" not in data:
         raise ValueError("it has no seal")
     seal = data.pop("seal")
-    # Whether white space and the spelling of numbers are those of `sealed_json` is not asked: nothing depends on it, and
-    # writing the file again to compare takes longer than all else. `softlabels status` opens 40,000 seals.
+    # Whether white space and the spelling of numbers are those of `sealed_json` is not checked: nothing depends on it,
+    # and writing the file again to compare takes longer than all else. `softlabels status` opens 40,000 seals.
     is_cut = not content.endswith(b"}\n")
     if is_cut or hashlib.sha256(canonical_json(data)).hexdigest() != seal:
         raise ValueError("its seal does not match its content")
