@@ -8,11 +8,12 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from softlabels.cli import completion
 from softlabels.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from softlabels.inputs.sheet import Case
     from softlabels.pipeline.plan import Plan
     from softlabels.store import Store
+
+Item = TypeVar("Item")
 
 
 class _Group(TyperGroup):
@@ -48,6 +51,7 @@ app = typer.Typer(
     cls=_Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
@@ -59,6 +63,15 @@ def _change_directory(value: Path | None) -> Path | None:
         except OSError as error:
             raise InputError(f"-C {value}: {error.strerror}. Name the folder of a project") from None
     return value
+
+
+def _print_version(is_asked: bool) -> None:
+    """Print the version and end."""
+    if is_asked:
+        from softlabels import __version__
+
+        print(f"softlabels {__version__}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -74,6 +87,9 @@ def _shared_options(
             expose_value=False,
         ),
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Exact soft labels for segmentation networks, computed once, offline."""
 
@@ -82,8 +98,25 @@ ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="the configurat
 JobConfig = Annotated[Path | None, typer.Option(hidden=True, help="job file with the configuration of a run")]
 StorePath = Annotated[Path | None, typer.Option("--store", help="the store; default: the store of the configuration")]
 Make = Annotated[bool, typer.Option("--make", help="first compute seeds and distances that were not kept (`keep`)")]
-CaseId = Annotated[str, typer.Argument(help="a case id in the sheet")]
+CaseId = Annotated[str, typer.Argument(help="a case id in the sheet", autocompletion=completion.cases)]
+ClassName = Annotated[
+    str | None,
+    typer.Option(help="the class of the distance and the soft labels", autocompletion=completion.classes),
+]
+TargetNames = Annotated[
+    list[str] | None,
+    typer.Option(help="only this target; may be repeated", autocompletion=completion.targets),
+]
 DEFAULT_CONFIG = Path("config.yaml")
+
+
+def progress(items: Iterable[Item], description: str, total: int) -> Iterable[Item]:
+    """Return items with a progress bar on the terminal; without one where the output is a file or a pipe."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(items, description, total, console=console, transient=True, disable=not console.is_terminal)
 
 
 @dataclass(frozen=True)

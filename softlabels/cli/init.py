@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from softlabels._shared.files import write_atomically
-from softlabels.cli.app import app
+from softlabels.cli.app import app, progress
 from softlabels.errors import InputError
 
 if TYPE_CHECKING:
@@ -96,8 +96,6 @@ def _completed(dataset: Dataset, given: dict[str, int | list[int]] | None, spaci
     """Return a data set with what it does not say itself: voxel sizes, names of channels, labels."""
     from dataclasses import replace
 
-    from rich.progress import track
-
     from softlabels.inputs.importers import found_labels
     from softlabels.inputs.sheet import parsed_spacing
     from softlabels.inputs.volume import has_voxel_size, read_header
@@ -119,7 +117,7 @@ def _completed(dataset: Dataset, given: dict[str, int | list[int]] | None, spaci
         channels = ["image"] if n == 1 else [f"image_{i}" for i in range(n)]
     labels = given or dataset.labels
     if not labels:
-        labels = found_labels(cases, lambda items, n: track(items, "Reading labels", n))
+        labels = found_labels(cases, lambda items, n: progress(items, "Reading labels", n))
     return dataset._replace(cases=cases, channels=channels, labels=labels)
 
 
@@ -144,6 +142,7 @@ def _write(folder: Path, dataset: Dataset, *, is_nnunet: bool) -> None:
     """Write the files of a project, or nothing if one of them exists."""
     import yaml
 
+    from softlabels.classes import LabelSet
     from softlabels.config import parse_config
     from softlabels.config.template import config_template
     from softlabels.inputs.sheet import write_sheet
@@ -167,5 +166,7 @@ def _write(folder: Path, dataset: Dataset, *, is_nnunet: bool) -> None:
     for name, content in to_run.items():
         write_atomically(folder / name, content)
     there = "" if folder.resolve() == Path.cwd() else f" -C {shlex.quote(str(folder))}"
+    if LabelSet.parse(dataset.labels).is_overlapping:
+        print("note      GeoLS needs classes that exclude each other, and these overlap: config.yaml begins with SiNG")
     print(f"{folder}: {len(cases)} cases in cases.tsv; config.yaml and Snakefile written")
     print(f"Next: softlabels check{there}, then softlabels run{there}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from softlabels._shared.cpus import usable_cpus
-from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Project, app
+from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Project, app, progress
 
 if TYPE_CHECKING:
     from softlabels.inputs.sheet import Case
@@ -68,8 +68,6 @@ def _stored(project: Project) -> set[tuple[str, str]]:
     """Return (case id, node id) of everything that is in the store; cases with errors have nothing."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from rich.progress import track
-
     from softlabels.errors import InputError
     from softlabels.pipeline.reuse import stored_nodes
     from softlabels.store import Store
@@ -83,7 +81,7 @@ def _stored(project: Project) -> set[tuple[str, str]]:
             return set()
 
     with ThreadPoolExecutor(usable_cpus()) as pool:
-        found = track(pool.map(of_case, project.cases), "Reading", len(project.cases), transient=True)
+        found = progress(pool.map(of_case, project.cases), "Reading", len(project.cases))
         return set().union(*found)
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from softlabels._shared.cpus import usable_cpus
 from softlabels._shared.files import read_small_text, write_atomically
-from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Project, app
+from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Project, app, progress
 from softlabels.errors import InputError
+
+if TYPE_CHECKING:
+    from softlabels.inputs.case import Finding, Severity
+
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+#: A warning or note of this many cases is one line, which names a few of them.
+_MANY, _N_NAMED = 4, 5
 
 
 @app.command(rich_help_panel="Start a project")
@@ -25,7 +34,8 @@ def check(
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    from rich.progress import track
+    from rich.console import Console
+    from rich.text import Text
 
     from softlabels.config import recipe_notes
     from softlabels.inputs.case import Finding, check_case
@@ -43,17 +53,32 @@ def check(
             findings += [Finding(case.id, "read before", flag, "warning") for flag in receipt.flags]
     with ThreadPoolExecutor(threads or usable_cpus()) as pool:
         found = pool.map(lambda case: check_case(case, threads=1, **checks), unread)
-        findings += [one for case in track(found, "Reading", len(unread)) for one in case]
-    for note in recipe_notes(project.config):
-        print(f"{'note':<7}  {note}")
-    for finding in findings:
-        print(f"{finding.severity:<7}  {finding}")
+        findings += [one for case in progress(found, "Reading", len(unread)) for one in case]
+    lines: list[tuple[Severity, str]] = [("note", note) for note in recipe_notes(project.config)]
+    console = Console(highlight=False, soft_wrap=True)
+    for severity, line in [*lines, *_grouped(findings)]:
+        console.print(Text.assemble((f"{severity:<7}", _STYLES[severity]), f"  {line}"))
     n_errors = sum(finding.is_error for finding in findings)
     bad = len({finding.case_id for finding in findings if finding.is_error})
     print(f"{len(project.cases)} cases: {len(project.cases) - bad} good, {bad} with {n_errors} errors")
     if n_before := len(project.cases) - len(unread):
         print(f"{n_before} of them were verified by a run and have not changed since; --again reads them again")
     raise typer.Exit(1 if n_errors else 0)
+
+
+def _grouped(findings: Iterable[Finding]) -> Iterator[tuple[Severity, str]]:
+    """Yield severity and line of each finding; one that many cases share, and that is no error, is one line."""
+    groups: dict[tuple[Severity, str, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        shared = finding.message if not finding.is_error else f"{finding.case_id}: {finding.message}"
+        groups[finding.severity, finding.role, shared].append(finding)
+    for (severity, role, message), group in groups.items():
+        if len(group) < _MANY:
+            yield from ((severity, str(finding)) for finding in group)
+        else:
+            named = ", ".join(finding.case_id for finding in group[:_N_NAMED])
+            rest = f" and {len(group) - _N_NAMED} more" if len(group) > _N_NAMED else ""
+            yield severity, f"{len(group)} cases, {role}: {message} ({named}{rest})"
 
 
 @app.command(hidden=True)

@@ -1,4 +1,4 @@
-"""Commands that show and export results. They change no result."""
+"""The command that draws results. It changes none."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigPath, JobConfig, Make, Project, app, make_again
-from softlabels.errors import InputError, NotKeptError
+from softlabels.cli import completion
+from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ClassName, ConfigPath, JobConfig, Make, Project, app, make_again
+from softlabels.errors import InputError
 
 
 @app.command(rich_help_panel="View and export")
@@ -16,9 +17,15 @@ def show(
     case: CaseId,
     config: ConfigPath = DEFAULT_CONFIG,
     job_config: JobConfig = None,
-    node: Annotated[str | None, typer.Option(help="one stage alone: prepare, a target, or target/distance")] = None,
-    class_name: Annotated[str | None, typer.Option(help="the class of the distance and the soft labels")] = None,
-    channel: Annotated[str | None, typer.Option(help="with --node: the image channel that is shown")] = None,
+    node: Annotated[
+        str | None,
+        typer.Option(help="one stage alone: prepare, a target, or target/distance", autocompletion=completion.nodes),
+    ] = None,
+    class_name: ClassName = None,
+    channel: Annotated[
+        str | None,
+        typer.Option(help="with --node: the image channel that is shown", autocompletion=completion.channels),
+    ] = None,
     slice_number: Annotated[
         int | None, typer.Option("--slice", min=1, help="the slice, as the footer counts; default: most foreground")
     ] = None,
@@ -66,33 +73,3 @@ def show(
     path = output or project.results / case_id / (f"{node.replace('/', '-')}.png" if node else "montage.png")
     save_png(figure, path)
     print(path)
-
-
-@app.command(rich_help_panel="View and export")
-def export(
-    case: CaseId,
-    config: ConfigPath = DEFAULT_CONFIG,
-    output: Annotated[Path, typer.Option(help="folder for the NIfTI files")] = Path("export"),
-    intermediate: Annotated[bool, typer.Option(help="also seeds and distances")] = False,
-    make: Make = False,
-) -> None:
-    """Write a case's image, labels and training targets as NIfTI, with the right affine."""
-    from softlabels.view.entries import case_entries
-    from softlabels.view.export import export_layer, export_target
-
-    project = Project.load(config)
-    case_id = project.case(case).id
-    if make:
-        make_again(project, case_id, project.plan.nodes)
-    entries = case_entries(project.config, project.plan, case_id)
-    if intermediate and (left_out := entries.not_kept):
-        raise NotKeptError(f"case {case_id}: not kept: {', '.join(left_out)}. Add --make to compute it again")
-    output.mkdir(parents=True, exist_ok=True)
-    prepared = entries.case.entry
-    for layer in prepared.layers:
-        print(export_layer(prepared, layer, output / f"{case_id}_{layer}.nii.gz"))
-    for name, one in entries.targets.items():
-        print(export_target(one.target, output / f"{case_id}_{name}.nii.gz"))
-        for layer, entry in (("seeds", one.seeds), ("distance", one.distance)) if intermediate else ():
-            if entry is not None:
-                print(export_layer(entry, layer, output / f"{case_id}_{name}_{layer}.nii.gz"))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Make, Project, app, make_again
+from softlabels.cli import completion
+from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Make, Project, TargetNames, app, make_again
 from softlabels.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,10 +24,14 @@ _MOST_CASES = 2
 def view(
     cases: Annotated[
         list[str],
-        typer.Argument(help="a case id, or path or key of a store entry; two to compare", show_default=False),
+        typer.Argument(
+            help="a case id, or path or key of a store entry; two to compare",
+            show_default=False,
+            autocompletion=completion.cases,
+        ),
     ],
     config: ConfigPath = DEFAULT_CONFIG,
-    target: Annotated[list[str] | None, typer.Option(help="only this target; may be repeated")] = None,
+    target: TargetNames = None,
     store: Annotated[Path | None, typer.Option(help="the store of the keys; no project is needed")] = None,
     html: Annotated[Path | None, typer.Option(help="write one self-contained page instead of serving it")] = None,
     class_name: Annotated[list[str] | None, typer.Option(help="with --html: only this class; may be repeated")] = None,

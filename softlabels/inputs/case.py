@@ -25,6 +25,9 @@ from softlabels.inputs.volume import Volume, read_volume
 __all__ = ["CaseVolumes", "Finding", "Volume", "check_case", "read_case", "read_volume"]
 
 
+Severity = Literal["error", "warning", "note"]
+
+
 @dataclass(frozen=True)
 class CaseVolumes:
     """All files of a case, on one grid.
@@ -76,7 +79,7 @@ class Finding:
     case_id: str
     role: str
     message: str
-    severity: Literal["error", "warning", "note"] = "error"
+    severity: Severity = "error"
 
     @property
     def is_error(self) -> bool:

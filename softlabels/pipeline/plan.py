@@ -48,7 +48,7 @@ class Plan:
         >>> plan.find_node("prep") == plan.prepare
         True
         """
-        names = self._node_names()
+        names = self.names() | {node: node for node in self.nodes}
         if self.targets.get(name, "") is None:
             raise InputError(f"node {name!r}: this target is derived from the labels, nothing is stored for it")
         if name in names:
@@ -63,8 +63,8 @@ class Plan:
         near = difflib.get_close_matches(name, names, 3) or spoken
         raise InputError(f"node {name!r}: not in the plan. Did you mean {', '.join(near)}?")
 
-    def _node_names(self) -> dict[str, str]:
-        """Return every name of every node: what people say first, then the ids."""
+    def names(self) -> dict[str, str]:
+        """Return the names that people give nodes: ``prepare``, a target, and a target with a stage on its way."""
         names = {"prepare": self.prepare}
         for target, node_id in self.targets.items():
             if node_id is None:
@@ -72,7 +72,7 @@ class Plan:
             stages = {self.nodes[node].stage: node for node in self.upstream(node_id)}
             names[target] = node_id
             names |= {f"{target}/{stage}": node for stage, node in stages.items()}
-        return names | {node: node for node in self.nodes}
+        return names
 
     def upstream(self, node_id: str) -> list[str]:
         """Return the ids of all nodes that a node needs, itself last, upstream first."""

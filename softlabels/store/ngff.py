@@ -42,13 +42,16 @@ def _origin(grid: Grid) -> list[float] | None:
 
 
 def image_attributes(
-    multiscales: list[dict[str, Any]], channels: Sequence[str] | None, window: tuple[float, float]
+    multiscales: list[dict[str, Any]], channels: Sequence[str] | None, window: tuple[float, float], made_by: str = ""
 ) -> dict[str, Any]:
-    """Return the `ome` attribute of an image group; `channels` and `window` (as stored) describe the first image."""
+    """Return the `ome` attribute of an image group; `channels` and `window` (as stored) describe the first image.
+
+    Viewers name layers after the channels, so `made_by`, such as the method, tells those of several entries apart.
+    """
     low, high = window
     omero = [
         {
-            "label": label,
+            "label": f"{made_by}: {label}" if made_by else label,
             "color": _COLOURS[i % len(_COLOURS)],
             "active": i < 3,
             "window": {"min": low, "max": high, "start": low, "end": high},

@@ -236,6 +236,13 @@ def _write_zarr(
     return files
 
 
+def _made_by(attributes: dict[str, Any]) -> str:
+    """Return what tells an entry from others of its case: method and variant, seed strategy, or metric."""
+    params = attributes.get("params", {})
+    words = [params.get(name) for name in ("method", "variant", "strategy", "metric")]
+    return " ".join(word for word in words if isinstance(word, str))
+
+
 def _cf_attributes(description: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes of an array: CF names, of which xarray decodes two, and the bound of the error."""
     found: dict[str, Any] = {"softlabels": {name: description[name] for name in ("encoding", "error", "channels")}}
@@ -258,7 +265,8 @@ def _groups(
     groups: dict[str, dict[str, Any]] = {"": {"softlabels": own}}
     images = [description for description in described if description["role"] == "image"]
     if images:
-        groups[""]["ome"] = ngff.image_attributes(scales["image"], images[0]["channels"], _window(images[0]))
+        channels, made_by = images[0]["channels"], _made_by(attributes)
+        groups[""]["ome"] = ngff.image_attributes(scales["image"], channels, _window(images[0]), made_by)
     if scales["labels"]:
         groups["labels/"] = {"ome": ngff.labels_attributes([scale["name"] for scale in scales["labels"]])}
     for scale in scales["labels"]:
