@@ -1,5 +1,6 @@
 """The PyTorch loader's public names; the code is in `softlabels.training`."""
 
+from softlabels.cohort.restore import CaseSpace
 from softlabels.training.augmentation import RandomFlip, SpatialAugmentation, check_transform
 from softlabels.training.dataset import MODES, SoftLabelDataset
 from softlabels.training.device_blend import DeviceBlend
@@ -10,6 +11,7 @@ from softlabels.training.stitching import stitch_cases
 
 __all__ = [
     "MODES",
+    "CaseSpace",
     "DeviceBlend",
     "EpochSampler",
     "Fold",

@@ -21,6 +21,7 @@ from softlabels.blend import Blend
 from softlabels.classes import LabelClass, class_masks, class_numbers
 from softlabels.cohort.label_blocks import LabelBlocks
 from softlabels.errors import FormatError, InputError
+from softlabels.grid import Grid
 from softlabels.sparse import SparseLabel, blended
 from softlabels.store.format import INDEX_BYTES
 
@@ -213,6 +214,8 @@ class IndexedCase:
         The entry of each target that has a stored map.
     labels : LabelBlocks or None
         The size of the volume and where its labels are; None in an index of results from before this was noted.
+    grid : Grid or None
+        Of the case's files, before cropping and resampling; None likewise.
     """
 
     id: str
@@ -221,17 +224,18 @@ class IndexedCase:
     prepare: EntryAddress
     targets: Mapping[str, EntryAddress]
     labels: LabelBlocks | None = None
+    grid: Grid | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the case as plain JSON values."""
-        labels = {} if self.labels is None else {"labels": self.labels.to_json()}
+        noted = {"labels": self.labels, "grid": self.grid}
         return {
             "id": self.id,
             "split": self.split,
             "flags": list(self.flags),
             "prepare": self.prepare.to_json(),
             "targets": {name: address.to_json() for name, address in self.targets.items()},
-            **labels,
+            **{name: fact.to_json() for name, fact in noted.items() if fact is not None},
         }
 
     @classmethod
@@ -244,6 +248,7 @@ class IndexedCase:
             prepare=EntryAddress.from_json(content["prepare"]),
             targets={name: EntryAddress.from_json(address) for name, address in content["targets"].items()},
             labels=LabelBlocks.from_json(content["labels"]) if "labels" in content else None,
+            grid=Grid.from_json(content["grid"]) if "grid" in content else None,
         )
 
 

@@ -12,6 +12,7 @@ from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDesc
 from softlabels.cohort.label_blocks import LabelBlocks
 from softlabels.config import Config
 from softlabels.errors import FormatError, InputError
+from softlabels.grid import Grid
 from softlabels.inputs.sheet import Case
 from softlabels.pipeline.plan import Plan
 from softlabels.pipeline.receipts import Receipt
@@ -102,6 +103,7 @@ def _indexed_case(case: Case, plan: Plan, results: Path, receipts: Mapping[str, 
         prepare=_address(receipts[plan.prepare]),
         targets={name: _address(receipts[node]) for name, node in plan.targets.items() if node},
         labels=LabelBlocks.from_json(labels) if (labels := receipts[plan.prepare].labels) else None,
+        grid=Grid.from_json(grid) if (grid := receipts[plan.prepare].grid) else None,
     )
 
 

@@ -139,8 +139,8 @@ def _find_or_compute(job: Job) -> Receipt:
         flags=sorted({*sources.flags, *entry.quality.get("flags", [])}),
         upstream={} if stage is PREPARE else dict(sources.keys),
         files=dict(sources.files),
-        labels=stage.labels(entry),
         checks=job.node.checks_digest,
+        **stage.facts(sources, entry),
     )
     receipt.write(job.receipt_path)
     return receipt

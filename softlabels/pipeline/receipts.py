@@ -74,6 +74,8 @@ class Receipt:
         Of a prepare receipt: the size of the volume and where its labels are (`LabelBlocks`), for the index.
     checks : str or None
         The digest of what the files were verified against (`Node.checks`).
+    grid : dict
+        Of a prepare receipt: the grid of the case's files, for the index.
     """
 
     case: str
@@ -91,6 +93,7 @@ class Receipt:
     files: dict[str, FileRecord] = field(default_factory=dict)
     labels: dict[str, Any] = field(default_factory=dict)
     checks: str | None = None
+    grid: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_kept(self) -> bool:

@@ -13,6 +13,7 @@ from softlabels.calibration import Calibration
 from softlabels.cohort.case import IndexedCohort
 from softlabels.cohort.index import Index
 from softlabels.errors import FormatError, InputError, SoftLabelsError
+from softlabels.inputs.volume import read_volume
 from softlabels.methods import METHODS
 from softlabels.pipeline.receipts import Receipt
 from softlabels.pipeline.upkeep import forget_receipts
@@ -130,24 +131,25 @@ def test_index_waits_for_all_cases_or_names_those_left_out(project):
     assert index.store_path(project.results / "index.json").resolve() == project.store.path
 
 
-def test_the_index_says_where_the_labels_of_a_case_are_whether_its_entry_was_computed_or_reused(project):
+def test_the_index_says_where_labels_and_files_of_a_case_are_whether_its_entry_was_computed_or_reused(project):
     for _ in range(2):
         project.run_all()
         for case in project.index().cases:
             entry = project.store.find(case.prepare.key)
             labels = entry.read("labels")
+            assert case.grid == read_volume(f"{case.id}_t1.nii.gz").grid
             assert case.labels.shape == labels.shape and case.labels.block == entry.chunks("labels")
             assert case.labels.counts.keys() == set(np.unique(labels).tolist()) - {0}
             assert all(case.labels.of_class([v]).sum() == (labels == v).sum() for v in np.unique(labels).tolist())
 
 
-def test_results_from_before_labels_were_counted_give_an_index_without_them(project):
+def test_results_from_before_that_was_noted_give_an_index_without_them(project):
     project.run_all()
     for path in project.results.glob("*/prepare-*.json"):
         content = unsealed_json(path.read_bytes())
-        assert content.pop("labels")
+        assert content.pop("labels") and content.pop("grid")
         path.write_bytes(sealed_json(content))
-    assert [case.labels for case in project.index().cases] == [None, None]
+    assert [(case.labels, case.grid) for case in project.index().cases] == [(None, None)] * 2
 
 
 @pytest.mark.parametrize("linked", ["results", "store"])

@@ -190,8 +190,8 @@ class Stage(ABC, Generic[AnySources]):
     def compute(self, job: Job, sources: AnySources) -> Result:
         """Return the result of a job from what `open` gave."""
 
-    def labels(self, entry: Entry) -> dict[str, Any]:
-        """Return what the receipt says of the labels in an entry of this stage; nothing where it holds none."""
+    def facts(self, sources: AnySources, entry: Entry) -> dict[str, Any]:
+        """Return the fields of the receipt that only this stage knows, for the index; none by default."""
         return {}
 
 

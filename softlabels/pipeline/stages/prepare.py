@@ -116,12 +116,13 @@ class Prepare(Stage[CaseFiles]):
             layers.append(Layer("raters", prepared.raters, channels=raters, encoding=Lossless()))
         return Result(layers, prepared.grid, {"flags": list(prepared.flags), "notes": list(prepared.notes)})
 
-    def labels(self, entry: Entry) -> dict[str, Any]:
-        """Return the size of the volume and where its labels are: the loader draws from it and need not count."""
+    def facts(self, sources: CaseFiles, entry: Entry) -> dict[str, Any]:
+        """Return where the labels are, for the loader's draws, and the grid of the files, for the way back."""
         from softlabels.cohort.label_blocks import LabelBlocks
 
-        shape = entry.shape("labels")
-        return LabelBlocks.count(shape, partial(entry.read, "labels"), entry.chunks("labels")).to_json()
+        read = partial(entry.read, "labels")
+        labels = LabelBlocks.count(entry.shape("labels"), read, entry.chunks("labels"))
+        return {"labels": labels.to_json(), "grid": sources.volumes.grid.to_json()}
 
 
 def prepared_digests(entry: Entry) -> dict[str, str]:
