@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Failures that are shown below the bars; all are listed at the end.
 _N_SHOWN = 3
+#: Seconds between two drawings of the bars.
+_DRAW_SECONDS = 0.25
 #: Seconds between two lines of progress in a log.
 _LINE_SECONDS = 30
 _OTHER_JOBS = "other jobs"
@@ -40,7 +42,8 @@ class Display:
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
         self.is_live = self.console.is_terminal and not self.console.is_dumb_terminal
-        self._has_ended = False
+        self._has_ended, self._draw_at = False, 0.0
+        self._draw: Callable[[], None] = lambda: None
         self._began = time.monotonic()
         self._line_at, self._line = 0.0, ""
         self._shown: set[Work] = set()
@@ -55,22 +58,28 @@ class Display:
         if not self.is_live:
             yield
             return
-        renderable = _Moving(lambda: self._bars(follower, is_interrupted()))
-        with Live(renderable, console=self.console, refresh_per_second=4, redirect_stdout=sys.stdout.isatty()) as live:
+        # Drawn by `update` alone: another thread would read the state while it changes.
+        live = Live(console=self.console, auto_refresh=False, redirect_stdout=sys.stdout.isatty())
+        self._draw = lambda: live.update(self._bars(follower, is_interrupted()), refresh=True)
+        with live:
             yield
             self._has_ended = True
-            live.refresh()
+            self._draw()
 
     def update(self, follower: Follower) -> None:
-        """Print a line of progress if that is how the run is shown, and it is time for one."""
+        """Draw the bars again, or print a line of progress if it is time for one."""
         state, now = follower.state, time.monotonic()
+        if self.is_live and now >= self._draw_at:
+            self._draw()
+            # Of a huge cohort, drawing takes a while.
+            self._draw_at = now + max(_DRAW_SECONDS, 10 * (time.monotonic() - now))
         if self.is_live or state is None or not state.jobs:
             return
         for work, failure in state.failures.items():
             if work not in self._shown:
                 self.say(failure.line)
                 self._shown.add(work)
-        line = "; ".join(filter(None, [_counts(state), *_facts(state, now)]))
+        line = "; ".join([_counts(state), *_facts(state, now, is_remote=follower.is_remote)])
         if line != self._line and now >= self._line_at:
             self.say(f"{time.strftime('%H:%M:%S')}  {line}")
             self._line, self._line_at = line, now + _LINE_SECONDS
@@ -88,8 +97,7 @@ class Display:
         if is_interrupted:
             self.say("Stopped. Finished results are kept; run the same command to resume")
             return
-        n_cases = sum(map(len, state.units.values()))
-        for line in failed_summary(len(state.failed_cases()), n_cases, follower.failures()):
+        for line in failed_summary(len(state.failed_cases()), state.n_cases, follower.failures()):
             self.console.print(line, style="red", markup=False, soft_wrap=True)
         self._say_what_next(follower, exit_code)
 
@@ -97,14 +105,15 @@ class Display:
         state, took = follower.state, duration(time.monotonic() - self._began)
         assert state is not None
         index, report = state.results / "index.json", state.results / "report" / "index.html"
-        if exit_code == 0 and not state.pending and index.exists():
-            self.say(f"All results are complete ({took}). Train on {index}; look at {report}")
+        if exit_code == 0 and index.exists() and state.is_complete():
+            look = f"; look at {report}" if report.exists() else ""
+            self.say(f"All results are complete ({took}). Train on {index}{look}")
         elif state.failed_cases():
             self.say(
                 "Correct what the lines above name and run the same command again: finished results are kept. "
                 "To train without these cases: softlabels index --allow-missing"
             )
-        elif exit_code == 0:
+        elif exit_code == 0 and state.jobs:
             self.say(f"Done ({took})")
 
     def _bars(self, follower: Follower, is_interrupted: bool) -> RenderableType:
@@ -112,8 +121,8 @@ class Display:
         state, now = follower.state, time.monotonic()
         if state is None or not state.jobs:
             return Text("planning the jobs" if not follower.early or state is None else "", style="dim")
-        facts = [] if self._has_ended else _facts(state, now)
-        facts = [f"{sum(map(len, state.units.values()))} cases", *facts, duration(now - self._began)]
+        facts = [] if self._has_ended else _facts(state, now, is_remote=follower.is_remote)
+        facts = [f"{state.n_cases} cases", *facts, duration(now - self._began)]
         head = Text(" · ".join(facts), style="bold")
         if is_interrupted:
             head.append("   stopping; finished results are kept", style="yellow")
@@ -127,26 +136,16 @@ class Display:
         return Group(head, table, *(Text(one.line, style="red", overflow="ellipsis", no_wrap=True) for one in failures))
 
 
-class _Moving:
-    """Something that is drawn anew each time."""
-
-    def __init__(self, draw: Callable[[], RenderableType]) -> None:
-        self._draw = draw
-
-    def __rich__(self) -> RenderableType:
-        return self._draw()
-
-
 def _counts(state: RunState) -> str:
     """Return how far each stage is, in words."""
     counts = {**state.stages(), _OTHER_JOBS: state.others()}
     return ", ".join(f"{name} {n_done}/{n_all}" for name, (n_done, n_all) in counts.items() if n_all)
 
 
-def _facts(state: RunState, now: float) -> list[str]:
+def _facts(state: RunState, now: float, *, is_remote: bool) -> list[str]:
     """Return what else is known of a run: jobs at work, failed cases, the time left."""
     n_active = len(state.active)
-    facts = [f"{n_active} job{'s' * (n_active > 1)} at work"] if n_active else []
+    facts = [f"{n_active} job{'s' * (n_active > 1)} {'submitted' if is_remote else 'at work'}"] if n_active else []
     if n_failed := len(state.failed_cases()):
         facts.append(f"{n_failed} failed")
     left = state.seconds_left(now)

@@ -28,6 +28,15 @@ _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefi
 _INCLUDE = 'include: workflow_folder() / "Snakefile"'
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+#: What Snakemake's own output is wanted of, or what runs no jobs; names of its parsed arguments.
+_PLAIN = (
+    *("dryrun", "verbose", "printshellcmds", "logger", "debug_dag", "touch", "unlock", "lint", "report", "archive"),
+    *("dag", "rulegraph", "filegraph", "d3dag", "summary", "detailed_summary", "list_rules", "list_target_rules"),
+    *("list_changes", "list_input_changes", "list_params_changes", "list_untracked", "list_conda_envs"),
+    *("delete_all_output", "delete_temp_output", "cleanup_metadata", "conda_create_envs_only", "generate_unit_tests"),
+    *("containerize", "export_cwl", "print_compilation", "conda_cleanup_envs"),
+)
+
 #: Set for the jobs of a run that shows failures itself.
 FAILURES_ARE_SHOWN = "SOFTLABELS_FAILURES_ARE_SHOWN"
 
@@ -102,7 +111,8 @@ def run_command(arguments: Sequence[str]) -> RunCommand:
         config_files=[Path(one) for one in found.configfile or []] or [folder / "config.yaml"],
         is_own=_is_own(Path(snakefile)) and not found.config and len(found.configfile or [""]) == 1,
         is_remote=is_remote,
-        is_plain=bool(found.dryrun or found.verbose or found.printshellcmds or found.logger or found.quiet is not None),
+        is_plain=any(getattr(found, name, None) not in (None, False, [], ()) for name in _PLAIN)
+        or found.quiet is not None,
     )
 
 
@@ -115,8 +125,10 @@ def _parsed(arguments: Sequence[str]) -> Any:
     try:
         with contextlib.redirect_stderr(said):
             return parse_args(list(arguments))[1]
-    except SystemExit:
-        print(said.getvalue(), end="", file=sys.stderr)
+    except SystemExit as ended:
+        if ended.code:
+            reason = said.getvalue().rpartition("error: ")[2].strip()
+            print(f"softlabels: run: Snakemake says: {reason}. See snakemake --help", file=sys.stderr)
         raise
     except (OSError, ValueError, WorkflowError) as error:
         raise InputError(f"run: Snakemake refuses the arguments: {error}") from None

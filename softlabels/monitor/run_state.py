@@ -71,6 +71,8 @@ class RunState:
     jobs: dict[int, ScheduledJob] = field(default_factory=dict)
     #: Results that are to be made, with what their receipts and failures were before the run.
     pending: dict[Work, tuple[FileId, FileId]] = field(default_factory=dict)
+    #: Results that are not there, and that this run was not asked for.
+    absent: set[Work] = field(default_factory=set)
     failures: dict[Work, Failure] = field(default_factory=dict)
     active: dict[int, float] = field(default_factory=dict)
     finished: set[int] = field(default_factory=set)
@@ -83,6 +85,7 @@ class RunState:
         works = [work for job in self.jobs.values() for work in self._work_of(job)]
         with ThreadPoolExecutor(N_READERS) as pool:
             self.pending = dict(zip(works, pool.map(self._files, works), strict=True))
+        self.absent = self._without_receipt(self._all_work() - set(works))
         self._made.append((now, 0.0))
 
     def start(self, number: int, now: float) -> None:
@@ -119,13 +122,17 @@ class RunState:
                 self.failures[work] = self._failure(work)
 
     def stages(self) -> dict[str, tuple[int, int]]:
-        """Return how many results of each stage are made, and how many there are in all, in the order of the plan."""
-        n_cases = sum(map(len, self.units.values()))
+        """Return how many results of each stage are made, and how many are asked for, in the order of the plan."""
+        stage_of = {node.id: node.stage for node in self.plan.nodes.values()}
+        n_left = Counter(stage_of[node] for _, node in self.pending)
+        n_absent = Counter(stage_of[node] for _, node in self.absent)
         n_all = Counter[str]()
-        n_left = Counter(self.plan.nodes[node].stage for _, node in self.pending)
-        for node in self.plan.nodes.values():
-            n_all[node.stage] += n_cases
-        return {stage: (number - n_left[stage], number) for stage, number in n_all.items()}
+        for stage in stage_of.values():
+            n_all[stage] += self.n_cases
+        return {
+            stage: (number - n_absent[stage] - n_left[stage], number - n_absent[stage])
+            for stage, number in n_all.items()
+        }
 
     def others(self) -> tuple[int, int]:
         """Return how many of the jobs that make no results are done, and how many there are in all."""
@@ -144,8 +151,11 @@ class RunState:
 
     def done(self) -> set[Work]:
         """Return all results that are there."""
-        cases = (case for of_unit in self.units.values() for case in of_unit)
-        return set(product(cases, self.plan.nodes)) - set(self.pending)
+        return self._all_work() - set(self.pending) - self.absent
+
+    def is_complete(self) -> bool:
+        """Return whether every result is there, also those that the run was not asked for; one `stat` for each."""
+        return not self.pending and not self._without_receipt(self._all_work())
 
     def seconds_left(self, now: float) -> float | None:
         """Return how long the rest will take at the pace of the last half hour, or None if that cannot be known."""
@@ -158,6 +168,20 @@ class RunState:
         left = sum(self.weights[node] for case, node in self.pending if case not in blocked)
         n_done, n_others = self.others()
         return (left + _OTHER_SECONDS * (n_others - n_done)) * (now - first) / (after - before)
+
+    @property
+    def n_cases(self) -> int:
+        """The number of cases."""
+        return sum(map(len, self.units.values()))
+
+    def _all_work(self) -> set[Work]:
+        return set(product((case for cases in self.units.values() for case in cases), self.plan.nodes))
+
+    def _without_receipt(self, works: set[Work]) -> set[Work]:
+        """Return the work that has no receipt."""
+        with ThreadPoolExecutor(N_READERS) as pool:
+            is_there = pool.map(lambda work: receipt_path(self.results, *work).exists(), works)
+            return {work for work, there in zip(works, is_there, strict=True) if not there}
 
     def _note_made(self, weight: float, now: float) -> None:
         self._made.append((now, self._made[-1][1] + weight if self._made else weight))

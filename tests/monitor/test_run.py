@@ -68,7 +68,9 @@ def test_number_of_cores_in_a_profile_is_left_alone(project):
     assert run_command([]).arguments == []
 
 
-@pytest.mark.parametrize("argument", ["-n", "--dry-run", "-np", "--verbose", "--quiet", "-p"])
+@pytest.mark.parametrize(
+    "argument", ["-n", "--dry-run", "-np", "--verbose", "--quiet", "-p", "--lint", "--unlock", "--dag"]
+)
 def test_who_asks_for_the_output_of_snakemake_gets_it(project, argument):
     assert run_command([argument]).is_plain
 
@@ -84,7 +86,8 @@ def test_configurations_that_are_read_are_those_that_are_named(project):
 def test_wrong_argument_is_refused_in_the_words_of_snakemake(project, capsys):
     with pytest.raises(SystemExit) as ended:
         run_command(["--coers", "2"])
-    assert ended.value.code == 2 and "unrecognized arguments: --coers" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.count("\n") == 1 and "Snakemake says: unrecognized arguments: --coers" in said
 
 
 @pytest.mark.parametrize(

@@ -53,13 +53,22 @@ def test_results_of_a_batch_count_one_by_one_while_its_job_runs(state):
 def test_results_that_are_there_count_and_those_that_are_made_again_do_not_until_they_are(state):
     receipt(state, *((case, node) for case in "abc" for node in PLAN.nodes))
     state.schedule(jobs(T1), now=0)
-    assert state.stages() == {"prepare": (3, 3), "target": (2, 3)}
+    assert state.stages() == {"prepare": (3, 3), "target": (2, 3)} and not state.is_complete()
     state.start(T1, now=0)
     state.look([T1], now=1)
     assert state.stages()["target"] == (2, 3)
     receipt(state, ("c", TARGET))
     state.end(T1, now=2)
-    assert state.stages()["target"] == (3, 3) and not state.pending
+    assert state.stages()["target"] == (3, 3) and state.is_complete()
+
+
+def test_results_that_the_run_was_not_asked_for_do_not_count(state):
+    state.schedule(jobs(P1), now=0)
+    assert state.stages() == {"prepare": (0, 1), "target": (0, 0)}
+    receipt(state, ("c", PREPARE))
+    state.end(P1, now=1)
+    assert state.stages() == {"prepare": (1, 1), "target": (0, 0)}
+    assert state.done() == {("c", PREPARE)} and not state.is_complete()
 
 
 def test_failure_of_one_case_in_a_batch_is_that_case_alone_and_an_old_record_does_not_count(state):

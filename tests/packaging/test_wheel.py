@@ -138,14 +138,24 @@ def test_metadata_says_what_people_look_for(wheel):
 def test_project_runs_where_no_checkout_is(python, tmp_path):
     project = made_by(python, tmp_path / "project", tmp_path)
     home = {"HOME": str(tmp_path / "home")}
-    assert "2 good" in run(python, "-m", "softlabels", "check", cwd=project, **home)
-    run(python, "-m", "snakemake", "--cores", "2", cwd=project, **home)
+    assert "2 good" in run(python, "-m", "softlabels", "check", "-C", "project", cwd=tmp_path, **home)
+    said = run(python, "-m", "softlabels", "run", "-C", "project", "--cores", "2", cwd=tmp_path, **home)
+    assert "prepare 2/2" in said and "All results are complete" in said and "Train on results/index.json" in said
     index = json.loads((project / "results" / "index.json").read_text())
     assert [case["id"] for case in index["cases"]] == ["case0", "case1"] and set(index["targets"]) == {"geols", "sing"}
     assert (project / "results" / "report" / "index.html").exists()
     assert "Nothing to be done" in run(python, "-m", "snakemake", "--cores", "2", cwd=project, **home)
     run(python, "-m", "softlabels", "export", "case0", "--output", "nifti", cwd=project, **home)
     assert sitk.ReadImage(str(project / "nifti" / "case0_labels.nii.gz")).GetSize() == made_data.SHAPE[::-1]
+
+
+def test_workflow_of_the_wheel_runs_in_a_folder_without_a_snakefile(python, tmp_path):
+    project = made_by(python, tmp_path / "project", tmp_path)
+    (project / "Snakefile").unlink()
+    (project / "profiles" / "default" / "config.yaml").unlink()
+    (project / "profiles" / "default").rmdir()
+    said = run(python, "-m", "softlabels", "run", "--dry-run", cwd=project, HOME=str(tmp_path))
+    assert said.count("rule stages:") == 2 and "workflow/profiles/default" in said
 
 
 def test_slurm_profile_of_the_wheel_plans_the_same_jobs(python, tmp_path):

@@ -83,7 +83,7 @@ def test_log_shows_lines_and_the_same_command_finishes_what_failed(project, with
     index = json.loads((project / "results" / "index.json").read_text())
     assert [case["id"] for case in index["cases"]] == ["case0", "case1", "case2"]
     again = softlabels(project, "run")
-    assert again.returncode == 0 and "Nothing to be done" in again.stdout
+    assert again.returncode == 0 and "Nothing to be done" in again.stdout and "All results are complete" in again.stdout
 
 
 def test_dry_run_is_that_of_snakemake(project, with_bad_case):
