@@ -124,11 +124,9 @@ def test_random_distributions_give_the_same_in_single_precision(seed, name, kind
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ALL)
 def test_gradients_are_those_by_differences(name, kind):
-    few = sparse((2, 4), kind)
-    valid = torch.tensor([[True, False, True, True], [True, True, True, False]])
-    given = prediction(name, (2, 4)).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: ALL[name](x, few), given)
-    assert torch.autograd.gradcheck(lambda x: ALL[name](x, few, valid=valid), given)
+    few, given = sparse((2, 2), kind), prediction(name, (2, 2)).requires_grad_()
+    valid = torch.tensor([[True, False], [True, True]])
+    assert torch.autograd.gradcheck(lambda x: ALL[name](x, few, valid=valid), given, fast_mode=kind != "mixed")
 
 
 @pytest.mark.parametrize("name", ALL)
