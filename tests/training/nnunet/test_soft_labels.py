@@ -4,7 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
-from helpers.made_cohort import CLASSES, REGIONS, SHAPES, TARGETS, make_cohort, volumes
+from helpers.made_cohort import CLASSES, REGIONS, SHAPES, SPARSE, TARGETS, make_cohort, volumes
 
 from softlabels.blend import Blend
 from softlabels.classes import class_masks
@@ -20,6 +20,11 @@ REGION_HEADS = [(1, 2, 4), (2, 4)]
 @pytest.fixture(scope="module")
 def index(tmp_path_factory):
     return make_cohort(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture(scope="module")
+def index_with_sparse(tmp_path_factory):
+    return make_cohort(tmp_path_factory.mktemp("cohort"), targets=TARGETS | SPARSE)
 
 
 def soft_labels(index, target, **options):
@@ -41,11 +46,11 @@ class FakeDataset:
         return image, seg, None, {"class_locations": {}}
 
 
-@pytest.mark.parametrize("target", ["onehot", "smooth", "geols", "svls", "sing"])
-def test_a_box_is_the_slice_of_the_whole_soft_label(index, target):
-    data = WithSoftLabels(FakeDataset(SHAPES), soft_labels(index, target))
-    whole = {case["case_id"]: case for case in SoftLabelDataset(index, target=target, mode="whole")}
-    pad = np.array(TARGETS[target].pad_value, np.float32)[:, None, None, None]
+@pytest.mark.parametrize("target", ["onehot", "smooth", "geols", "svls", "sing", *SPARSE])
+def test_a_box_is_the_slice_of_the_whole_soft_label(index_with_sparse, target):
+    data = WithSoftLabels(FakeDataset(SHAPES), soft_labels(index_with_sparse, target))
+    whole = {case["case_id"]: case for case in SoftLabelDataset(index_with_sparse, target=target, mode="whole")}
+    pad = np.array((TARGETS | SPARSE)[target].pad_value, np.float32)[:, None, None, None]
     for identifier, shape in SHAPES.items():
         volume, seg, previous, properties = data.load_case(identifier)
         assert volume.shape == (2 + len(pad), *shape)
