@@ -64,7 +64,9 @@ def class_dtype(n_classes: int) -> np.dtype[np.unsignedinteger]:
     return np.dtype(np.uint8 if n_classes <= 2**8 else np.uint16)
 
 
-def to_dense(label: SparseLabel[NDArray[Any]], n_classes: int) -> NDArray[np.float32]:
+def to_dense(
+    label: SparseLabel[NDArray[Any]], n_classes: int, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Return the share of every class.
 
     Parameters
@@ -73,29 +75,38 @@ def to_dense(label: SparseLabel[NDArray[Any]], n_classes: int) -> NDArray[np.flo
         Not modified.
     n_classes : int
         C, above all numbers of classes.
+    out : (C, ...) ndarray of float32, optional
+        Where to write the shares.
 
     Returns
     -------
     (C, ...) ndarray of float32
-        Newly allocated.
+        `out`, or newly allocated.
 
     Notes
     -----
-    Without a floor only the voxels with a share are written: the rest are pages that the system gives out as zeros.
+    Without a floor only the voxels with a share are written: the rest of a new array is pages that the system gives out
+    as zeros.
     """
     shape = label.shares.shape[1:]
     n_voxels = int(np.prod(shape))
-    dense = np.zeros((n_classes, n_voxels), np.float32)
+    if out is not None and not out.flags.c_contiguous:
+        out[...] = to_dense(label, n_classes)
+        return out
+    if out is None:
+        out = np.zeros((n_classes, *shape), np.float32)
+    else:
+        out.fill(0)
     if label.floor.size:
-        dense += label.floor
-    flat = dense.reshape(-1)
+        out += label.floor
+    flat = out.reshape(-1)
     for classes, shares in zip(label.classes, label.shares, strict=True):
         used = np.flatnonzero(shares)
         where = classes.reshape(-1)[used].astype(np.int64)
         where *= n_voxels
         where += used
         flat[where] += shares.reshape(-1)[used]
-    return dense.reshape(n_classes, *shape)
+    return out
 
 
 def one_class(label: SparseLabel[NDArray[Any]], number: int) -> NDArray[np.float32]:

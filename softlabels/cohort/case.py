@@ -182,14 +182,13 @@ class CaseTarget:
             Where to write the soft label; by default newly allocated.
         """
         labels = self.case.labels(window) if labels is None else labels
+        if self.entry is not None and self.stored_map.is_sparse:
+            return to_dense(self.sparse_label(window, labels), len(self.classes), out)
         if out is None:
             out = np.empty((len(self.classes), *labels.shape), np.float32)
         if not self.description.blend.needs_stored:
             return self.description.soft_label(labels, out=out)
         stored = self.stored_map
-        if stored.is_sparse:
-            out[...] = to_dense(self.sparse_label(window, labels), len(self.classes))
-            return out
         with self._naming():
             encoded = stored.encoded(window)
         # Slabs that stay in a core's cache are decoded and blended twice as fast as the whole.

@@ -1,4 +1,4 @@
-"""The checks of a data set's arguments: which patch, which foreground."""
+"""The checks of a data set's arguments: which patch, which foreground, which form of the soft labels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ from typing import TypeVar
 import numpy as np
 
 from softlabels.classes import LabelClass, foreground
+from softlabels.cohort.index import TargetDescription
 from softlabels.errors import InputError
 from softlabels.training.patches import checked_sizes
+from softlabels.training.volumes import Form
 
 T = TypeVar("T")
+#: Why samples of a form allow no transform that interpolates, and what to do.
+EXACT: Mapping[Form, str] = {
+    "stored": "with blend_on_device a sample has the integers of the store. Transform the batch after DeviceBlend has "
+    "made its soft label",
+    "sparse": "with sparse a sample has numbers of classes. Transform dense samples, or the batch after "
+    "softlabels.losses.to_dense",
+}
 
 
 def chosen(known: Mapping[str, T], name: str, what: str, where: str) -> T:
@@ -40,3 +49,16 @@ def foreground_values(classes: Sequence[LabelClass], names: Sequence[str] | None
         return tuple(c.values for c in foreground(classes))
     known = {c.name: c.values for c in classes}
     return tuple(chosen(known, name, "foreground_classes", "the target") for name in names)
+
+
+def checked_form(described: Mapping[str, TargetDescription], *, blend_on_device: bool, sparse: bool) -> Form:
+    """Return in which form the samples of some targets have their soft labels."""
+    if blend_on_device and sparse:
+        raise InputError("blend_on_device, sparse: got both, expected one of them. Sparse samples are small already")
+    for name, one in described.items() if sparse else ():
+        if one.n_slots is None:
+            raise InputError(
+                f"sparse: target {name!r} is not a distribution that is stored by the largest classes of each voxel. "
+                "Set its `storage: sparse` in config.yaml and run snakemake again, or leave sparse out"
+            )
+    return "stored" if blend_on_device else "sparse" if sparse else "dense"

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from softlabels.augmentation import Contract, allowed_names, expanded
 from softlabels.errors import InputError
+from softlabels.sparse import SparseLabel
 
 #: A sample of `SoftLabelDataset`: tensors by name, and the case id.
 Sample = dict[str, Any]
@@ -52,14 +53,11 @@ def check_transform(transform: Any, target: str, allowed: Contract) -> None:
         )
 
 
-def check_exact(transform: Any) -> None:
-    """Raise InputError if a transform changes more than the places of voxels, which the integers of the store allow."""
+def check_exact(transform: Any, why: str) -> None:
+    """Raise InputError if a transform changes more than the places of voxels: `why` says what does not allow it."""
     inexact = [kind for kind in expanded(getattr(transform, "augmentations", ())) if kind not in _EXACT]
     if inexact or isinstance(transform, SpatialAugmentation):
-        raise InputError(
-            f"transform: does {', '.join(inexact) or 'interpolate'}, but with blend_on_device a sample has the "
-            "integers of the store. Transform the batch after DeviceBlend has made its soft label"
-        )
+        raise InputError(f"transform: does {', '.join(inexact) or 'interpolate'}, but {why}")
 
 
 def bound_transform(
@@ -124,10 +122,17 @@ class RandomFlip:
         axes = tuple(range(n_axes)) if self.axes is None else self.axes
         dims = [axis - n_axes for axis in axes if rng.random() < 0.5]
         names = [name for name in sample if name in _VOLUMES or name.startswith(("soft_label", "stored_map"))]
-        mirrored = {name: torch.flip(sample[name], dims) for name in names}
+        mirrored = {name: _mirrored(sample[name], dims) for name in names}
         if "affine" in sample:
             mirrored["affine"] = _mirrored_affine(sample["affine"], dims, sample["labels"].shape)
         return {**sample, **mirrored}
+
+
+def _mirrored(volume: Tensor | SparseLabel[Tensor], dims: list[int]) -> Tensor | SparseLabel[Tensor]:
+    """Return a volume, or the classes and shares of a sparse label, mirrored along some of the last axes."""
+    if isinstance(volume, SparseLabel):
+        return volume._replace(classes=volume.classes.flip(dims), shares=volume.shares.flip(dims))
+    return volume.flip(dims)
 
 
 def _mirrored_affine(affine: torch.Tensor, dims: Iterable[int], shape: Sequence[int]) -> torch.Tensor:

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase
 from softlabels.cohort.label_blocks import LabelBlocks
 from softlabels.errors import FormatError, InputError
+from softlabels.sparse import SparseLabel
 from softlabels.store.encoding import Encoding
-from softlabels.training.arguments import checked_patch, chosen, foreground_values
+from softlabels.training.arguments import EXACT, checked_form, checked_patch, chosen, foreground_values
 from softlabels.training.folds import chosen_cases
 from softlabels.training.patches import (
     ForegroundTable,
@@ -33,7 +34,7 @@ try:
     from torch.utils.data import Dataset
 
     from softlabels.training.augmentation import Sample, bound_transform, check_exact, checked_keys
-    from softlabels.training.device_blend import DeviceBlend
+    from softlabels.training.device_blend import DeviceBlend, map_encoding
     from softlabels.training.sampler import RepeatWatch
 except ImportError as error:
     raise ImportError("softlabels.training.dataset needs PyTorch: pip install 'softlabels[loader]'") from error
@@ -113,6 +114,11 @@ class SoftLabelDataset(Dataset[Sample]):
         the integers in the store, and `inside` (d, h, w) bool, and `labels` are uint8 or int32. Not for a calibrated
         target, and transforms may only mirror and rotate by right angles.
 
+    sparse : bool
+        Give `soft_label` by its few classes a voxel, a `softlabels.losses.SparseLabel` with `classes` (K, d, h, w),
+        `shares` (K, d, h, w) dtype and `floor` (0 or 1,); K is the same in all samples. For targets that are stored
+        sparse or derived from the labels; transforms may only mirror and rotate by right angles.
+
     Attributes
     ----------
     classes : tuple of C LabelClass
@@ -170,6 +176,7 @@ class SoftLabelDataset(Dataset[Sample]):
         keys: Mapping[str, str] | None = None,
         dtype: torch.dtype = torch.float32,
         blend_on_device: bool = False,
+        sparse: bool = False,
     ) -> None:
         if mode not in MODES:
             raise InputError(f"mode: got {mode!r}, expected one of {', '.join(MODES)}")
@@ -193,9 +200,12 @@ class SoftLabelDataset(Dataset[Sample]):
         contracts = {name: one.augmentation for name, one in self._described.items()}
         pads = {f"soft_label{self._suffix(name)}": one.pad_value for name, one in self._described.items()}
         parts = tuple(pads)
-        if blend_on_device:
-            check_exact(transform)
-            pads, parts = {}, ("inside", *(f"stored_map{self._suffix(name)}" for name in self._described))
+        self.form = checked_form(self._described, blend_on_device=blend_on_device, sparse=sparse)
+        if self.form != "dense":
+            check_exact(transform, EXACT[self.form])
+            pads = {}
+        if self.form == "stored":
+            parts = ("inside", *(f"stored_map{self._suffix(name)}" for name in self._described))
         self.transform = bound_transform(transform, contracts, {"image": image_pad, **pads})
         self._names = checked_keys(keys or {}, (*SAMPLE, *parts))
         self.patches_per_case, self.foreground_fraction = patches_per_case, foreground_fraction
@@ -206,10 +216,9 @@ class SoftLabelDataset(Dataset[Sample]):
         self._asked = RepeatWatch(len(self)) if mode == "random" else None
         self._open: dict[int, list[CaseTarget]] = {}
         self._tables: dict[int, ForegroundTable] = {}
-        self.blend_on_device = blend_on_device
         self._encodings: list[Encoding | None] = []
-        if blend_on_device:
-            self._encodings = [_encoding(target) for target in self._targets(0)]
+        if self.form == "stored":
+            self._encodings = [map_encoding(target) for target in self._targets(0)]
             for name in self._described:
                 self.device_blend(name)  # refuses here what cannot be blended there
         if mode == "grid":
@@ -242,7 +251,7 @@ class SoftLabelDataset(Dataset[Sample]):
         InputError
             If the data set was made without `blend_on_device`, or has no such target.
         """
-        if not self.blend_on_device:
+        if self.form != "stored":
             raise InputError(
                 "device_blend: the samples are blended already. Make the data set with blend_on_device=True"
             )
@@ -307,10 +316,10 @@ class SoftLabelDataset(Dataset[Sample]):
     def _check_encodings(self, targets: list[CaseTarget]) -> None:
         """Raise FormatError if a map is stored otherwise than that of the first case, which `device_blend` knows."""
         for target, encoding in zip(targets, self._encodings, strict=False):
-            if _encoding(target) != encoding:
+            if (found := map_encoding(target)) != encoding:
                 raise FormatError(
-                    f"case {target.case.id}, target {target.name!r}: got a map stored as {_encoding(target)}, expected "
-                    f"{encoding} as in case {self._cases[0].id}. Leave blend_on_device out"
+                    f"case {target.case.id}, target {target.name!r}: got a map stored as {found}, expected {encoding} "
+                    f"as in case {self._cases[0].id}. Leave blend_on_device out"
                 )
 
     def _case(self, position: int) -> PreparedCase:
@@ -359,10 +368,8 @@ class SoftLabelDataset(Dataset[Sample]):
         case, size = targets[0].case, self.patch_size or targets[0].case.shape
         reader = PatchReader(case, origin, size, is_pooled=self.mode != "whole")
         named = {self._suffix(target.name): target for target in targets}
-        volumes = read_volumes(reader, named, image_pad=self.image_pad, blend_on_device=self.blend_on_device)
-        sample = {n: torch.from_numpy(volume.squeeze(-3) if self.is_2d else volume) for n, volume in volumes.items()}
-        for name in sample.keys() & {"image", *(f"soft_label{suffix}" for suffix in named)}:
-            sample[name] = sample[name].to(self.dtype)
+        volumes = read_volumes(reader, named, image_pad=self.image_pad, form=self.form)
+        sample = {name: self._tensor(name, volume) for name, volume in volumes.items()}
         return {
             **sample,
             "case_id": case.id,
@@ -371,14 +378,12 @@ class SoftLabelDataset(Dataset[Sample]):
             "affine": torch.from_numpy(case.grid.cropped(origin, size).affine_ras),
         }
 
-
-def _encoding(target: CaseTarget) -> Encoding | None:
-    """Return how the map of a target is stored; None if nothing is."""
-    if target.entry is None:
-        return None
-    if target.stored_map.is_sparse:
-        raise InputError(
-            f"blend_on_device: target {target.name!r} is stored by the largest classes of each voxel. "
-            "Leave blend_on_device out"
-        )
-    return target.stored_map.encoding
+    def _tensor(self, name: str, volume: NDArray[Any] | SparseLabel[NDArray[Any]]) -> Any:
+        """Return a volume of a sample as a tensor, or as one for each part of a sparse label."""
+        if isinstance(volume, SparseLabel):
+            classes, shares = (
+                self._tensor(*part) for part in (("classes", volume.classes), ("soft_label", volume.shares))
+            )
+            return SparseLabel(classes, shares, torch.from_numpy(volume.floor).to(self.dtype))
+        tensor = torch.from_numpy(volume.squeeze(-3) if self.is_2d else volume)
+        return tensor.to(self.dtype) if name == "image" or name.startswith("soft_label") else tensor

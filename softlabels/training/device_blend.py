@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from softlabels.cohort.case import CaseTarget
 from softlabels.cohort.index import TargetDescription
 from softlabels.errors import InputError
 from softlabels.store.encoding import Encoding, ScaleOffset
@@ -138,3 +139,15 @@ def _table(described: TargetDescription, levels: NDArray[np.float32]) -> NDArray
     stored = np.broadcast_to(levels, masks.shape) if described.blend.needs_stored else None
     blended = described.blend.soft_label(masks, stored, is_overlapping=described.is_overlapping)
     return np.ascontiguousarray(blended[0]).reshape(-1)
+
+
+def map_encoding(target: CaseTarget) -> Encoding | None:
+    """Return how the map of a target is stored; None if nothing is."""
+    if target.entry is None:
+        return None
+    if target.stored_map.is_sparse:
+        raise InputError(
+            f"blend_on_device: target {target.name!r} is stored by the largest classes of each voxel. "
+            "Leave blend_on_device out; sparse=True gives samples as small"
+        )
+    return target.stored_map.encoding

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from softlabels.cohort.case import CaseTarget, PreparedCase
+from softlabels.sparse import SparseLabel
 from softlabels.training.buffers import SAMPLES
 from softlabels.training.patches import patch_windows
 
-Volumes = dict[str, NDArray[Any]]
+#: Arrays of a sample by name; those of a sparse soft label together.
+Volumes = dict[str, NDArray[Any] | SparseLabel[NDArray[Any]]]
+
+
+#: How a sample has its soft labels.
+Form = Literal["dense", "sparse", "stored"]
 
 
 class PatchReader:
@@ -59,6 +65,29 @@ class PatchReader:
             (n_classes,), np.float32, described.pad_value, lambda out: read(self.window, self.labels, out)
         )
 
+    def sparse_label(self, target: CaseTarget) -> SparseLabel[NDArray[Any]]:
+        """Return the blended soft label by its few classes a voxel, (K, d, h, w), with one K for all cases.
+
+        Outside of the volume, the class of the pad value has all of the mass that a floor leaves.
+        """
+        described = target.description
+        label = target.sparse_label(self.window, self.labels)
+        n_slots = described.n_slots or len(label.shares)
+        pad = [float(described.pad_value.index(1.0)), *[0.0] * (n_slots - 1)]
+        # PyTorch computes with few of the unsigned types.
+        dtype = np.uint8 if label.classes.dtype == np.uint8 else np.int32
+
+        def write(values: NDArray[Any]) -> Callable[[NDArray[Any]], object]:
+            def to(out: NDArray[Any]) -> None:
+                out[: len(values)], out[len(values) :] = values, 0
+
+            return to
+
+        classes = self._filled((n_slots,), dtype, pad, write(label.classes))
+        mass = 1.0 - len(described.classes) * float(label.floor.sum())
+        shares = self._filled((n_slots,), np.float32, [mass, *pad[1:]], write(label.shares))
+        return SparseLabel(classes, shares, label.floor)
+
     def stored_map(self, target: CaseTarget) -> NDArray[Any]:
         """Return the map as it is in the store, (C, d, h, w); 0 outside of the volume."""
         dtype, read = target.stored_map.encoded_dtype, target.encoded
@@ -81,9 +110,7 @@ class PatchReader:
         return patch
 
 
-def read_volumes(
-    reader: PatchReader, targets: Mapping[str, CaseTarget], *, image_pad: float, blend_on_device: bool
-) -> Volumes:
+def read_volumes(reader: PatchReader, targets: Mapping[str, CaseTarget], *, image_pad: float, form: Form) -> Volumes:
     """Return the arrays of a sample by name.
 
     Parameters
@@ -93,13 +120,14 @@ def read_volumes(
         What to append to "soft_label" or "stored_map" for each target: nothing, or "_" and its name.
     image_pad : float
         Intensity outside of the volume.
-    blend_on_device : bool
-        Leave labels and maps as they are stored, for `DeviceBlend`.
+    form : {"dense", "sparse", "stored"}
+        Of the soft labels: all classes; the few of each voxel; or, for `DeviceBlend`, labels and maps as in the store.
     """
     volumes: Volumes = {"image": reader.image(image_pad), "valid": reader.valid()}
-    if not blend_on_device:
+    if form != "stored":
         volumes["labels"] = reader.hard_labels(np.int64)
-        return volumes | {f"soft_label{suffix}": reader.soft_label(target) for suffix, target in targets.items()}
+        read = reader.soft_label if form == "dense" else reader.sparse_label
+        return volumes | {f"soft_label{suffix}": read(target) for suffix, target in targets.items()}
     # PyTorch computes with few of the unsigned types.
     volumes["labels"] = reader.hard_labels(np.uint8 if reader.labels.dtype == np.uint8 else np.int32)
     volumes["inside"] = reader.inside()
