@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers import ROOT, made_data
 from helpers.made_distribution import made_distribution
+from helpers.made_truth import write_coarse_project
 
 TARGETS = {
     "basins": {"method": "watershed", "alpha": 0.25},
@@ -143,3 +144,17 @@ def test_a_broken_package_is_named_where_it_is_used_and_harms_nothing_else(tmp_p
     made_data.write_cohort(tmp_path, n_cases=1, targets={"plain": {"method": "gaussian"}, "bad": {"method": "broken"}})
     said = run(tmp_path, site, "-m", "softlabels", "check", check=False)
     assert reason in said and "1 error" in said
+
+
+def test_tune_tries_it_with_its_grid(site, tmp_path):
+    folder = write_coarse_project(tmp_path, 2, tune={})
+    with (folder / "config.yaml").open("a") as config:
+        config.write("tune: {methods: [watershed]}\n")
+    printed = run(folder, site, "-m", "softlabels", "tune", "--threads", "1")
+    rows = [line.split("\t") for line in (folder / "results" / "tune" / "tune.tsv").read_text().splitlines()]
+    (row,) = [row for row in rows if row[0] == "watershed"]
+    assert row[1] in ("alpha 0.1", "alpha 0.3") and float(row[4]) > 0 and "watershed" in printed
+    scored = (folder / "results" / "tune" / "scores" / "case0.jsonl").read_text()
+    assert scored.count('"method":"watershed"') == 2
+    # Without the package the configuration says which method is missing.
+    assert "nothing installed provides" in run(folder, None, "-m", "softlabels", "tune", check=False)

@@ -114,6 +114,11 @@ def case_rows(found: Tuned) -> Iterator[list[str]]:
 def statements(found: Tuned) -> list[str]:
     """Return what was chosen, how good it is, what that rests on, and what it does not say: a sentence each."""
     lines = [f"Chosen: {spoken(found.winner.method)}, on {_cases(len(found.cases))}."]
+    if raters := _rater_cases(found):
+        lines.append(
+            f"The reference of {_listed(raters)} looks like the mean of raters: labels are soft because annotators "
+            "disagree, which intensities do not show."
+        )
     lines += _score_statements(found)
     lines += _calibration_statements(found)
     lines += _held_out_statements(found)
@@ -125,12 +130,11 @@ def statements(found: Tuned) -> list[str]:
 def warnings(found: Tuned) -> list[str]:
     """Return what is suspicious about the choice."""
     lines = []
-    raters = [case.case for case in found.cases if case.is_raters or case.softness.looks_like_raters]
-    winner = found.winner
+    raters, winner = _rater_cases(found), found.winner
     if raters and winner.method.assumes == "partial_volume":
         lines.append(
             f"{winner.name} assumes that voxels hold several tissues, but the reference of {_listed(raters)} looks "
-            "like the mean of raters, whose disagreement intensities do not show. Check it on further cases"
+            "like the mean of raters. Check the choice on further cases before you use it"
         )
     for family in found.families:
         worse = family.change is not None and family.change.low > 0
@@ -145,6 +149,11 @@ def warnings(found: Tuned) -> list[str]:
         f"{name} {value:g} is the {end} value that was tried for {winner.name}; the best may be beyond it"
         for name, value, end in _ends(winner, found)
     ]
+
+
+def _rater_cases(found: Tuned) -> list[str]:
+    """Return the cases whose reference is, or looks like, the mean of raters."""
+    return [case.case for case in found.cases if case.is_raters or case.softness.looks_like_raters]
 
 
 def _score_statements(found: Tuned) -> list[str]:

@@ -231,6 +231,7 @@ def test_the_rater_of_the_label_has_no_vote_and_unmix_is_not_chosen(tmp_path, mo
     np.testing.assert_allclose(opened.reference[1], votes)
     assert all(case.is_raters and case.softness.looks_like_raters for case in found.cases)
     assert found.winner.name == "gaussian"
+    assert "case0, case1, case2 looks like the mean of raters" in statements(found)[1]
 
 
 def test_unmix_on_raters_is_warned_of(project, tmp_path, monkeypatch):

@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from softlabels.classes import LabelSet
-from softlabels.methods import NOT_ELASTIC, Need, Rate, RunContext, SeededMethod, TargetInputs, TargetMap
+from softlabels.methods import (
+    NOT_ELASTIC,
+    Need,
+    Rate,
+    RunContext,
+    SeededMethod,
+    TargetInputs,
+    TargetMap,
+    TuningGrid,
+)
 from softlabels.seeds import SeedStrategy
 
 
@@ -45,6 +54,7 @@ class Watershed(SeededMethod):
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
     cost: ClassVar[Rate] = Rate(us=0.3, memory_bytes=30, disk_bytes=0.1)
     default_seeds: ClassVar[Mapping[str, SeedStrategy]] = {"standard": CoreSeeds()}
+    grid: ClassVar[TuningGrid] = {"alpha": (0.1, 0.3)}
 
     alpha: float = Field(0.5, ge=0, le=1, description="share of the basins in the target; applied by the loader")
     channel: int = Field(0, ge=0, description="which channel of the image")
