@@ -1,0 +1,5 @@
+"""Which soft label trains the better network: paired trainings, scores and statistics; see the README beside it.
+
+`study` is the configuration, `slabs` the data of the laptop example. `batches`, `network`, `objective` and `training`
+train one network; `prediction`, `truth`, `scores` and `judging` score it; `bootstrap`, `table`, `picture` compare all.
+"""

@@ -1,0 +1,126 @@
+"""The batches of a training, which depend on the seed and the fold alone: all rows of a seed see the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from softlabels.classes import LabelClass, class_masks
+from softlabels.errors import InputError
+from softlabels.loader import EpochSampler, RandomFlip, SoftLabelDataset
+from softlabels.training.augmentation import Sample
+from softlabels.training.patches import padded, patch_windows
+
+from .study import REFERENCE
+
+
+class WithReference:
+    """A transform that puts the true soft label in the place of the target's, then mirrors.
+
+    Parameters
+    ----------
+    references : mapping of str to (C, D, H, W) float32 array
+        By case id.
+    flip : RandomFlip or None
+    """
+
+    augmentations = ("flip",)
+
+    def __init__(self, references: Mapping[str, NDArray[np.float32]], flip: RandomFlip | None) -> None:
+        self.references, self.flip = references, flip
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Return the sample with the truth of its window as soft label; outside the volume, the background."""
+        truth = self.references[sample["case_id"]]
+        size = (1,) * (3 - sample["labels"].ndim) + tuple(sample["labels"].shape)
+        window, place = patch_windows(sample["origin"].tolist(), size, truth.shape[1:])
+        part = truth[(slice(None), *(slice(*pair) for pair in window))]
+        fill = [1.0] + [0.0] * (len(truth) - 1)
+        patch = padded(part, place, size, fill).reshape(len(truth), *sample["labels"].shape)
+        replaced = {**sample, "soft_label": torch.from_numpy(np.ascontiguousarray(patch)).to(sample["image"].dtype)}
+        return replaced if self.flip is None else self.flip(replaced, rng)
+
+
+def training_set(
+    index: str,
+    targets: Sequence[str],
+    cases: Sequence[str],
+    *,
+    seed: int,
+    patch_size: Sequence[int],
+    foreground_fraction: float,
+    flip_axes: Sequence[int],
+    references: Mapping[str, NDArray[np.float32]] | None = None,
+) -> SoftLabelDataset:
+    """Return random patches of cases with the soft label of a row.
+
+    Parameters
+    ----------
+    targets : sequence of str
+        Of the index; with `references`, the one whose classes the references have.
+    references : mapping, optional
+        Train on these instead of the target.
+    """
+    flip = RandomFlip(flip_axes) if flip_axes else None
+    return SoftLabelDataset(
+        index,
+        target=targets[0],
+        further_targets=targets[1:],
+        cases=cases,
+        patch_size=patch_size,
+        foreground_fraction=foreground_fraction,
+        seed=seed,
+        transform=flip if references is None else WithReference(references, flip),
+    )
+
+
+def soft_label_of(batch: Mapping[str, Any], targets: Sequence[str], foreground: Mapping[str, Sequence[int]]) -> Tensor:
+    """Return the soft label of a row: its target's, or the foreground channels of several targets side by side."""
+    if len(targets) == 1:
+        label: Tensor = batch["soft_label"]
+        return label
+    names = ["soft_label", *(f"soft_label_{name}" for name in targets[1:])]
+    return torch.cat([batch[key][:, foreground[target]] for key, target in zip(names, targets, strict=True)], dim=1)
+
+
+def onehot_of(labels: Tensor, classes: Sequence[LabelClass]) -> Tensor:
+    """Return hard labels (B, ...) as (B, C, ...) float32 masks of classes."""
+    return torch.from_numpy(class_masks(labels.numpy(), classes)).movedim(0, 1).float()
+
+
+def stream(
+    dataset: SoftLabelDataset, *, batch_size: int, steps: int, seed: int, done: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Yield the batches of a training after the first `done`; each sample is another patch.
+
+    One epoch has all samples of the training, so that its order depends on the seed alone.
+    """
+    sampler = EpochSampler(dataset, num_samples=batch_size * steps, seed=seed)
+    state = {"epoch": 0, "done": batch_size * done, "seed": seed, "n_per_epoch": batch_size * steps}
+    sampler.load_state_dict(state)
+    yield from DataLoader(dataset, batch_size=batch_size, sampler=sampler)
+
+
+def chained(digest: str, batch: Mapping[str, Any]) -> str:
+    """Return the digest of all batches so far and this one: of what all rows must see alike, soft labels left out."""
+    content = sha256(digest.encode())
+    for name in ("image", "labels", "origin"):
+        content.update(batch[name].contiguous().numpy().tobytes())
+    content.update("/".join(batch["case_id"]).encode())
+    return content.hexdigest()
+
+
+def target_names(targets: Sequence[str], stand_in: str) -> list[str]:
+    """Return the targets to read for a row: those of the index, and for the truth one with the study's classes."""
+    if REFERENCE in targets:
+        if len(targets) > 1:
+            raise InputError(f"target: got {', '.join(targets)}, expected '{REFERENCE}' alone")
+        return [stand_in]
+    return list(targets)

@@ -1,0 +1,207 @@
+"""Score the networks of one row and fold, and the rows that only change their probabilities."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from softlabels._shared.files import write_atomically
+from softlabels.evaluation.rank import as_probability
+from softlabels.evaluation.refine import fit_temperature, refine
+
+from .prediction import predicted
+from .scores import METRICS, case_scores, label_brier
+from .study import REFERENCE, AfterRow
+from .training import Run, build, load, objective_of
+from .truth import CaseTruth
+
+#: What identifies a line of a score file, before the metrics.
+COLUMNS = ("row", "steps", "seed", "fold", "case", "person", "init", "batches", "temperature", "label_brier")
+log = logging.getLogger(__name__)
+
+
+def score_networks(
+    paths: Sequence[Path], row: str, after: Mapping[str, AfterRow], fold: int, test: Sequence[str], output: Path
+) -> None:
+    """Write the scores of networks on the test cases of their fold: a line per network, row and case.
+
+    Parameters
+    ----------
+    paths : sequence of paths
+        Networks of one row and fold: all seeds and lengths.
+    row : str
+        Their row.
+    after : mapping of str to AfterRow
+        Rows that change their probabilities.
+    fold : int
+    test : sequence of str
+        Case ids.
+    output : path
+        A table of tab-separated values.
+    """
+    torch.set_num_threads(1)
+    lines: list[dict[str, Any]] = []
+    own: dict[str, float] = {}
+    for path in paths:
+        content = load(path)
+        run = Run(**content["run"])
+        truth = CaseTruth(run.index, run.sheet, run.channels, run.classes)
+        predict = Predictor(run, content["weights"], truth)
+        temperatures = {name: predict.temperature(one) for name, one in after.items()}
+        shared = {
+            "steps": run.steps,
+            "seed": run.seed,
+            "fold": fold,
+            "init": content["init"],
+            "batches": content["batches"],
+        }
+        for case in test:
+            if case not in own:
+                own[case] = _label_brier(truth, run, case)
+            probabilities = predict(case)
+            person = truth.rows[case].person
+            for name, changed in _changed(probabilities, row, after, temperatures, truth, case):
+                known = {"row": name, "case": case, "person": person, **shared}
+                if name == row:
+                    known["label_brier"] = own[case]
+                else:
+                    known["temperature"] = temperatures[name]
+                lines.append(known | _scored(changed, truth, case))
+        log.info("%s: %d cases scored", path.name, len(test))
+    write_scores(lines, output)
+
+
+class Predictor:
+    """A trained network as a function from a case to its probabilities."""
+
+    def __init__(self, run: Run, weights: Mapping[str, Any], truth: CaseTruth) -> None:
+        self.run, self.truth, self.device = run, truth, torch.device(run.settings.device)
+        self.objective, _, _, classes = objective_of(run)
+        self.network = build(run, len(classes))
+        self.network.load_state_dict(dict(weights))
+        self.network.to(self.device)
+        self._validation: list[tuple[NDArray[np.floating], NDArray[np.floating]]] = []
+
+    def __call__(self, case: str) -> NDArray[np.float32]:
+        """Return the probabilities (C, D, H, W) of a case."""
+        settings, stand_in = self.run.settings, self.truth.stand_in
+        return predicted(self.network, self.objective, self.run.index, stand_in, case, settings, self.device)
+
+    def temperature(self, row: AfterRow) -> float:
+        """Return the temperature of a row: given, or fitted on the validation cases, which are never scored."""
+        if row.temperature != "fitted":
+            return float(row.temperature)
+        if not self._validation:
+            for case in self.run.validation:
+                known = self.truth.has_reference(case)
+                target = self.truth.reference(case) if known else self.truth.masks(case).astype(np.float32)
+                self._validation.append((self(case), target))
+        return fit_temperature(self._validation, is_overlapping=self.run.classes.is_overlapping)
+
+
+def _changed(
+    probabilities: NDArray[np.float32],
+    row: str,
+    after: Mapping[str, AfterRow],
+    temperatures: Mapping[str, float],
+    truth: CaseTruth,
+    case: str,
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield a row's probabilities, and those of the rows after it."""
+    yield row, probabilities
+    for name, one in after.items():
+        prepared, overlapping = truth.case(case), truth.classes.is_overlapping
+        if one.unmix is None:
+            yield name, tempered(probabilities, temperatures[name], overlapping)
+            continue
+        yield (
+            name,
+            refine(
+                prepared.image(),
+                probabilities,
+                prepared.grid.spacing,
+                window_mm=one.unmix.window_mm,
+                rho=one.unmix.rho,
+                temperature=temperatures[name],
+                domain=prepared.domain(),
+                is_overlapping=overlapping,
+            ),
+        )
+
+
+def tempered(probabilities: NDArray[np.float32], temperature: float, is_overlapping: bool) -> NDArray[np.float32]:
+    """Return probabilities (C, ...) to the power 1 / temperature, divided by their sum.
+
+    Examples
+    --------
+    >>> tempered(np.float32([[0.8], [0.2]]), 2.0, False).round(3).ravel().astype(str).tolist()
+    ['0.667', '0.333']
+    """
+    from softlabels.calibration import Calibration
+
+    slope = Calibration(1 / temperature, (0.0,) * len(probabilities), "a network")
+    return slope.applied(probabilities, is_overlapping=is_overlapping)
+
+
+def _scored(probabilities: NDArray[np.float32], truth: CaseTruth, case: str) -> dict[str, float]:
+    """Return the scores of a case."""
+    prepared = truth.case(case)
+    return case_scores(
+        probabilities,
+        truth.masks(case),
+        prepared.grid,
+        is_overlapping=truth.classes.is_overlapping,
+        truth=truth.reference(case) if truth.has_reference(case) else None,
+        fine=truth.fine(case),
+        valid=prepared.valid(),
+    )
+
+
+def _label_brier(truth: CaseTruth, run: Run, case: str) -> float:
+    """Return the Brier score of the soft label that a row trains on, NaN if the truth or a class of it is not known."""
+    if not truth.has_reference(case):
+        return float("nan")
+    if REFERENCE in run.targets:
+        return 0.0
+    target = truth.target(case, run.targets[0])
+    own = {frozenset(c.values): i for i, c in enumerate(target.classes)}
+    soft = as_probability(target.soft_label(), target.description.kind)
+    order = [own.get(frozenset(c.values)) for c in truth.classes.classes]
+    if order[0] is None and None not in order[1:]:
+        shares = soft[[i for i in order if i is not None]]
+        soft = np.concatenate([1 - shares.max(axis=0, keepdims=True), shares])
+    elif None in order:
+        return float("nan")
+    else:
+        soft = soft[[i for i in order if i is not None]]
+    return label_brier(soft, truth.reference(case))
+
+
+def write_scores(lines: Sequence[Mapping[str, Any]], output: Path) -> None:
+    """Write score lines as a table; what a line lacks is empty."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, [*COLUMNS, *METRICS], delimiter="\t", lineterminator="\n", restval="")
+    writer.writeheader()
+    for line in lines:
+        writer.writerow({k: f"{v:.7g}" if isinstance(v, float) else v for k, v in line.items()})
+    write_atomically(output, text.getvalue())
+
+
+def read_scores(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Return the lines of score files; scores as floats, NaN where empty."""
+    lines: list[dict[str, Any]] = []
+    for path in paths:
+        with path.open(encoding="utf-8", newline="") as table:
+            for line in csv.DictReader(table, delimiter="\t"):
+                numbers = {name: float(line[name] or "nan") for name in (*METRICS, "temperature", "label_brier")}
+                counts = {name: int(line[name]) for name in ("steps", "seed", "fold")}
+                lines.append({**line, **numbers, **counts})
+    return lines

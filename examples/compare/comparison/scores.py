@@ -1,0 +1,240 @@
+"""Scores of a prediction: overlap and distances of its hard labels, its probabilities against labels and soft truth."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softlabels.evaluation.rank import Scores, rank
+from softlabels.grid import Grid
+from softlabels.preprocess.resample import resample
+
+#: A voxel is ambiguous if the truth gives any class a share between these, as in `softlabels.evaluation.rank`.
+AMBIGUOUS = (0.05, 0.95)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of a case.
+
+    Parameters
+    ----------
+    title : str
+        For table and picture.
+    better : {"lower", "higher", "zero"}
+    unit : {"%", "points"}
+        Whether a difference is shown relative to the baseline, or as it is, in hundredths.
+    """
+
+    title: str
+    better: Literal["lower", "higher", "zero"]
+    unit: Literal["%", "points"] = "%"
+
+    def loss(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return values of which the lower is better."""
+        return -values if self.better == "higher" else np.abs(values) if self.better == "zero" else values
+
+
+#: Every score, in the order of the table. Of "truth": against the true soft label; of "label": against the hard one.
+METRICS = {
+    "brier_truth": Metric("Brier, truth", "lower"),
+    "brier_truth_ambiguous": Metric("Brier, truth, ambiguous", "lower"),
+    "bits_truth": Metric("bits, truth", "lower"),
+    "bits_truth_ambiguous": Metric("bits, truth, ambiguous", "lower"),
+    "mae_truth": Metric("MAE, truth", "lower"),
+    "ece_truth": Metric("ECE, truth", "lower"),
+    "ece_truth_ambiguous": Metric("ECE, truth, ambiguous", "lower"),
+    "brier_label": Metric("Brier, label", "lower"),
+    "brier_label_ambiguous": Metric("Brier, label, ambiguous", "lower"),
+    "bits_label": Metric("bits, label", "lower"),
+    "ece_label": Metric("ECE, label", "lower"),
+    "ece_label_ambiguous": Metric("ECE, label, ambiguous", "lower"),
+    "dice": Metric("Dice", "higher", "points"),
+    "dice_fine": Metric("Dice, finer labels", "higher", "points"),
+    "hd95_mm": Metric("HD95, mm", "lower"),
+    "assd_mm": Metric("ASSD, mm", "lower"),
+    "volume_bias": Metric("volume, hard", "zero", "points"),
+    "volume_bias_truth": Metric("volume, shares", "zero", "points"),
+}
+
+
+def hard_masks(probabilities: NDArray[np.floating], is_overlapping: bool) -> NDArray[np.bool_]:
+    """Return the masks that probabilities stand for: of the largest class, or of each region above a half.
+
+    Examples
+    --------
+    >>> hard_masks(np.array([[0.6, 0.2], [0.4, 0.8]]), False).astype(int).tolist()
+    [[1, 0], [0, 1]]
+    """
+    if is_overlapping:
+        return probabilities > 0.5
+    largest = probabilities.argmax(axis=0)
+    return np.stack([largest == c for c in range(len(probabilities))])
+
+
+def dice_of(predicted: NDArray[np.bool_], masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the Dice of each class, (C,): NaN where it is in neither, 0 where in one of them only.
+
+    Examples
+    --------
+    >>> dice_of(np.array([[1, 1, 0], [0, 0, 0]], bool), np.array([[1, 0, 0], [0, 0, 0]], bool)).round(3).tolist()
+    [0.667, nan]
+    """
+    flat = [one.reshape(len(one), -1) for one in (predicted, masks)]
+    both = (flat[0] & flat[1]).sum(axis=1)
+    size = flat[0].sum(axis=1) + flat[1].sum(axis=1)
+    return 2 * both / np.where(size > 0, size, np.nan)
+
+
+def mean_dice(probabilities: NDArray[np.floating], masks: NDArray[np.bool_], is_overlapping: bool) -> float:
+    """Return the mean Dice over classes, the background of exclusive ones left out."""
+    first = 0 if is_overlapping else 1
+    return _mean(dice_of(hard_masks(probabilities, is_overlapping)[first:], masks[first:]))
+
+
+def distances_mm(
+    predicted: NDArray[np.bool_], masks: NDArray[np.bool_], spacing: Sequence[float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return HD95 and ASSD of each class in mm, (C,) each, by MONAI.
+
+    HD95 is the larger of the two directed 95th percentiles. A class that only one of the two has counts the diagonal of
+    the volume; MONAI would leave such a case out, which rewards a network that misses it. NaN where neither has it.
+    """
+    import torch
+    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+    from monai.metrics.surface_distance import compute_average_surface_distance
+
+    ours, known = (torch.from_numpy(one[None].astype(np.float32)) for one in (predicted, masks))
+    sides = tuple(float(side) for side in spacing)
+    there = [one.reshape(len(one), -1).any(axis=1) for one in (predicted, masks)]
+    both, one_only = there[0] & there[1], there[0] ^ there[1]
+    diagonal = float(np.linalg.norm(np.array(masks.shape[1:]) * sides))
+    found = []
+    for measure in (
+        partial(compute_hausdorff_distance, percentile=95),
+        partial(compute_average_surface_distance, symmetric=True),
+    ):
+        values = np.full(len(masks), np.nan)
+        if both.any():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # MONAI calls what it has deprecated itself
+                values[both] = measure(ours, known, include_background=True, spacing=sides).numpy()[0][both]
+        values[one_only] = diagonal
+        found.append(values)
+    return found[0], found[1]
+
+
+def volume_bias(predicted: NDArray[np.generic], true: NDArray[np.generic]) -> float:
+    """Return by how much the volume of each class (C, ...) is too large, relative to the true one; mean over classes.
+
+    Examples
+    --------
+    >>> volume_bias(np.array([[1, 1, 1]]), np.array([[1, 1, 0]]))
+    0.5
+    """
+    axes = tuple(range(1, true.ndim))
+    volume, known = (one.sum(axis=axes, dtype=np.float64) for one in (predicted, true))
+    return _mean(volume / np.where(known > 0, known, np.nan) - 1)
+
+
+def case_scores(
+    probabilities: NDArray[np.float32],
+    masks: NDArray[np.bool_],
+    grid: Grid,
+    *,
+    is_overlapping: bool,
+    truth: NDArray[np.float32] | None = None,
+    fine: tuple[NDArray[np.bool_], Grid] | None = None,
+    valid: NDArray[np.bool_] | None = None,
+) -> dict[str, float]:
+    """Return every score of a case that can be computed, by the names in `METRICS`.
+
+    Parameters
+    ----------
+    probabilities : (C, D, H, W) float32 array
+        The background first where classes exclude each other.
+    masks : (C, D, H, W) bool array
+        The hard label.
+    grid : Grid
+    is_overlapping : bool
+        Whether each class is a problem of its own; scores are then means over classes.
+    truth : (C, D, H, W) float32 array, optional
+        The true soft label.
+    fine : masks and grid, optional
+        Hard labels on a finer grid; probabilities are interpolated linearly to it.
+    valid : (D, H, W) bool array, optional
+        False at the ignore label; nothing is counted there.
+    """
+    counted = np.ones(grid.shape, bool) if valid is None else valid
+    first = 0 if is_overlapping else 1
+    predicted = hard_masks(probabilities, is_overlapping) & counted
+    label, found = masks & counted, predicted[first:]
+    hd95, assd = distances_mm(found, label[first:], grid.spacing)
+    scores = {
+        "dice": _mean(dice_of(found, label[first:])),
+        "hd95_mm": _mean(hd95),
+        "assd_mm": _mean(assd),
+        "volume_bias": volume_bias(found, label[first:]),
+    }
+    onehot = label.astype(np.float32)
+    if not is_overlapping:
+        onehot[0] += ~counted  # a distribution there too, though it is not counted
+    against_label, _ = _probability_scores(probabilities, onehot, counted, is_overlapping)
+    scores |= _named(against_label, "label")
+    if truth is not None:
+        everywhere, ambiguous = _probability_scores(probabilities, truth, counted, is_overlapping)
+        scores |= _named(everywhere, "truth") | _named(ambiguous, "truth_ambiguous")
+        low, high = AMBIGUOUS
+        doubtful = counted & ((truth > low) & (truth < high)).any(axis=0)
+        if doubtful.any():
+            scores |= _named(_probability_scores(probabilities, onehot, doubtful, is_overlapping)[0], "label_ambiguous")
+        scores["volume_bias_truth"] = volume_bias(probabilities[first:] * counted, truth[first:] * counted)
+    if fine is not None:
+        fine_masks, fine_grid = fine
+        finer = np.stack([resample(one, grid, fine_grid, "linear") for one in probabilities])
+        scores["dice_fine"] = mean_dice(finer, fine_masks, is_overlapping)
+    return {name: value for name, value in scores.items() if name in METRICS}
+
+
+def label_brier(soft_label: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
+    """Return the Brier score of a soft label itself against the truth: what a nearer label has less of."""
+    return _probability_scores(soft_label, truth, np.ones(truth.shape[1:], bool), False)[0].brier
+
+
+def _probability_scores(
+    probabilities: NDArray[np.float32], reference: NDArray[np.float32], counted: NDArray[np.bool_], is_overlapping: bool
+) -> tuple[Scores, Scores]:
+    """Return scores over the counted voxels and over the ambiguous among them; means over regions that overlap."""
+    if not is_overlapping:
+        (ranked,) = rank({"prediction": np.clip(probabilities, 0, 1)}, reference, include=counted)
+        return ranked.everywhere, ranked.ambiguous
+    pairs = [
+        rank({"prediction": np.stack([1 - p, p])}, np.stack([1 - r, r]), include=counted)[0]
+        for p, r in zip(np.clip(probabilities, 0, 1), reference, strict=True)
+    ]
+    everywhere, ambiguous = ([getattr(one, name) for one in pairs] for name in ("everywhere", "ambiguous"))
+    return _mean_scores(everywhere), _mean_scores(ambiguous)
+
+
+def _mean_scores(scores: Sequence[Scores]) -> Scores:
+    """Return the mean of each field."""
+    brier, mae, bits, ece = np.mean([(s.brier, s.mae, s.cross_entropy, s.calibration) for s in scores], axis=0)
+    return Scores(scores[0].n_voxels, float(brier), float(mae), float(bits), float(ece))
+
+
+def _named(scores: Scores, against: str) -> dict[str, float]:
+    """Return scores by the names in `METRICS`."""
+    values = {"brier": scores.brier, "mae": scores.mae, "bits": scores.cross_entropy, "ece": scores.calibration}
+    return {f"{name}_{against}": value for name, value in values.items()}
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """Return the mean of what is known; NaN if nothing is."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")

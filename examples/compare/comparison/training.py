@@ -1,0 +1,307 @@
+"""Train one network: one row, one seed, one fold, one length. Killed trainings resume, to the same weights."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from softlabels.classes import LabelClass, LabelSet
+from softlabels.cohort.index import Index
+from softlabels.errors import FormatError, InputError
+
+from .batches import chained, onehot_of, soft_label_of, stream, target_names, training_set
+from .network import UNet
+from .objective import Objective
+from .prediction import predicted
+from .scores import mean_dice
+from .study import REFERENCE, Training, canonical
+from .truth import CaseTruth
+
+#: Exponent of the learning rate's decay, as in nnU-Net.
+_POWER = 0.9
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training, as plain values; equal runs give equal networks.
+
+    Parameters
+    ----------
+    index : str
+        index.json of the softlabels workflow.
+    targets : list of str
+        Of the row.
+    loss : str or None
+    labels : dict
+        The study's classes, as in config.yaml.
+    cases, validation : list of str
+        Case ids that train, and that early stopping looks at.
+    sheet : str
+        The case sheet, for references.
+    channels : list of str
+    seed, steps : int
+    training : dict
+        The study's section.
+    """
+
+    index: str
+    targets: list[str]
+    loss: str | None
+    labels: dict[str, Any]
+    cases: list[str]
+    validation: list[str]
+    sheet: str
+    channels: list[str]
+    seed: int
+    steps: int
+    training: dict[str, Any]
+
+    @property
+    def settings(self) -> Training:
+        """The study's section on training."""
+        return Training.model_validate(self.training)
+
+    @property
+    def classes(self) -> LabelSet:
+        """The study's classes."""
+        return LabelSet.parse(self.labels)
+
+
+@dataclass
+class _State:
+    """Where a training is."""
+
+    step: int = 0
+    digest: str = ""
+    losses: list[float] = field(default_factory=list)
+    best_dice: float = -1.0
+    looks_since: int = 0
+    best: dict[str, Tensor] | None = None
+
+
+def learning_rate(step: int, steps: int, start: float) -> float:
+    """Return the learning rate of a step, counted from 0: ``start (1 - step / steps) ^ 0.9``.
+
+    Examples
+    --------
+    >>> learning_rate(0, 10, 0.5), round(learning_rate(5, 10, 0.5), 4)
+    (0.5, 0.2679)
+    """
+    rate: float = start * (1 - step / steps) ** _POWER
+    return rate
+
+
+def weights_digest(network: torch.nn.Module, without: str = "head.") -> str:
+    """Return a digest of a network's weights except those of the layer that may differ between rows."""
+    content = sha256()
+    for name, values in network.state_dict().items():
+        if not name.startswith(without):
+            content.update(name.encode())
+            content.update(values.cpu().numpy().tobytes())
+    return content.hexdigest()
+
+
+def objective_of(run: Run) -> tuple[Objective, list[str], dict[str, list[int]], list[LabelClass]]:
+    """Return a row's objective, the targets to read, the foreground channels of each, and the network's classes.
+
+    Raises
+    ------
+    InputError
+        If the targets do not have the study's classes.
+    """
+    index, classes = Index.read(run.index), run.classes
+    wanted = {frozenset(c.values) for c in classes.classes if not c.is_background}
+    names = target_names(run.targets, _stand_in(index, classes))
+    described = [index.target(name) for name in names]
+    kinds = {one.kind for one in described}
+    channels = {
+        name: [i for i, c in enumerate(one.classes) if not c.is_background]
+        for name, one in zip(names, described, strict=True)
+    }
+    foreground = [one.classes[i] for name, one in zip(names, described, strict=True) for i in channels[name]]
+    if {frozenset(c.values) for c in foreground} != wanted or len(foreground) != len(wanted) or len(kinds) != 1:
+        raise InputError(
+            f"targets {', '.join(names)}: got the classes {', '.join(c.name for c in foreground)} of kind "
+            f"{', '.join(sorted(kinds))}, expected one kind and the study's classes {', '.join(classes.names)}"
+        )
+    objective = Objective.of(kinds.pop(), classes.is_overlapping, run.loss)
+    own = list(described[0].classes) if len(described) == 1 else foreground
+    return objective, names, channels, own
+
+
+def _stand_in(index: Index, classes: LabelSet) -> str:
+    """Return a target of the index with the study's classes in their order, whose soft label the truth replaces."""
+    for name, one in index.targets.items():
+        if [c.values for c in one.classes] == [c.values for c in classes.classes] and one.kind == "probability":
+            return name
+    raise InputError(f"targets: none has the study's classes {', '.join(classes.names)}; add one of method onehot")
+
+
+def build(run: Run, n_classes: int) -> UNet:
+    """Return the network of a seed, the same for all rows but for the last layer."""
+    torch.manual_seed(run.seed)
+    settings = run.settings
+    return UNet(
+        len(run.channels),
+        n_classes,
+        n_dims=len(settings.patch_size),
+        width=settings.network.width,
+        levels=settings.network.levels,
+    )
+
+
+def train(run: Run, output: Path) -> dict[str, Any]:
+    """Train a network and write it; return what was written.
+
+    Parameters
+    ----------
+    run : Run
+    output : path
+        The network. A training that was killed leaves its state beside it, in `<output>.partial`, from which the next
+        call resumes if its run is the same.
+
+    Returns
+    -------
+    dict
+        weights; run; digests of the first weights and of all batches; the loss of every step; steps done.
+    """
+    torch.set_num_threads(1)
+    settings, started = run.settings, time.perf_counter()
+    device = torch.device(settings.device)
+    objective, names, channels, classes = objective_of(run)
+    network = build(run, len(classes))
+    init = weights_digest(network)
+    network.to(device)
+    optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    partial = output.with_name(f"{output.name}.partial")
+    state = _resumed(partial, run, network, optimiser)
+    dataset = training_set(
+        run.index,
+        names,
+        run.cases,
+        seed=run.seed,
+        patch_size=settings.patch_size,
+        foreground_fraction=settings.foreground_fraction,
+        flip_axes=settings.flip_axes,
+        references=_references(run) if REFERENCE in run.targets else None,
+    )
+    saved = time.perf_counter()
+    for batch in stream(dataset, batch_size=settings.batch_size, steps=run.steps, seed=run.seed, done=state.step):
+        state.digest = chained(state.digest, batch)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(state.step, run.steps, settings.learning_rate)
+        soft = soft_label_of(batch, names, channels).to(device)
+        onehot = onehot_of(batch["labels"], classes).to(device)
+        loss = objective.loss(network(batch["image"].to(device)), soft, onehot, batch["valid"].to(device))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        state.step += 1
+        state.losses.append(loss.item())
+        if _should_stop(state, run, network, objective, device):
+            break
+        if time.perf_counter() - saved > settings.save_every_s:
+            saved = time.perf_counter()
+            _save(partial, {"run": canonical(run.__dict__), "state": state.__dict__, **_weights(network, optimiser)})
+            log.info("step %d of %d: loss %.4f, %.0f s", state.step, run.steps, loss.item(), saved - started)
+    if not np.isfinite(state.losses).all():
+        raise InputError(f"the loss became {state.losses[-1]} by step {state.step}; lower training.learning_rate")
+    result = {
+        "weights": state.best or network.state_dict(),
+        "run": run.__dict__,
+        "init": init,
+        "batches": state.digest,
+        "losses": state.losses,
+        "steps": state.step,
+    }
+    _save(output, result)
+    partial.unlink(missing_ok=True)
+    log.info("%d steps in %.0f s, last loss %.4f", state.step, time.perf_counter() - started, state.losses[-1])
+    return result
+
+
+def load(path: Path) -> dict[str, Any]:
+    """Return what `train` wrote.
+
+    Raises
+    ------
+    FormatError
+        If it cannot be read.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, UnpicklingError) as error:
+        raise FormatError(
+            f"{path}: cannot be read as a network ({error}). Delete it and run snakemake again"
+        ) from error
+    return content
+
+
+def _references(run: Run) -> dict[str, NDArray[np.float32]]:
+    """Return the true soft label of every training case."""
+    truth = CaseTruth(run.index, run.sheet, run.channels, run.classes)
+    return {case: truth.reference(case) for case in run.cases}
+
+
+def _should_stop(state: _State, run: Run, network: UNet, objective: Objective, device: torch.device) -> bool:
+    """Look at the validation cases where it is due; note the best network, and say whether patience has ended."""
+    rule = run.settings.early_stopping
+    if rule is None or state.step % rule.every:
+        return False
+    dice = validation_dice(run, network, objective, device)
+    log.info("step %d: Dice of the validation cases %.4f", state.step, dice)
+    state.looks_since += 1
+    if dice > state.best_dice:
+        state.best_dice, state.looks_since = dice, 0
+        state.best = {name: values.detach().cpu().clone() for name, values in network.state_dict().items()}
+    return state.looks_since >= rule.patience
+
+
+def validation_dice(run: Run, network: UNet, objective: Objective, device: torch.device) -> float:
+    """Return the mean Dice of the validation cases against their hard labels."""
+    truth = CaseTruth(run.index, run.sheet, run.channels, run.classes)
+    found = []
+    for case in run.validation:
+        probabilities = predicted(network, objective, run.index, truth.stand_in, case, run.settings, device)
+        found.append(mean_dice(probabilities, truth.masks(case), run.classes.is_overlapping))
+    return float(np.nanmean(found))
+
+
+def _weights(network: UNet, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return what else a state needs."""
+    return {"weights": network.state_dict(), "optimiser": optimiser.state_dict()}
+
+
+def _resumed(partial: Path, run: Run, network: UNet, optimiser: torch.optim.Optimizer) -> _State:
+    """Return where a killed training of the same run was, its weights loaded; else the beginning."""
+    if not partial.exists():
+        return _State()
+    content = load(partial)
+    if content["run"] != canonical(run.__dict__):
+        log.info("%s is of another run: training starts anew", partial)
+        return _State()
+    network.load_state_dict(content["weights"])
+    optimiser.load_state_dict(content["optimiser"])
+    state = _State(**content["state"])
+    log.info("resumes after step %d of %d", state.step, run.steps)
+    return state
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
+    """Write a file in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = path.with_name(f"{path.name}.{os.getpid()}")
+    torch.save(content, written)
+    written.replace(path)

@@ -1,0 +1,80 @@
+"""What predictions are judged by: hard labels, the true soft label, and labels on a finer grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from softlabels.classes import LabelSet, class_masks
+from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase
+from softlabels.errors import InputError
+from softlabels.evaluation.reference import read_reference
+from softlabels.grid import Grid
+from softlabels.inputs.volume import read_volume
+
+from .study import StudyCase, read_cases_of
+
+
+class CaseTruth:
+    """The cases of a cohort with all that is known of them.
+
+    Parameters
+    ----------
+    index : str
+        index.json.
+    sheet : str
+        The case sheet, which names references and finer labels.
+    channels : sequence of str
+    classes : LabelSet
+        The study's classes.
+    """
+
+    def __init__(self, index: str, sheet: str, channels: Sequence[str], classes: LabelSet) -> None:
+        self.cohort, self.classes = IndexedCohort.open(index), classes
+        self._sheet, self._channels = sheet, channels
+
+    @cached_property
+    def rows(self) -> dict[str, StudyCase]:
+        """The rows of the sheet by case id."""
+        return {one.case.id: one for one in read_cases_of(self._sheet, self._channels)}
+
+    @property
+    def stand_in(self) -> str:
+        """The first target: prediction reads images through it."""
+        return next(iter(self.cohort.index.targets))
+
+    def case(self, case: str) -> PreparedCase:
+        """Return image and hard labels of a case."""
+        return self.cohort.case(self.cohort.index.case(case))
+
+    def target(self, case: str, name: str) -> CaseTarget:
+        """Return a case with one of its targets."""
+        return self.cohort.target(self.cohort.index.case(case), name)
+
+    def masks(self, case: str) -> NDArray[np.bool_]:
+        """Return the hard masks of a case, (C, D, H, W)."""
+        return self.case(case).masks(self.classes.classes)
+
+    def reference(self, case: str) -> NDArray[np.float32]:
+        """Return the true soft label of a case, (C, D, H, W); InputError if it has none."""
+        if self.classes.is_overlapping:
+            raise InputError(f"case {case}: a reference needs classes that exclude each other, got overlapping regions")
+        path = self.rows[case].reference
+        if path is None:
+            raise InputError(f"case {case}: has no reference in the case sheet")
+        return read_reference([path], self.case(case).grid)
+
+    def has_reference(self, case: str) -> bool:
+        """Return whether the true soft label of a case is known."""
+        return self.rows[case].reference is not None
+
+    def fine(self, case: str) -> tuple[NDArray[np.bool_], Grid] | None:
+        """Return the masks of a case's finer labels and their grid, or None if it has none."""
+        path = self.rows[case].fine_labels
+        if path is None:
+            return None
+        volume = read_volume(path)
+        return class_masks(volume.values.astype(np.int64), self.classes.classes), volume.grid

@@ -1,0 +1,125 @@
+# The study and the functions that find what a rule reads; no rules here.
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, workflow.basedir)
+
+from comparison.study import (
+    REFERENCE,
+    SCORES_VERSION,
+    TRAINING_VERSION,
+    canonical,
+    make_folds,
+    parse_study,
+    read_cases_of,
+    targets_of,
+)
+from softlabels.config import read_yaml
+from softlabels.inputs.stream import FileState
+from softlabels.monitor.deployment import workflow_folder
+from softlabels.pipeline.plan import make_plan
+
+# Jobs call `python`, the one that runs snakemake, and find the package beside this workflow.
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+    PYTHONPATH=os.pathsep.join(filter(None, [workflow.basedir, os.environ.get("PYTHONPATH")])),
+)
+
+for path in workflow.configfiles:
+    read_yaml(path)  # refuses what Snakemake's reader would drop in silence
+STUDY = parse_study(config, source=", ".join(map(str, workflow.configfiles)) or "study")
+SOFTLABELS = STUDY.config
+PLAN_OF_TARGETS = make_plan(SOFTLABELS)
+STUDY_CASES = {one.case.id: one for one in read_cases_of(SOFTLABELS.cases, SOFTLABELS.channels)}
+FOLDS = make_folds({case: one.person for case, one in STUDY_CASES.items()}, STUDY.folds)
+INDEX = f"{SOFTLABELS.results}/index.json"
+
+
+wildcard_constraints:
+    row="|".join(STUDY.rows),
+    seed="[0-9]+",
+    fold="[0-9]+",
+    steps="[0-9]+",
+
+
+def networks(wildcards):
+    """Return the networks of a row and fold: of every seed and length."""
+    pattern = f"{STUDY.results}/networks/{wildcards.row}/seed{{seed}}_fold{wildcards.fold}_steps{{steps}}.pt"
+    return expand(pattern, seed=STUDY.seeds, steps=STUDY.training.steps)
+
+
+def scores(wildcards):
+    """Return the scores of every trained row and fold."""
+    return expand(f"{STUDY.results}/scores/{{row}}_fold{{fold}}.tsv", row=STUDY.trained, fold=range(len(FOLDS)))
+
+
+def run_json(wildcards):
+    """Return all that a training depends on, but for the files of its cases."""
+    row, parts = STUDY.rows[wildcards.row], FOLDS[int(wildcards.fold)]
+    return canonical(
+        {
+            "index": INDEX,
+            "targets": targets_of(row),
+            "loss": row.loss,
+            "labels": SOFTLABELS.labels,
+            "cases": parts.train,
+            "validation": parts.validation,
+            "sheet": SOFTLABELS.cases,
+            "channels": SOFTLABELS.channels,
+            "seed": int(wildcards.seed),
+            "steps": int(wildcards.steps),
+            "training": STUDY.training.model_dump(mode="json", exclude={"steps"}) | {"steps": [int(wildcards.steps)]},
+        }
+    )
+
+
+def recipe(wildcards):
+    """Return how a row's targets are made: a change of it, and of nothing else in the index, trains again."""
+    names = [name for name in targets_of(STUDY.rows[wildcards.row]) if name in SOFTLABELS.targets]
+    targets = {name: SOFTLABELS.targets[name].model_dump(mode="json") for name in names}
+    return canonical([TRAINING_VERSION, targets, [PLAN_OF_TARGETS.targets[name] for name in names]])
+
+
+def trained_files(wildcards):
+    """Return size and time of last change of every file that a row is trained on."""
+    cases = STUDY_CASES.values()
+    files = [path for one in cases for _, path in one.case.files()]
+    if REFERENCE in targets_of(STUDY.rows[wildcards.row]):
+        files += [one.reference for one in cases if one.reference]
+    return file_states_of(files)
+
+
+def judging_files(wildcards):
+    """Return size and time of last change of every file that only scores read."""
+    return file_states_of([path for one in STUDY_CASES.values() for path in (one.reference, one.fine_labels) if path])
+
+
+def file_states_of(files):
+    """Return size and time of last change of files; None of one that is missing."""
+    return [list(FileState.of(path)) if Path(path).exists() else None for path in files]
+
+
+def rows_after(wildcards):
+    """Return the rows that change the probabilities of a row, as JSON."""
+    return canonical({name: row.model_dump(mode="json") for name, row in STUDY.after(wildcards.row).items()})
+
+
+def test_cases(wildcards):
+    """Return the cases that a fold's networks are scored on."""
+    return list(FOLDS[int(wildcards.fold)].test)
+
+
+def study_json(wildcards):
+    """Return the whole study."""
+    return canonical(STUDY.model_dump(mode="json"))
+
+
+def training_minutes(wildcards, attempt):
+    """Return the time limit of a training: generous for a GPU at half a second a step; raise it in your profile."""
+    return attempt * (30 + int(wildcards.steps) // 120)
+
+
+def scoring_minutes(wildcards, attempt):
+    """Return the time limit of the scores of a row and fold."""
+    return attempt * (30 + len(test_cases(wildcards)) * len(STUDY.seeds) * len(STUDY.training.steps))
