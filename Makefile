@@ -13,7 +13,7 @@ OLDEST_NNUNET := 2.6.0
 NNUNET_PIP = $(NNUNET_VENV)/bin/python -m pip --disable-pip-version-check install -q $(addprefix -c ,$(CONSTRAINTS))
 CORES ?= $(shell nproc)
 
-.PHONY: changelog demo docs test test-lowest test-wheel test-nnunet test-faults test-browser test-slurm check bench-geodesic bench-geodesic-cuda bench-loader bench-case clean-demo help
+.PHONY: changelog compare demo docs test test-lowest test-wheel test-nnunet test-faults test-browser test-slurm check bench-geodesic bench-geodesic-cuda bench-loader bench-case clean-demo help
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -28,6 +28,11 @@ $(VENV)/.base: pyproject.toml $(CONSTRAINTS)
 $(VENV)/.demo: $(VENV)/.base
 	@echo "Installing the pipeline into $(VENV) (once)"
 	$(PIP) -e '.[workflow,demo]'
+	@touch $@
+
+$(VENV)/.compare: $(VENV)/.demo
+	@echo "Installing torch and MONAI's metrics into $(VENV) (once)"
+	$(PIP) -e '.[workflow,demo,loader,monai]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.demo
@@ -67,6 +72,12 @@ $(NNUNET_VENV)/.ready: envs/nnunet-requirements.txt pyproject.toml $(CONSTRAINTS
 
 demo: $(VENV)/.demo  ## the main job on a real brain: picture, table, index (under 90 s after the install)
 	$(BIN)/python examples/icbm152.py --cores $(CORES)
+
+compare: $(VENV)/.compare  ## train a small network on each soft label and compare them (under 15 minutes after the install)
+	PYTHONPATH=examples/compare $(BIN)/python -m comparison slabs demo/compare/cases
+	$(BIN)/snakemake --snakefile examples/compare/Snakefile --cores $(CORES)
+	@cat demo/compare/comparison.md
+	@echo "Picture: demo/compare/comparison.png; every number: demo/compare/comparison.tsv"
 
 test: $(VENV)/.baselines $(GEODISTK_VENV)/.ready  ## all tests that need neither a GPU nor Slurm
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 8 --dist loadfile

@@ -68,7 +68,7 @@ def score_networks(
                 own[case] = _label_brier(truth, run, case)
             probabilities = predict(case)
             person = truth.rows[case].person
-            for name, changed in _changed(probabilities, row, after, temperatures, truth, case):
+            for name, changed in changed_probabilities(probabilities, row, after, temperatures, truth, case):
                 known = {"row": name, "case": case, "person": person, **shared}
                 if name == row:
                     known["label_brier"] = own[case]
@@ -107,7 +107,7 @@ class Predictor:
         return fit_temperature(self._validation, is_overlapping=self.run.classes.is_overlapping)
 
 
-def _changed(
+def changed_probabilities(
     probabilities: NDArray[np.float32],
     row: str,
     after: Mapping[str, AfterRow],

@@ -1,8 +1,8 @@
 """The laptop example's data: the ICBM152 brain averaged to 2 mm and cut into coronal slabs, whose soft truth is known.
 
 The nilearn wheel ships T1 and the shares of grey and white matter at 1 mm. Averaged over blocks of 2 x 2 x 2 voxels
-they are the image and the true soft label; the largest share is the hard label that an annotator would draw at 2 mm. A slab
-takes the place of a person, which it is not: all slabs are one brain, itself the average of 152.
+they are the image and the true soft label; the largest share is the hard label that an annotator would draw at 2 mm. A
+slab takes the place of a person, which it is not: all slabs are one brain, itself the average of 152.
 """
 
 from __future__ import annotations
