@@ -20,7 +20,7 @@ def install_profile(
     name : str
         A folder of workflow/profiles.
     account, partition, gpu_partition : str, optional
-        Slurm account, partition of CPU jobs, and partition of distances on GPUs.
+        Slurm account, partition of CPU jobs, and partition of rules that need a GPU.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def at_site(text: str, account: str | None, partition: str | None, gpu_partition
     if partition:
         text = re.sub(r"(default-resources:.*\n  slurm_partition: ).*", rf"\g<1>{partition}", text)
     if gpu_partition:
-        text = re.sub(r"(distance_cuda:.*\n    slurm_partition: ).*", rf"\g<1>{gpu_partition}", text)
+        text = re.sub(r"(\w+_cuda:.*\n    slurm_partition: ).*", rf"\g<1>{gpu_partition}", text)
     if account:
         text = re.sub(r"(default-resources:.*\n)", rf"\g<1>  slurm_account: {account}\n", text)
     return text

@@ -33,14 +33,21 @@ def one_thread():
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory):
-    """Give index and sheet of a cohort with a signed map of each class; references of all cases, persons of two."""
+    """Give index and sheet of a cohort with a signed map of each class, and classes in another order.
+
+    All cases have a reference; two are of one person.
+    """
     folder = tmp_path_factory.mktemp("study")
     index = make_cohort(folder, SHAPES)
     made = Index.read(index)
     signed = replace(TARGETS["sing"], classes=CLASSES[1:], is_overlapping=False)
-    cases = tuple(replace(case, targets={**case.targets, "signed": case.targets["sing"]}) for case in made.cases)
+    turned = replace(TARGETS["svls"], classes=(CLASSES[2], CLASSES[0], CLASSES[1]))
+    cases = tuple(
+        replace(case, targets={**case.targets, "signed": case.targets["sing"], "turned": case.targets["svls"]})
+        for case in made.cases
+    )
     index.unlink()
-    replace(made, targets={**made.targets, "signed": signed}, cases=cases).write(index)
+    replace(made, targets={**made.targets, "signed": signed, "turned": turned}, cases=cases).write(index)
     opened = IndexedCohort.open(index)
     rows = ["case\timage:T1\timage:T2\tlabel\tmeta:reference\tmeta:person"]
     for number, case in enumerate(opened.index.cases):

@@ -56,6 +56,7 @@ def test_shipped_studies_are_whole(path):
             "rows.later.after: got 'truthh'",
         ),
         ({"rows": {**STUDY["rows"], "later": {"after": "hard"}}}, "changes nothing"),
+        ({"rows": {**STUDY["rows"], "hard": {"target": ["onehot", "reference"]}}}, "expected 'reference' alone"),
         ({"rows": {**STUDY["rows"], "hard": {"target": "onehot", "los": "l1"}}}, "los: unknown key"),
         ({"training": {"steps": [4, 2]}}, "expected ascending lengths"),
         ({"training": {"steps": [4], "patch_size": [9, 8, 8]}}, "expected multiples of 4"),

@@ -54,15 +54,16 @@ def line(row, steps, seed, person, **scores):
 
 
 def made_lines(effect):
-    """Return lines of a study whose rows differ from the baseline by given relative changes of Brier, at each length."""
+    """Return lines of a study whose rows differ from the baseline by given relative changes of the Brier score."""
     rng = np.random.default_rng(0)
     lines = []
-    for row, steps, seed, person in itertools.product(["hard", "soft", "truth", "later"], LENGTHS, range(3), range(8)):
+    rows = ["hard", "soft", "truth", "later"]
+    for row, length, seed, person in itertools.product(rows, LENGTHS, range(3), range(8)):
         base = 0.04 + 0.01 * person + 0.002 * seed
-        brier = base * (1 + effect.get((row, steps), 0.0)) + 1e-4 * rng.normal()
+        brier = base * (1 + effect.get((row, length), 0.0)) + 1e-4 * rng.normal()
         scores = {"brier_truth": brier, "dice": 0.9 - 0.01 * person, "volume_bias": 0.02}
         own = {"label_brier": 0.03} if row != "later" else {"temperature": 1.5}
-        lines.append(line(row, steps, seed, person, **scores, **own))
+        lines.append(line(row, length, seed, person, **scores, **own))
     return lines
 
 

@@ -1,6 +1,7 @@
 """Rows of a seed are paired, killed trainings resume to the same bits, and what cannot be trained is refused."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from comparison import batches, training
 from comparison.batches import WithReference, training_set
 from comparison.network import UNet
 from comparison.objective import Objective
-from comparison.training import Run, learning_rate, load, train
+from comparison.training import Run, learning_rate, load, row_target, train
 
 from softlabels.errors import FormatError, InputError
 from softlabels.loader import RandomFlip
@@ -138,8 +139,28 @@ def test_the_reference_outside_a_small_volume_is_background():
 
 
 def test_targets_of_other_classes_are_refused(run, tmp_path):
-    with pytest.raises(InputError, match="got the classes whole, core of kind signed, expected one kind"):
+    with pytest.raises(
+        InputError,
+        match="got the classes whole, core of kind signed, .*study's classes organ, tumour",
+    ):
         train(run("sing"), tmp_path / "network.pt")
+
+
+def test_channels_are_in_the_order_of_the_studys_classes(run):
+    assert row_target(run("turned")).picks == [(0, 1), (0, 2), (0, 0)]
+    assert row_target(run("signed")).picks == [(0, 0), (0, 1)]
+    assert [c.name for c in row_target(run("turned")).classes] == ["background", "organ", "tumour"]
+
+
+def test_foregrounds_of_several_targets_are_side_by_side(run):
+    regions = {"background": 0, "tumour": [2, 4], "all": [1, 2, 4]}
+    with pytest.raises(
+        InputError, match="got the classes background, organ, tumour, background, .* of kind"
+    ):
+        row_target(replace(run(), labels=regions, targets=["svls", "smooth"]))
+    whole = replace(run(), labels={"background": 0, "core": [2, 4], "whole": [1, 2, 4]}, targets=["sing"])
+    found = row_target(whole)
+    assert found.picks == [(0, 1), (0, 0)] and found.objective.activation == "tanh"
 
 
 def test_a_loss_of_another_kind_is_refused(run, tmp_path):

@@ -27,7 +27,8 @@ def test_installed_profile_has_the_sites_names(home):
     profile = yaml.safe_load((folder / "config.yaml").read_text())
     assert profile["default-resources"]["slurm_account"] == "lab7"
     assert profile["default-resources"]["slurm_partition"] == "short"
-    assert profile["set-resources"]["distance_cuda"]["slurm_partition"] == "a100"
+    on_gpu = {rule: asked["slurm_partition"] for rule, asked in profile["set-resources"].items()}
+    assert on_gpu == dict.fromkeys(["distance_cuda", "train_cuda", "score_cuda"], "a100")
 
 
 def test_nothing_but_the_site_changes_in_a_copy(home):

@@ -13,12 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from softlabels.classes import LabelClass, class_masks
-from softlabels.errors import InputError
 from softlabels.loader import EpochSampler, RandomFlip, SoftLabelDataset
 from softlabels.training.augmentation import Sample
 from softlabels.training.patches import padded, patch_windows
-
-from .study import REFERENCE
 
 
 class WithReference:
@@ -81,13 +78,26 @@ def training_set(
     )
 
 
-def soft_label_of(batch: Mapping[str, Any], targets: Sequence[str], foreground: Mapping[str, Sequence[int]]) -> Tensor:
-    """Return the soft label of a row: its target's, or the foreground channels of several targets side by side."""
-    if len(targets) == 1:
-        label: Tensor = batch["soft_label"]
-        return label
-    names = ["soft_label", *(f"soft_label_{name}" for name in targets[1:])]
-    return torch.cat([batch[key][:, foreground[target]] for key, target in zip(names, targets, strict=True)], dim=1)
+def soft_label_of(batch: Mapping[str, Any], names: Sequence[str], picks: Sequence[tuple[int, int]]) -> Tensor:
+    """Return the soft label of a row (B, C, ...), each channel from one of its targets.
+
+    Parameters
+    ----------
+    batch : mapping
+        With `soft_label` of the first target and `soft_label_<name>` of the others.
+    names : sequence of str
+        The targets.
+    picks : sequence of (int, int)
+        For each channel, which of the targets and which of its channels.
+
+    Examples
+    --------
+    >>> batch = {"soft_label": torch.tensor([[[1.0], [2.0]]]), "soft_label_b": torch.tensor([[[3.0], [4.0]]])}
+    >>> soft_label_of(batch, ["a", "b"], [(0, 1), (1, 1)]).flatten().tolist()
+    [2.0, 4.0]
+    """
+    keys = ["soft_label", *(f"soft_label_{name}" for name in names[1:])]
+    return torch.stack([batch[keys[number]][:, channel] for number, channel in picks], dim=1)
 
 
 def onehot_of(labels: Tensor, classes: Sequence[LabelClass]) -> Tensor:
@@ -115,12 +125,3 @@ def chained(digest: str, batch: Mapping[str, Any]) -> str:
         content.update(batch[name].contiguous().numpy().tobytes())
     content.update("/".join(batch["case_id"]).encode())
     return content.hexdigest()
-
-
-def target_names(targets: Sequence[str], stand_in: str) -> list[str]:
-    """Return the targets to read for a row: those of the index, and for the truth one with the study's classes."""
-    if REFERENCE in targets:
-        if len(targets) > 1:
-            raise InputError(f"target: got {', '.join(targets)}, expected '{REFERENCE}' alone")
-        return [stand_in]
-    return list(targets)

@@ -20,7 +20,7 @@ from softlabels.evaluation.refine import fit_temperature, refine
 from .prediction import predicted
 from .scores import METRICS, case_scores, label_brier
 from .study import REFERENCE, AfterRow
-from .training import Run, build, load, objective_of
+from .training import Run, build, load, row_target
 from .truth import CaseTruth
 
 #: What identifies a line of a score file, before the metrics.
@@ -84,8 +84,8 @@ class Predictor:
 
     def __init__(self, run: Run, weights: Mapping[str, Any], truth: CaseTruth) -> None:
         self.run, self.truth, self.device = run, truth, torch.device(run.settings.device)
-        self.objective, _, _, classes = objective_of(run)
-        self.network = build(run, len(classes))
+        row = row_target(run)
+        self.objective, self.network = row.objective, build(run, len(row.classes))
         self.network.load_state_dict(dict(weights))
         self.network.to(self.device)
         self._validation: list[tuple[NDArray[np.floating], NDArray[np.floating]]] = []
@@ -166,22 +166,17 @@ def _scored(probabilities: NDArray[np.float32], truth: CaseTruth, case: str) -> 
 
 
 def _label_brier(truth: CaseTruth, run: Run, case: str) -> float:
-    """Return the Brier score of the soft label that a row trains on, NaN if the truth or a class of it is not known."""
+    """Return the Brier score of the soft label that a row trains on; NaN if the truth is not known."""
     if not truth.has_reference(case):
         return float("nan")
     if REFERENCE in run.targets:
         return 0.0
-    target = truth.target(case, run.targets[0])
-    own = {frozenset(c.values): i for i, c in enumerate(target.classes)}
-    soft = as_probability(target.soft_label(), target.description.kind)
-    order = [own.get(frozenset(c.values)) for c in truth.classes.classes]
-    if order[0] is None and None not in order[1:]:
-        shares = soft[[i for i in order if i is not None]]
-        soft = np.concatenate([1 - shares.max(axis=0, keepdims=True), shares])
-    elif None in order:
-        return float("nan")
-    else:
-        soft = soft[[i for i in order if i is not None]]
+    row = row_target(run)
+    targets = [truth.target(case, name) for name in row.names]
+    maps = [as_probability(target.soft_label(), target.description.kind) for target in targets]
+    soft = np.stack([maps[number][channel] for number, channel in row.picks])
+    if row.objective.activation == "tanh":  # as `Objective.probabilities` reads a signed map
+        soft = np.concatenate([1 - soft.max(axis=0, keepdims=True), soft])
     return label_brier(soft, truth.reference(case))
 
 

@@ -101,9 +101,6 @@ class EarlyStopping(Section):
 class Training(Section):
     """Schedule, batches and network: the same for all rows."""
 
-    trainer: Literal["unet", "nnunet"] = Field(
-        "unet", description="the small U-Net, or nnU-Net with softlabels' trainer"
-    )
     steps: list[Annotated[int, Field(ge=1)]] = Field(
         min_length=1, description="lengths of training, each a run of its own; nnU-Net: epochs"
     )
@@ -128,7 +125,7 @@ class Training(Section):
         if self.steps != sorted(set(self.steps)):
             faults.append(f".steps: got {self.steps}, expected ascending lengths")
         unit = 2 ** (self.network.levels - 1)
-        if self.trainer == "unet" and any(size % unit for size in self.patch_size):
+        if any(size % unit for size in self.patch_size):
             faults.append(
                 f".patch_size: got {self.patch_size}, expected multiples of {unit} for {self.network.levels} levels"
             )
@@ -188,6 +185,11 @@ class Study(Section):
             f"rows.{name}.after: got {row.after!r}, expected a trained row: {', '.join(trained)}"
             for name, row in self.rows.items()
             if isinstance(row, AfterRow) and row.after not in trained
+        ]
+        faults += [
+            f"rows.{name}.target: got {row.target}, expected '{REFERENCE}' alone"
+            for name, row in trained.items()
+            if REFERENCE in targets_of(row) and len(targets_of(row)) > 1
         ]
         if self.baseline not in self.rows:
             faults.append(f"baseline: got {self.baseline!r}, expected one of {', '.join(self.rows)}")

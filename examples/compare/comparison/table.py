@@ -199,13 +199,12 @@ def _legend(cells: Cells, lines: Sequence[Mapping[str, Any]], study: Study, step
     """Return how the table is read."""
     lengths = sorted({s for _, s, _ in cells})
     persons, cases = len({line["person"] for line in lines}), len({line["case"] for line in lines})
-    unit = "epochs" if study.training.trainer == "nnunet" else "steps"
     others = " and ".join(map(str, lengths[:-1]))
     stop = study.training.early_stopping
     rule = f"the best of every {stop.every} steps, patience {stop.patience}" if stop else "none"
     doubted = sum(not cell.is_converged for (_, s, _), cell in cells.items() if s == steps)
     parts = [
-        f"Networks trained for {steps} {unit}, {len(study.seeds)} paired seeds, {study.folds.k} folds; {persons} "
+        f"Networks trained for {steps} steps, {len(study.seeds)} paired seeds, {study.folds.k} folds; {persons} "
         f"persons ({cases} cases), each tested in the fold that did not train on them. Rows of a seed begin with the "
         "same weights and see the same batches, which was checked. "
         f"Early stopping: {rule}. Settings {settings_digest(study)}.",
@@ -216,7 +215,7 @@ def _legend(cells: Cells, lines: Sequence[Mapping[str, Any]], study: Study, step
     ]
     if others:
         verdict = (
-            f"† not converged: trained for {others} {unit}, the change is another one (the interval of the difference "
+            f"† not converged: trained for {others} steps, the change is another one (the interval of the difference "
             f"leaves 0 out); {doubted} cells here."
         )
         parts.append(verdict)

@@ -20,7 +20,7 @@ from softlabels.classes import LabelClass, LabelSet
 from softlabels.cohort.index import Index
 from softlabels.errors import FormatError, InputError
 
-from .batches import chained, onehot_of, soft_label_of, stream, target_names, training_set
+from .batches import chained, onehot_of, soft_label_of, stream, training_set
 from .network import UNet
 from .objective import Objective
 from .prediction import predicted
@@ -113,32 +113,54 @@ def weights_digest(network: torch.nn.Module, without: str = "head.") -> str:
     return content.hexdigest()
 
 
-def objective_of(run: Run) -> tuple[Objective, list[str], dict[str, list[int]], list[LabelClass]]:
-    """Return a row's objective, the targets to read, the foreground channels of each, and the network's classes.
+@dataclass(frozen=True)
+class RowTarget:
+    """What a row's network learns, channel by channel in the order of the study's classes.
+
+    Parameters
+    ----------
+    objective : Objective
+    names : list of str
+        The targets to read.
+    picks : list of (int, int)
+        For each channel, which of the targets and which of its channels.
+    classes : list of LabelClass
+        The class of each channel; signed maps have no background.
+    """
+
+    objective: Objective
+    names: list[str]
+    picks: list[tuple[int, int]]
+    classes: list[LabelClass]
+
+
+def row_target(run: Run) -> RowTarget:
+    """Return what a row's network learns.
 
     Raises
     ------
     InputError
-        If the targets do not have the study's classes.
+        If its targets are of several kinds, or lack a class of the study.
     """
-    index, classes = Index.read(run.index), run.classes
-    wanted = {frozenset(c.values) for c in classes.classes if not c.is_background}
-    names = target_names(run.targets, _stand_in(index, classes))
+    index, study = Index.read(run.index), run.classes
+    names = [_stand_in(index, study)] if run.targets == [REFERENCE] else run.targets
     described = [index.target(name) for name in names]
-    kinds = {one.kind for one in described}
-    channels = {
-        name: [i for i, c in enumerate(one.classes) if not c.is_background]
-        for name, one in zip(names, described, strict=True)
+    kinds = sorted({one.kind for one in described})
+    wanted = [c for c in study.classes if not (c.is_background and kinds == ["signed"])]
+    places = {
+        frozenset(c.values): (number, channel)
+        for number, one in enumerate(described)
+        for channel, c in enumerate(one.classes)
     }
-    foreground = [one.classes[i] for name, one in zip(names, described, strict=True) for i in channels[name]]
-    if {frozenset(c.values) for c in foreground} != wanted or len(foreground) != len(wanted) or len(kinds) != 1:
+    lacking = [c.name for c in wanted if frozenset(c.values) not in places]
+    if len(kinds) != 1 or lacking or (len(names) == 1 and len(places) > len(wanted)):
+        known = ", ".join(c.name for one in described for c in one.classes)
         raise InputError(
-            f"targets {', '.join(names)}: got the classes {', '.join(c.name for c in foreground)} of kind "
-            f"{', '.join(sorted(kinds))}, expected one kind and the study's classes {', '.join(classes.names)}"
+            f"targets {', '.join(names)}: got the classes {known} of kind {', '.join(kinds)}, expected one kind and "
+            f"the study's classes {', '.join(c.name for c in wanted)}"
         )
-    objective = Objective.of(kinds.pop(), classes.is_overlapping, run.loss)
-    own = list(described[0].classes) if len(described) == 1 else foreground
-    return objective, names, channels, own
+    objective = Objective.of(kinds[0], study.is_overlapping, run.loss)
+    return RowTarget(objective, names, [places[frozenset(c.values)] for c in wanted], wanted)
 
 
 def _stand_in(index: Index, classes: LabelSet) -> str:
@@ -180,8 +202,9 @@ def train(run: Run, output: Path) -> dict[str, Any]:
     torch.set_num_threads(1)
     settings, started = run.settings, time.perf_counter()
     device = torch.device(settings.device)
-    objective, names, channels, classes = objective_of(run)
-    network = build(run, len(classes))
+    row = row_target(run)
+    objective = row.objective
+    network = build(run, len(row.classes))
     init = weights_digest(network)
     network.to(device)
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -189,7 +212,7 @@ def train(run: Run, output: Path) -> dict[str, Any]:
     state = _resumed(partial, run, network, optimiser)
     dataset = training_set(
         run.index,
-        names,
+        row.names,
         run.cases,
         seed=run.seed,
         patch_size=settings.patch_size,
@@ -202,8 +225,8 @@ def train(run: Run, output: Path) -> dict[str, Any]:
         state.digest = chained(state.digest, batch)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(state.step, run.steps, settings.learning_rate)
-        soft = soft_label_of(batch, names, channels).to(device)
-        onehot = onehot_of(batch["labels"], classes).to(device)
+        soft = soft_label_of(batch, row.names, row.picks).to(device)
+        onehot = onehot_of(batch["labels"], row.classes).to(device)
         loss = objective.loss(network(batch["image"].to(device)), soft, onehot, batch["valid"].to(device))
         optimiser.zero_grad()
         loss.backward()
