@@ -49,7 +49,7 @@ def cohort(tmp_path_factory):
     index.unlink()
     replace(made, targets={**made.targets, "signed": signed, "turned": turned}, cases=cases).write(index)
     opened = IndexedCohort.open(index)
-    rows = ["case\timage:T1\timage:T2\tlabel\tmeta:reference\tmeta:person"]
+    rows = ["case\timage:T1\timage:T2\tlabel\treference\tmeta:person"]
     for number, case in enumerate(opened.index.cases):
         prepared = opened.case(case)
         shares = np.random.default_rng(number).dirichlet([1, 1, 1], prepared.shape).transpose(3, 0, 1, 2)

@@ -94,7 +94,7 @@ def test_persons_and_references_come_from_the_sheet(cohort):
     _, sheet = cohort
     cases = {one.case.id: one for one in read_cases_of(sheet, ["T1", "T2"])}
     assert [cases[name].person for name in "abcd"] == ["ab", "ab", "c", "d"]
-    assert Path(cases["a"].reference) == sheet.parent / "a_shares.nii.gz" and cases["a"].fine_labels is None
+    assert Path(cases["a"].case.reference[0]) == sheet.parent / "a_shares.nii.gz" and cases["a"].fine_labels is None
 
 
 def test_a_run_holds_all_that_it_depends_on(run):

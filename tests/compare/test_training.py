@@ -154,9 +154,7 @@ def test_channels_are_in_the_order_of_the_studys_classes(run):
 
 def test_foregrounds_of_several_targets_are_side_by_side(run):
     regions = {"background": 0, "tumour": [2, 4], "all": [1, 2, 4]}
-    with pytest.raises(
-        InputError, match="got the classes background, organ, tumour, background, .* of kind"
-    ):
+    with pytest.raises(InputError, match="got the classes background, organ, tumour, background, .* of kind"):
         row_target(replace(run(), labels=regions, targets=["svls", "smooth"]))
     whole = replace(run(), labels={"background": 0, "core": [2, 4], "whole": [1, 2, 4]}, targets=["sing"])
     found = row_target(whole)

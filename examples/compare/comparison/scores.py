@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -11,12 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from softlabels.evaluation.rank import Scores, rank
+from softlabels.evaluation.scores import AMBIGUOUS, score
 from softlabels.grid import Grid
 from softlabels.preprocess.resample import resample
-
-#: A voxel is ambiguous if the truth gives any class a share between these, as in `softlabels.evaluation.rank`.
-AMBIGUOUS = (0.05, 0.95)
 
 
 @dataclass(frozen=True)
@@ -185,16 +182,16 @@ def case_scores(
     onehot = label.astype(np.float32)
     if not is_overlapping:
         onehot[0] += ~counted  # a distribution there too, though it is not counted
-    against_label, _ = _probability_scores(probabilities, onehot, counted, is_overlapping)
-    scores |= _named(against_label, "label")
+    sets = {"label": counted}
     if truth is not None:
-        everywhere, ambiguous = _probability_scores(probabilities, truth, counted, is_overlapping)
-        scores |= _named(everywhere, "truth") | _named(ambiguous, "truth_ambiguous")
         low, high = AMBIGUOUS
         doubtful = counted & ((truth > low) & (truth < high)).any(axis=0)
-        if doubtful.any():
-            scores |= _named(_probability_scores(probabilities, onehot, doubtful, is_overlapping)[0], "label_ambiguous")
+        sets["label_ambiguous"] = doubtful
+        scores |= _probability_scores(
+            probabilities, truth, {"truth": counted, "truth_ambiguous": doubtful}, is_overlapping
+        )
         scores["volume_bias_truth"] = volume_bias(probabilities[first:] * counted, truth[first:] * counted)
+    scores |= _probability_scores(probabilities, onehot, sets, is_overlapping)
     if fine is not None:
         fine_masks, fine_grid = fine
         finer = np.stack([resample(one, grid, fine_grid, "linear") for one in probabilities])
@@ -204,34 +201,28 @@ def case_scores(
 
 def label_brier(soft_label: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
     """Return the Brier score of a soft label itself against the truth: what a nearer label has less of."""
-    return _probability_scores(soft_label, truth, np.ones(truth.shape[1:], bool), False)[0].brier
+    everywhere = {"truth": np.ones(truth.shape[1:], bool)}
+    return _probability_scores(soft_label, truth, everywhere, False)["brier_truth"]
 
 
 def _probability_scores(
-    probabilities: NDArray[np.float32], reference: NDArray[np.float32], counted: NDArray[np.bool_], is_overlapping: bool
-) -> tuple[Scores, Scores]:
-    """Return scores over the counted voxels and over the ambiguous among them; means over regions that overlap."""
-    if not is_overlapping:
-        (ranked,) = rank({"prediction": np.clip(probabilities, 0, 1)}, reference, include=counted)
-        return ranked.everywhere, ranked.ambiguous
-    pairs = [
-        rank({"prediction": np.stack([1 - p, p])}, np.stack([1 - r, r]), include=counted)[0]
-        for p, r in zip(np.clip(probabilities, 0, 1), reference, strict=True)
-    ]
-    everywhere, ambiguous = ([getattr(one, name) for one in pairs] for name in ("everywhere", "ambiguous"))
-    return _mean_scores(everywhere), _mean_scores(ambiguous)
-
-
-def _mean_scores(scores: Sequence[Scores]) -> Scores:
-    """Return the mean of each field."""
-    brier, mae, bits, ece = np.mean([(s.brier, s.mae, s.cross_entropy, s.calibration) for s in scores], axis=0)
-    return Scores(scores[0].n_voxels, float(brier), float(mae), float(bits), float(ece))
-
-
-def _named(scores: Scores, against: str) -> dict[str, float]:
-    """Return scores by the names in `METRICS`."""
-    values = {"brier": scores.brier, "mae": scores.mae, "bits": scores.cross_entropy, "ece": scores.calibration}
-    return {f"{name}_{against}": value for name, value in values.items()}
+    probabilities: NDArray[np.float32],
+    reference: NDArray[np.float32],
+    voxels: Mapping[str, NDArray[np.bool_]],
+    is_overlapping: bool,
+) -> dict[str, float]:
+    """Return Brier, MAE, bits and ECE over sets of voxels, `<score>_<set>`; means over regions that overlap."""
+    problems = [(probabilities, reference)]
+    if is_overlapping:
+        problems = [(np.stack([1 - p, p]), np.stack([1 - r, r])) for p, r in zip(*problems[0], strict=True)]
+    sums = [score(p, r, list(voxels.values()))[0] for p, r in problems]
+    found = {}
+    for place, name in enumerate(voxels):
+        scores = [of_problem[place].scores() for of_problem in sums]
+        values = [(s.brier, s.mae, s.cross_entropy, s.calibration) for s in scores]
+        names = [f"{kind}_{name}" for kind in ("brier", "mae", "bits", "ece")]
+        found |= dict(zip(names, np.mean(values, axis=0).tolist(), strict=True))
+    return found
 
 
 def _mean(values: NDArray[np.float64]) -> float:

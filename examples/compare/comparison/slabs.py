@@ -178,7 +178,7 @@ def write_slabs(folder: Path, n_slabs: int, gap: int) -> Path:
     if sheet.exists():
         return sheet
     folder.mkdir(parents=True, exist_ok=True)
-    rows = ["case\timage:T1\tlabel\tmeta:reference\tmeta:person\tmeta:fine_labels"]
+    rows = ["case\timage:T1\tlabel\treference\tmeta:person\tmeta:fine_labels"]
     for number, slab in enumerate(make_slabs(*icbm152(), n_slabs, gap)):
         case = f"slab{number:02d}"
         write_nifti(slab.image, slab.grid, folder / f"{case}_t1.nii.gz")

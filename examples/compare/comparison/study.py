@@ -229,14 +229,11 @@ class StudyCase:
         Column `meta:person`; by default the case id. Cases of one person are never in two parts of a fold.
     fine_labels : str or None
         Column `meta:fine_labels`: hard labels on a finer grid, which predictions are scored against as well.
-    reference : str or None
-        Column `meta:reference`: the true soft label, a file with a channel per class.
     """
 
     case: Case
     person: str
     fine_labels: str | None
-    reference: str | None
 
 
 @dataclass(frozen=True)
@@ -292,9 +289,8 @@ def read_cases_of(path: str | Path, channels: Sequence[str]) -> list[StudyCase]:
     found = []
     for row in csv.DictReader(lines, delimiter=delimiter):
         case = cases[row["case"].strip()]
-        person, *files = ((row.get(f"meta:{name}") or "").strip() for name in ("person", "fine_labels", "reference"))
-        fine, reference = (str(sheet.parent / file) if file else None for file in files)
-        found.append(StudyCase(case, person or case.id, fine, reference))
+        person, fine = ((row.get(f"meta:{name}") or "").strip() for name in ("person", "fine_labels"))
+        found.append(StudyCase(case, person or case.id, str(sheet.parent / fine) if fine else None))
     return found
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from softlabels.classes import LabelSet, class_masks
 from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase
 from softlabels.errors import InputError
-from softlabels.evaluation.reference import read_reference
+from softlabels.evaluation.reference import case_reference
 from softlabels.grid import Grid
 from softlabels.inputs.volume import read_volume
 
@@ -62,14 +62,11 @@ class CaseTruth:
         """Return the true soft label of a case, (C, D, H, W); InputError if it has none."""
         if self.classes.is_overlapping:
             raise InputError(f"case {case}: a reference needs classes that exclude each other, got overlapping regions")
-        path = self.rows[case].reference
-        if path is None:
-            raise InputError(f"case {case}: has no reference in the case sheet")
-        return read_reference([path], self.case(case).grid)
+        return case_reference(self.rows[case].case, self.case(case), self.classes.classes)
 
     def has_reference(self, case: str) -> bool:
         """Return whether the true soft label of a case is known."""
-        return self.rows[case].reference is not None
+        return bool(self.rows[case].case.reference)
 
     def fine(self, case: str) -> tuple[NDArray[np.bool_], Grid] | None:
         """Return the masks of a case's finer labels and their grid, or None if it has none."""

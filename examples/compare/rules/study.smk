@@ -86,13 +86,14 @@ def trained_files(wildcards):
     cases = STUDY_CASES.values()
     files = [path for one in cases for _, path in one.case.files()]
     if REFERENCE in targets_of(STUDY.rows[wildcards.row]):
-        files += [one.reference for one in cases if one.reference]
+        files += [path for one in cases for path in one.case.reference]
     return file_states_of(files)
 
 
 def judging_files(wildcards):
     """Return size and time of last change of every file that only scores read."""
-    return file_states_of([path for one in STUDY_CASES.values() for path in (one.reference, one.fine_labels) if path])
+    cases = STUDY_CASES.values()
+    return file_states_of([path for one in cases for path in (*one.case.reference, one.fine_labels) if path])
 
 
 def file_states_of(files):
