@@ -28,7 +28,7 @@ def faults(raw) -> str:
 
 
 def test_shipped_config_is_valid():
-    assert set(load_config(ROOT / "config.yaml").targets) == {"geols", "sing"}
+    assert set(load_config(ROOT / "config.yaml").targets) == {"geols", "sing", "unmix", "gaussian"}
 
 
 def test_handing_the_config_to_a_job_as_json_keeps_the_order_of_the_classes():

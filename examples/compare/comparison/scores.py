@@ -216,7 +216,7 @@ def _probability_scores(
     if is_overlapping:
         problems = [(np.stack([1 - p, p]), np.stack([1 - r, r])) for p, r in zip(*problems[0], strict=True)]
     sums = [score(p, r, list(voxels.values()))[0] for p, r in problems]
-    found = {}
+    found: dict[str, float] = {}
     for place, name in enumerate(voxels):
         scores = [of_problem[place].scores() for of_problem in sums]
         values = [(s.brier, s.mae, s.cross_entropy, s.calibration) for s in scores]
