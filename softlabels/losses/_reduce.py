@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import overload
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from softlabels.errors import InputError
@@ -73,3 +74,16 @@ def sums(parts: tuple[Tensor, ...], valid: Tensor | None, over_batch: bool) -> l
         parts = tuple(torch.where(kept(part, valid), part, 0) for part in parts)
     totals = [part.flatten(2).sum(2) for part in parts]
     return [total.sum(0) for total in totals] if over_batch else totals
+
+
+def over_processes(parts: list[Tensor]) -> list[Tensor]:
+    """Return the sums of all processes of torch.distributed, gradients included; `parts` where there is one process.
+
+    The gradient that reaches a process is summed over all of them, so that the mean that DistributedDataParallel takes
+    is the gradient of one loss on the joint batch.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return parts
+    from torch.distributed.nn.functional import all_reduce
+
+    return list(all_reduce(torch.stack(parts)).unbind())

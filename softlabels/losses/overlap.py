@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from softlabels.losses._reduce import matched, sums
+from softlabels.errors import InputError
+from softlabels.losses._reduce import matched, over_processes, sums
 from softlabels.losses._sparse import Target, class_sums, matched_sparse
 from softlabels.sparse import SparseLabel
 
@@ -61,6 +62,7 @@ def jaccard_metric_loss(
     smooth: float = 1e-3,
     valid: Tensor | None = None,
     over_batch: bool = False,
+    over_ranks: bool = False,
 ) -> Tensor:
     """Return the Jaccard metric loss of Wang, Ning and Blaschko (NeurIPS 2023), mean over classes.
 
@@ -72,6 +74,8 @@ def jaccard_metric_loss(
     ----------
     probabilities, target, smooth, valid, over_batch
         As for `dice_loss`; the target may be fractional.
+    over_ranks : bool
+        Sum over the batches of all processes of torch.distributed as well; needs `over_batch`.
 
     Examples
     --------
@@ -80,7 +84,7 @@ def jaccard_metric_loss(
     >>> f"{jaccard_metric_loss(p, q, smooth=0):.4f} {jaccard_metric_loss(q, q):.4f}"  # 1 - 1 / 1.5
     '0.3333 0.0000'
     """
-    size, apart = _size_and_difference(probabilities, target, valid, over_batch)
+    size, apart = _joined(_size_and_difference(probabilities, target, valid, over_batch), over_batch, over_ranks)
     return (1 - ((size - apart) / 2 + smooth) / ((size + apart) / 2 + smooth)).mean()
 
 
@@ -91,6 +95,7 @@ def dice_metric_loss(
     smooth: float = 1e-3,
     valid: Tensor | None = None,
     over_batch: bool = False,
+    over_ranks: bool = False,
 ) -> Tensor:
     """Return the Dice semimetric loss of Wang et al. (MICCAI 2023), mean over classes.
 
@@ -99,8 +104,8 @@ def dice_metric_loss(
 
     Parameters
     ----------
-    probabilities, target, smooth, valid, over_batch
-        As for `dice_loss`; the target may be fractional.
+    probabilities, target, smooth, valid, over_batch, over_ranks
+        As for `jaccard_metric_loss`.
 
     Examples
     --------
@@ -109,7 +114,7 @@ def dice_metric_loss(
     >>> f"{dice_metric_loss(p, q, smooth=0):.4f} {dice_metric_loss(q, q):.4f}"  # 1 - 1 / 1.25
     '0.2000 0.0000'
     """
-    size, apart = _size_and_difference(probabilities, target, valid, over_batch)
+    size, apart = _joined(_size_and_difference(probabilities, target, valid, over_batch), over_batch, over_ranks)
     return (1 - ((size - apart) / 2 + smooth) / (size / 2 + smooth)).mean()
 
 
@@ -131,6 +136,13 @@ def _size_and_difference(probabilities: Tensor, target: Target, valid: Tensor | 
     # All classes as if they had no share but the floor, and then those that have one.
     apart = apart + class_sums(moved, target, probabilities.shape[1])
     return _over([p + y, apart], over_batch)
+
+
+def _joined(parts: list[Tensor], over_batch: bool, over_ranks: bool) -> list[Tensor]:
+    """Return sums over a batch, or over those of all processes."""
+    if over_ranks and not over_batch:
+        raise InputError("over_ranks: got True without over_batch, expected both; samples have no partner elsewhere")
+    return over_processes(parts) if over_ranks else parts
 
 
 def _sizes(probabilities: Tensor, target: SparseLabel[Tensor], valid: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -45,7 +45,7 @@ class SoftLabelLoss(nn.Module):
         Voxels with this label count nowhere.
     batch_dice : bool
         Whether Dice is taken over the whole batch instead of per sample, as nnU-Net's plans say. Under DDP, over the
-        samples of each process.
+        batches of all processes.
 
     Attributes
     ----------
@@ -112,6 +112,7 @@ class SoftLabelLoss(nn.Module):
             smooth=SMOOTH,
             valid=valid,
             over_batch=self.batch_dice,
+            over_ranks=self.batch_dice,
         )
         return cross_entropy(logits, target, valid=valid) + dice
 
