@@ -201,6 +201,11 @@ def parsed_arguments():
     arguments = parser.parse_args()
     if any(n % 4 for n in arguments.patch_size) or arguments.steps < 2:
         parser.error("--patch-size must be multiples of 4, and --steps at least 2")
+    if arguments.validation_split:
+        try:
+            import validation  # noqa: F401  # before the training, not after it
+        except ImportError as error:
+            parser.error(f"--validation-split: {error}")
     return arguments
 
 

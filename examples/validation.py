@@ -7,6 +7,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
+try:
+    from monai.metrics import compute_average_surface_distance, compute_dice, compute_hausdorff_distance
+except ImportError as error:
+    raise ImportError("validation needs MONAI: pip install 'softlabels[monai]'") from error
+
 from softlabels.loader import SoftLabelDataset, gaussian_weight, stitch_cases
 
 
@@ -98,8 +103,6 @@ def scores_by_class(dataset, probabilities, labels, valid, spacing):
 
 def _scores_of_class(predicted, expected, spacing):
     """Return Dice, HD95 and ASSD: NaN where neither volume has the class, 0 and infinite where one has."""
-    from monai.metrics import compute_average_surface_distance, compute_dice, compute_hausdorff_distance
-
     if not predicted.any() or not expected.any():
         return (np.nan,) * 3 if predicted.any() == expected.any() else (0.0, np.inf, np.inf)
     volumes = [torch.from_numpy(volume[None, None].astype(np.uint8)) for volume in (predicted, expected)]

@@ -121,9 +121,10 @@ def _discard(store: Store, keys: set[str]) -> None:
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     """Show a bar while entries are checked; give what moves it."""
+    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(transient=True) as bar:
+    with Progress(transient=True, disable=not Console().is_terminal) as bar:
         task = bar.add_task("Verifying")
         yield lambda done, total: bar.update(task, completed=done, total=total)
 

@@ -268,6 +268,14 @@ def test_a_network_is_scored_on_every_valid_voxel(validation, index, target, sco
         assert own["dice"][name] == pytest.approx(2 * inside.sum() / (inside.sum() + valid.sum()), rel=1e-6)
 
 
+def test_validation_without_monai_ends_before_the_training(train, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "monai.metrics", None)
+    monkeypatch.delitem(sys.modules, "validation", raising=False)
+    with pytest.raises(SystemExit):
+        train("--validation-split", "val")
+    assert "--validation-split: validation needs MONAI: pip install 'softlabels[monai]'" in capsys.readouterr().err
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_the_trainer_prints_and_writes_the_scores(train, tmp_path):
     pytest.importorskip("monai", reason="needs softlabels[monai]")
