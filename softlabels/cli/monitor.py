@@ -34,7 +34,7 @@ def status(
     from rich.console import Console
 
     from softlabels.cohort.index import INDEX_FILE
-    from softlabels.monitor.failures import failed_jobs
+    from softlabels.monitor.failures import failed_jobs, local_jobs
     from softlabels.monitor.lock import is_running_here
     from softlabels.monitor.slurm import PATIENT, START_SECONDS, is_running, queued_jobs
     from softlabels.monitor.status import changed_inputs, read_receipts
@@ -44,23 +44,23 @@ def status(
     receipts = read_receipts(project.plan, project.cases, project.results)
     queued = queued_jobs(Path.cwd())
     units = make_units([case.id for case in project.cases], project.config.batch_size)
-    failed = failed_jobs(
-        project.plan,
-        units,
-        make_steps(project.plan.nodes, project.config.job_stages),
-        set(receipts),
-        project.results,
-        logs,
-        lambda unit, step: (unit, step) in queued,
-    )
+    steps, done = make_steps(project.plan.nodes, project.config.job_stages), set(receipts)
+    if not queued and is_running_here(Path.cwd()):
+        queued = local_jobs(units, steps, done, project.results, logs)
+    failed = failed_jobs(project.plan, units, steps, done, project.results, logs, lambda *job: job in queued)
     Console().print(_status_table(project, receipts, queued, failed, units))
     for reason, n_jobs in Counter(queued.values()).items():
         if not is_running(reason) and reason not in PATIENT:
             print(f"{n_jobs} jobs wait for {reason} and may never start. See docs/cluster.md for what to change")
+    if n_compiling := sum(state == "COMPILING" for state in queued.values()):
+        print(f"{n_compiling} jobs are compiling kernels, which happens once per machine; 'softlabels warm-up' does it")
     for job in failed[:limit]:
         print(job.line)
     if len(failed) > limit:
         print(f"... and {len(failed) - limit} more failures; --limit {len(failed)} lists them all")
+    if to_mend := sorted({job.name for job in failed if job.is_of_case}):
+        named = ", ".join(to_mend[:_N_NAMED]) + (", ..." if len(to_mend) > _N_NAMED else "")
+        print(f"mend the files of {len(to_mend)} cases before running again: {named}")
     if changed := changed_inputs(project.cases, receipts):
         named = ", ".join(list(changed)[:_N_NAMED]) + (", ..." if len(changed) > _N_NAMED else "")
         print(f"{len(changed)} cases have files that changed since they were read: {named}. Run snakemake again")

@@ -108,3 +108,20 @@ def _summary(project: Project, rows: list[NodeForecast], n_jobs: int) -> list[st
     if n_unknown:
         lines.append(f"{n_unknown} nodes have not been measured here yet; their rates are from {MEASURED_ON}")
     return lines
+
+
+@app.command(name="warm-up", rich_help_panel="Compute")
+def warm_up(config: ConfigPath = DEFAULT_CONFIG) -> None:
+    """Compile the kernels that a configuration needs, once per machine, before jobs wait for it.
+
+    On a cluster whose nodes share your home folder, once is enough for all nodes with the same processors. For device
+    cuda, run it on a node with a GPU.
+    """
+    import tempfile
+
+    from softlabels.config import load_config
+    from softlabels.pipeline.warm_up import warm_up as compile_all
+
+    with tempfile.TemporaryDirectory(prefix="softlabels-") as folder:
+        n_kernels, seconds = compile_all(load_config(config), Path(folder))
+    print(f"{n_kernels} kernels compiled in {seconds:.0f} s" if n_kernels else "all kernels were compiled already")

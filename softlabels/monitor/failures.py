@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from softlabels._shared.compile_clock import COMPILING
 from softlabels.errors import FormatError
 from softlabels.monitor.slurm import last_words
 from softlabels.monitor.status import Work, file_names, in_threads
@@ -36,12 +37,15 @@ class FailedJob:
         The recorded failure, or what is known of a job that was killed.
     log : str
         Path of its log.
+    is_of_case : bool
+        Whether the case is the cause, so that it fails again until its files or the configuration are mended.
     """
 
     name: str
     step: str
     why: str
     log: str
+    is_of_case: bool = False
 
     @property
     def line(self) -> str:
@@ -100,6 +104,25 @@ def failed_jobs(
     return [job for jobs in in_threads(of_unit, units) for job in jobs]
 
 
+def local_jobs(
+    units: Mapping[str, Sequence[str]], steps: Mapping[str, Sequence[str]], done: set[Work], results: Path, logs: Path
+) -> dict[tuple[str, str], str]:
+    """Return (unit, step) to "RUNNING", or "COMPILING", of jobs that have begun and neither ended nor failed.
+
+    Only meaningful while the Snakemake that started them is alive: what a killed job leaves behind looks the same.
+    """
+    found = {}
+    for unit, cases in units.items():
+        began = set(file_names(logs / unit))
+        failed = {work for case in cases for work in _failed_work(results, case)}
+        for step, nodes in steps.items():
+            left = [work for work in product(cases, nodes) if work not in done]
+            if left and f"{step}.log" in began and not any(work in failed for work in left):
+                last = last_line(logs / unit / f"{step}.log")
+                found[unit, step] = "COMPILING" if COMPILING in last else "RUNNING"
+    return found
+
+
 def _could_begin(plan: Plan, work: Work, done: set[Work], failed: set[Work]) -> bool:
     """Return whether everything upstream of some work is done, or is not kept and could begin itself."""
     case, node = work
@@ -132,7 +155,7 @@ def _failed(failure: Failure, logs: Path, unit: str, step: str) -> FailedJob:
     why = f"ended by Slurm: {reason}" if reason else failure.why
     # What is no fault of the case ended the whole job.
     name = failure.case if failure.cause == "case" else unit
-    return FailedJob(name, failure.node, why, str(logs / unit / f"{step}.log"))
+    return FailedJob(name, failure.node, why, str(logs / unit / f"{step}.log"), failure.cause == "case")
 
 
 def _why_killed(logs: Path, unit: str, step: str) -> str:

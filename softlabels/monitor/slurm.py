@@ -26,7 +26,7 @@ PATIENT = frozenset(
 #: How Slurm says in a job's output that it ended the job.
 _ENDED = re.compile(r"^slurmstepd\S*: error: (?:\*+ )?(.+?)(?: \*+)?$", re.MULTILINE)
 _REASON = re.compile(r"memory|oom|DUE TO", re.IGNORECASE)
-_RUNNING = frozenset({"RUNNING", "COMPLETING", "CONFIGURING", "COMPLETED", "SUSPENDED"})
+_RUNNING = frozenset({"RUNNING", "COMPILING", "COMPLETING", "CONFIGURING", "COMPLETED", "SUSPENDED"})
 
 
 def is_running(state: str) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels._shared.boxed import BoxedVolumes
+from softlabels._shared.compile_clock import clock
 from softlabels.errors import InputError
 from softlabels.pipeline.receipts import LINK_SUFFIX, Receipt
 
@@ -70,8 +71,8 @@ class Work:
 
 
 def _clocks() -> tuple[float, float]:
-    """Return wall and CPU time in seconds since some time."""
-    return time.perf_counter(), time.process_time()
+    """Return wall and CPU time in seconds since some time, without that of compiling kernels."""
+    return time.perf_counter() - clock.wall_seconds, time.process_time() - clock.cpu_seconds
 
 
 class CaseMemory:

@@ -8,7 +8,7 @@ from helpers import made_data
 
 from softlabels.config import parse_config
 from softlabels.errors import InputError
-from softlabels.monitor.failures import FailedJob, failed_jobs
+from softlabels.monitor.failures import FailedJob, failed_jobs, local_jobs
 from softlabels.monitor.slurm import parse_queue
 from softlabels.pipeline.failure import Failure, failure_path
 from softlabels.pipeline.plan import make_plan
@@ -52,7 +52,7 @@ def test_recorded_failure_is_shown_with_its_log(tmp_path):
     log = leave_log(tmp_path, "a", PREPARE, "10:00 whatever the log says\n")
     leave_log(tmp_path, "b", PREPARE)
     leave_failure(tmp_path, "a", PREPARE, InputError("case a, label: truncated.\n Copy it again"))
-    expected = FailedJob("a", PREPARE, "case a, label: truncated. Copy it again", log)
+    expected = FailedJob("a", PREPARE, "case a, label: truncated. Copy it again", log, is_of_case=True)
     assert found(tmp_path, {("b", PREPARE)}) == [expected]
 
 
@@ -235,3 +235,17 @@ def test_command_says_when_nothing_runs_although_something_is_left(tmp_path, mon
     lock._held.pop().close()
     said = CliRunner().invoke(app, ["status"]).output
     assert "14 results are left and nothing runs. Run the same snakemake" in said and "will be done at" not in said
+
+
+def test_a_job_of_this_machine_that_has_begun_is_running_and_not_failed(tmp_path):
+    leave_log(tmp_path, "a", PREPARE)
+    leave_log(tmp_path, "b", SEEDS, "10:00 compiling kernels (once per machine)\n")
+    leave_log(tmp_path, "c", PREPARE)
+    leave_failure(tmp_path, "c", PREPARE, InputError("truncated"))
+    leave_log(tmp_path, "d", PREPARE)
+    done = {("b", PREPARE), ("d", PREPARE)}
+    units = make_units(CASES, 1)
+    running = local_jobs(units, ONE_STEP_A_JOB, done, tmp_path / "results", tmp_path / "logs")
+    assert running == {("a", PREPARE): "RUNNING", ("b", SEEDS): "COMPILING"}
+    (failed,) = found(tmp_path, done, is_active=lambda *job: job in running)
+    assert (failed.name, failed.step, failed.is_of_case) == ("c", PREPARE, True)

@@ -16,10 +16,27 @@ from collections.abc import Callable
 from typing import Any
 
 from numba.core.compiler import CompileResult
+from numba.core.event import Listener, register
 from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 
 from softlabels._shared.cache import PrivateCache, warn_unknown_numba
+from softlabels._shared.compile_clock import clock
+
+
+class _Compilations(Listener):  # type: ignore[misc]  # numba has no types
+    """Tells the clock of this process when numba compiles. It does so in one thread at a time."""
+
+    def on_start(self, event: Any) -> None:
+        """Start the clock."""
+        clock.start()
+
+    def on_end(self, event: Any) -> None:
+        """Stop it."""
+        clock.end()
+
+
+register("numba:compile", _Compilations())
 
 
 def attach_cache(dispatcher: Any, cache: Callable[[], PrivateCache]) -> None:
