@@ -27,7 +27,10 @@ class Reach:
 
     def __init__(self, limit: Limit, domain: NDArray[np.bool_] | None) -> None:
         self.limit = limit
-        self._nearest = np.where(np.isfinite(limit.nearest), limit.nearest, np.float32(-np.inf))
+        is_reached = np.isfinite(limit.nearest)
+        self._nearest = limit.nearest
+        if not is_reached.all():
+            self._nearest = np.where(is_reached, limit.nearest, np.float32(-np.inf))
         self._parts: NDArray[np.integer] | None = None
         n_parts = 1
         if domain is not None:
@@ -35,7 +38,8 @@ class Reach:
 
             self._parts, n_parts = ndimage.label(domain, _ALL_26)
             if n_parts == 1:
-                self._nearest[~domain], self._parts = -np.inf, None
+                # What is behind walls has no distance.
+                self._parts = None
         self._peaks = [np.unravel_index(int(self._in_part(k).argmax()), limit.nearest.shape) for k in range(n_parts)]
 
     def _in_part(self, part: int) -> NDArray[np.float32]:

@@ -15,9 +15,10 @@ more than steps cost; and what is between N + gap and B is removed, so that the 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,8 @@ _SLACK, _LEAST_SLACK = 2.0**-16, 2.0**-100
 _GROWTH_VOX, _GROWTH = 4, 0.25
 #: A class in a box of at least this part of the volume is solved in the whole, without a bound: that takes as long.
 _WHOLE = 0.5
+#: Classes in boxes of at least this part of the volume are solved one by one, since several would take much memory.
+_LARGE = 1 / 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,19 +51,24 @@ class Limit:
         N, the least distance; inf where none leads. At `peaks`, if there are any, the least of some classes only.
     gap : float
         Distances up to ``nearest + gap`` are kept.
-    bound : (D, H, W) float32 array or None
-        B, for an engine that uses it; None to solve whole volumes.
+    make_bound : callable or None
+        Returns B; None to solve whole volumes.
     """
 
     nearest: NDArray[np.float32]
     gap: float
-    bound: NDArray[np.float32] | None
+    make_bound: Callable[[], NDArray[np.float32]] | None
+
+    @cached_property
+    def bound(self) -> NDArray[np.float32] | None:
+        """B, the (D, H, W) field for an engine that uses it, made when it is first needed."""
+        return None if self.make_bound is None else self.make_bound()
 
     def cut(self, box: Box, values: NDArray[np.float32]) -> tuple[Box, NDArray[np.float32]]:
-        """Return what is kept of the distances in a box, in the box of that."""
-        is_kept = values <= self.nearest[box].astype(np.float64) + self.gap
-        kept = np.where(is_kept, values, np.float32(np.inf))
-        return moved(boxed(kept, fill=np.inf), box)
+        """Return what is kept of the distances in a box, in the box of that; they are overwritten."""
+        for plane, nearest in zip(values, self.nearest[box], strict=True):
+            plane[plane > nearest.astype(np.float64) + self.gap] = np.inf
+        return moved(boxed(values, fill=np.inf), box)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +88,7 @@ class Peaks:
 
 def limit_of(
     problem: Problem,
+    nearest: NDArray[np.float32],
     gap: float,
     *,
     peaks: Peaks | None = None,
@@ -93,6 +102,8 @@ def limit_of(
     ----------
     problem : Problem
         Whose one seed map has the seeds of all classes.
+    nearest : (D, H, W) float32 array
+        `least_distance` of it.
     gap : float
     peaks : Peaks, optional
     rounding : float
@@ -100,19 +111,19 @@ def limit_of(
     device, n_threads
         As in `geodesic_distance`.
     """
-    nearest = _least(problem, device, n_threads)
     if peaks is not None:
-        others = _least(dataclasses.replace(problem, seeds=peaks.seeds[None]), device, n_threads)
+        others = least_distance(dataclasses.replace(problem, seeds=peaks.seeds[None]), device, n_threads)
         nearest = np.where(peaks.voxels, others, nearest)
     gap += 2 * rounding * (_largest(nearest) + gap)
     # Peaks that no class that counts can reach keep all classes, wherever their paths run.
     is_boundless = peaks is not None and bool(np.isinf(nearest[peaks.voxels]).any())
     if device != "cpu" or is_boundless:
         return Limit(nearest, gap, None)
-    return Limit(nearest, gap, rising_bound(problem, nearest, gap, None if peaks is None else peaks.voxels, n_threads))
+    raised = None if peaks is None else peaks.voxels
+    return Limit(nearest, gap, lambda: rising_bound(problem, nearest, gap, raised, n_threads))
 
 
-def _least(problem: Problem, device: str, n_threads: int | None) -> NDArray[np.float32]:
+def least_distance(problem: Problem, device: str, n_threads: int | None) -> NDArray[np.float32]:
     """Return the certified distance to the one seed map of a problem."""
     solution = solve_problem(problem, device, n_threads)
     certify_solution(problem, solution, device, n_threads)[0].raise_unless_exact("the least distance of all classes")
@@ -153,8 +164,9 @@ def rising_bound(
     infinity, highest = np.float32(np.inf), _largest(nearest) + gap
     fall = None
     if peaks is not None:
-        needed = np.where(peaks, nearest.astype(np.float64) + gap, 0)
-        fall = solved(np.where(peaks, highest - needed, np.inf).astype(np.float32))
+        start = np.full(problem.shape, infinity)
+        start[peaks] = highest - (nearest[peaks].astype(np.float64) + gap)
+        fall = solved(start)
     slack = _SLACK * highest or _LEAST_SLACK
     while True:
         bound = solved(np.where(problem.seeds[0], np.float32(gap + slack), infinity))
@@ -208,7 +220,7 @@ class NearMap:
 def solve_each(
     problem: Problem, seeds: BoxedVolumes, guesses: list[Box], limit: Limit, device: str, n_threads: int
 ) -> Iterator[NearMap]:
-    """Yield the near map of each class, in order; on the CPU, classes share the threads.
+    """Yield the near map of each class, those in large boxes first, one by one; the others share the threads.
 
     Parameters
     ----------
@@ -224,14 +236,14 @@ def solve_each(
     """
     n_open = int(np.prod(problem.shape)) if problem.domain is None else int(np.count_nonzero(problem.domain))
 
-    def solve(index: int) -> NearMap:
+    def solve(index: int, n_own_threads: int = 1) -> NearMap:
         """Solve one class."""
         if guesses[index] == NO_BOX:
             return NearMap(index, NO_BOX, np.empty((0, 0, 0), np.float32), Certificate(0, 0, n_open, 0, 0))
-        found = None
-        if limit.bound is not None:
-            found = _solve_within(problem, seeds, index, guesses[index], limit.bound)
-        farthest = None
+        found, box, farthest = None, guesses[index], None
+        # A class that is solved in the whole anyway needs no bound.
+        if _share(box, problem.shape) < _WHOLE and limit.bound is not None:
+            found = _solve_within(problem, seeds, index, box, limit.bound, n_own_threads)
         if found is None:
             values, certificate = solve_whole(problem, seeds, index, device, n_threads)
             box, farthest = whole_box(problem), _largest(values)
@@ -241,13 +253,18 @@ def solve_each(
         n_far = n_open - int(np.count_nonzero(np.isfinite(values)))
         return NearMap(index, box, values, dataclasses.replace(certificate, n_unreachable=n_far), farthest)
 
-    n_together = n_threads if device == "cpu" else 1
+    shares = [_share(guess, problem.shape) for guess in guesses]
+    large = sorted((c for c, share in enumerate(shares) if share >= _LARGE), key=lambda c: -shares[c])
+    yield from map(partial(solve, n_own_threads=n_threads), large)
+    small = [c for c in range(len(seeds)) if c not in large]
+    # Made here, if any class needs it, so that not all threads make it. Whole volumes take all threads each.
+    n_together = n_threads if small and limit.bound is not None else 1
     with ThreadPoolExecutor(n_together) as pool:
-        yield from map_in_order(pool, solve, range(len(seeds)), n_together)
+        yield from map_in_order(pool, solve, small, n_together)
 
 
 def _solve_within(
-    problem: Problem, seeds: BoxedVolumes, index: int, box: Box, bound: NDArray[np.float32]
+    problem: Problem, seeds: BoxedVolumes, index: int, box: Box, bound: NDArray[np.float32], n_threads: int
 ) -> tuple[Box, NDArray[np.float32], Certificate] | None:
     """Return a box with all distances of a class that are below a bound, its map, and what proves it.
 
@@ -258,10 +275,10 @@ def _solve_within(
     bounded, known = dataclasses.replace(problem, bound=bound), None
     while _share(box, problem.shape) < _WHOLE:
         part = bounded.part(box, seeds=seeds.region(index, box)[None])
-        maps, *effort = solve_on_cpu(part, 1, known)
+        maps, *effort = solve_on_cpu(part, n_threads, known)
         grown = _grown(box, maps[0], problem.shape)
         if grown == box:
-            return box, maps[0], certify_problem(part, maps, 1, *effort)[0]
+            return box, maps[0], certify_problem(part, maps, n_threads, *effort)[0]
         known = BoxedVolumes(problem.shape, [(box, maps[0])], fill=np.inf, dtype=np.float32).region(0, grown)[None]
         box = grown
     return None

@@ -15,7 +15,7 @@ from softlabels._shared.cpus import usable_cpus
 from softlabels.errors import InputError
 from softlabels.geodesic._certify import Certificate
 from softlabels.geodesic._farthest import Reach, farthest_at_least, own_peak
-from softlabels.geodesic._gap import Limit, NearMap, Peaks, limit_of, solve_each, solve_whole
+from softlabels.geodesic._gap import Limit, NearMap, Peaks, least_distance, limit_of, solve_each, solve_whole
 from softlabels.geodesic._problem import Problem, checked_problem
 from softlabels.geodesic.metric import GAMMA, LAMB
 
@@ -62,9 +62,9 @@ def geodesic_distance_within_gap(
     Yields
     ------
     NearMap
-        For classes 0 to C - 1: a box and the distances in it, the bits of `geodesic_distance` where they are at most
-        the least distance plus `gap` (compared exactly), and inf elsewhere; and the certificate, which proves that the
-        engine kept all that is below its bound, in the same way in which it proves a map with a cap.
+        For each class, those in large boxes first: a box and the distances in it, the bits of `geodesic_distance`
+        where they are at most the least distance plus `gap` (compared exactly), and inf elsewhere; and the certificate,
+        which proves that the engine kept all that is below its bound, as it proves a map with a cap.
 
     Raises
     ------
@@ -85,12 +85,13 @@ def geodesic_distance_within_gap(
     >>> seeds = np.zeros((2, 1, 1, 9), bool)
     >>> seeds[0, 0, 0, 0] = seeds[1, 0, 0, 8] = True
     >>> maps = geodesic_distance_within_gap(np.zeros((1, 1, 9)), seeds, (1, 1, 1), 2.0, lamb=0.0)
-    >>> [near.values[0, 0].tolist() for near in maps]  # beyond the middle, 4 against 4, up to 5 against 3
-    [[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [5.0, 4.0, 3.0, 2.0, 1.0, 0.0]]
+    >>> {near.index: near.values[0, 0].tolist() for near in maps}  # up to 5 against 3, beyond the middle
+    {0: [0.0, 1.0, 2.0, 3.0, 4.0, 5.0], 1: [5.0, 4.0, 3.0, 2.0, 1.0, 0.0]}
     """
     seeds = _as_boxed(seeds)
     problem = _problem_of(seeds, image, spacing, metric=metric, lamb=lamb, gamma=gamma, domain=domain)
-    limit = limit_of(problem, _checked_gap(gap), rounding=0.0, device=device, n_threads=n_threads)
+    nearest = least_distance(problem, device, n_threads)
+    limit = limit_of(problem, nearest, _checked_gap(gap), device=device, n_threads=n_threads)
     yield from solve_each(problem, seeds, _guesses(seeds, boxes), limit, device, n_threads or usable_cpus())
 
 
@@ -178,7 +179,9 @@ def distances_for_distribution(
         raise InputError(f"gap: got {gap!r}, expected a distance >= 1 for a distribution")
     boxed_seeds = _as_boxed(seeds)
     problem = _problem_of(boxed_seeds, image, spacing, metric=metric, lamb=lamb, gamma=gamma, domain=domain)
-    solver = _Solver(problem, boxed_seeds, _guesses(boxed_seeds, boxes), gap, rounding, device, n_threads)
+    nearest = least_distance(problem, device, n_threads)
+    guesses = _guesses(boxed_seeds, boxes)
+    solver = _Solver(problem, boxed_seeds, guesses, nearest, gap, rounding, device, n_threads)
     apart: set[int] = set()
     peaks = np.zeros(problem.shape, bool)
     while (found := solver.solve(apart, peaks)) is None:
@@ -193,6 +196,7 @@ class _Solver:
     problem: Problem
     seeds: BoxedVolumes
     guesses: list[Box]
+    nearest: NDArray[np.float32]
     gap: float
     rounding: float
     device: str
@@ -204,15 +208,15 @@ class _Solver:
         limit = self._limit(apart, peaks)
         reach = Reach(limit, self.problem.domain)
         farthest, is_exact = np.zeros(len(self.seeds)), np.ones(len(self.seeds), bool)
-        parts, certificates = [], []
+        parts: list[tuple[Box, NDArray[np.float32]]] = [(NO_BOX, np.empty((0, 0, 0), np.float32))] * len(self.seeds)
+        certificates = [Certificate(0, 0, 0)] * len(self.seeds)
         n_threads = self.n_threads or usable_cpus()
         for near in solve_each(self.problem, self.seeds, self.guesses, limit, self.device, n_threads):
-            near.certificate.raise_unless_exact(f"geodesic distance of class {near.index}")
-            parts.append((near.box, near.values))
-            certificates.append(near.certificate)
+            c = near.index
+            near.certificate.raise_unless_exact(f"geodesic distance of class {c}")
+            parts[c], certificates[c] = (near.box, near.values), near.certificate
             if near.box == NO_BOX:
                 continue
-            c = near.index
             least, nearest = farthest_at_least(near, self.seeds, reach)
             is_exact[c] = c in apart or not least - nearest >= self.gap + self.rounding * (least + nearest)
             farthest[c] = self._farthest(near) if is_exact[c] else least
@@ -237,6 +241,7 @@ class _Solver:
             at_peaks = Peaks(peaks, _union(counted, self.problem.shape))
         return limit_of(
             self.problem,
+            self.nearest,
             self.gap,
             peaks=at_peaks,
             rounding=self.rounding,
