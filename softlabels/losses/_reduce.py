@@ -25,7 +25,7 @@ def matched(prediction: Tensor, target: Tensor, valid: Tensor | None) -> tuple[T
     if prediction.shape != target.shape or prediction.ndim < 3:
         raise InputError(
             f"loss: prediction {tuple(prediction.shape)} and target {tuple(target.shape)}, expected one shape "
-            "(B, C, ...); one-hot encode integer labels first"
+            "(B, C, ...). Give the network one output for each class of the target; one-hot encode integer labels first"
         )
     dtype = torch.promote_types(prediction.dtype, torch.float32)
     prediction, target = prediction.to(dtype), target.to(dtype)

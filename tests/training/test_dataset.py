@@ -416,7 +416,7 @@ def test_the_code_of_the_loader_page_runs(index, monkeypatch):
     names = {}
     for block in blocks:
         exec(block, names)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     assert names["soft_label"].shape[1:] == (3, 16, 32, 32)
 
 
