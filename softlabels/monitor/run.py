@@ -74,8 +74,8 @@ class RunCommand:
         return [sys.executable, "-P", "-X", "utf8", "-m", "snakemake", *self.arguments]
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment of Snakemake and its jobs."""
-        return os.environ | {"PYTHONUTF8": "1", "PYTHONSAFEPATH": "1"} | more
+        """Return the environment of Snakemake, to which the workflow adds that of its jobs."""
+        return os.environ | {"PYTHONUTF8": "1"} | more
 
     def replace_process(self) -> NoReturn:
         """Run Snakemake in place of this process."""

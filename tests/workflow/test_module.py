@@ -45,6 +45,10 @@ def study(tmp_path_factory) -> Path:
     config = yaml.safe_load((folder / "study.yaml").read_text())
     config["softlabels"]["targets"] = {"svls": {"method": "svls"}}
     (folder / "study.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    # The rules of the study may import from the folder of their scripts; those of softlabels import nothing from there.
+    (folder / "scripts" / "sibling.py").touch()
+    script = folder / "scripts" / "count_splits.py"
+    script.write_text("import sibling\n" + script.read_text())
     return folder
 
 
