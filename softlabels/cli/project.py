@@ -39,6 +39,7 @@ def check(
 
     from softlabels.config import recipe_notes
     from softlabels.inputs.case import Finding, check_case
+    from softlabels.monitor.trust import open_to_all
     from softlabels.pipeline.reuse import verified_receipt
 
     project = Project.load(config)
@@ -55,6 +56,8 @@ def check(
         found = pool.map(lambda case: check_case(case, threads=1, **checks), unread)
         findings += [one for case in progress(found, "Reading", len(unread)) for one in case]
     lines: list[tuple[Severity, str]] = [("note", note) for note in recipe_notes(project.config)]
+    own: list[str | Path] = [Path.cwd(), config, project.config.cases, project.config.results, project.config.store]
+    lines += [("warning", line) for line in open_to_all(own)]
     console = Console(highlight=False, soft_wrap=True)
     for severity, line in [*lines, *_grouped(findings)]:
         console.print(Text.assemble((f"{severity:<7}", _STYLES[severity]), f"  {line}"))

@@ -1,6 +1,7 @@
 """How often the failure tests try: a bounded number of rounds in CI, all of them with `--fault-rounds full`."""
 
 import random
+import subprocess
 from multiprocessing import get_context
 
 import pytest
@@ -32,3 +33,20 @@ def processes():
 def rng(request):
     """Return a generator of its own for each test."""
     return random.Random(request.node.name)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a function that makes a disk of so many kB, or gives it another size."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(kilobytes, *options):
+        command = ["mount", "-t", "tmpfs", "-o", ",".join([*options, f"size={kilobytes}k"]), "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"no disk can be mounted here ({done.stderr.strip()}); the file size limit is tested instead")
+        return folder
+
+    yield mount
+    subprocess.run(["umount", str(folder)], capture_output=True)

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import stat
-import subprocess
 import time
 from functools import partial
 
@@ -143,23 +142,6 @@ def test_a_file_size_limit_publishes_nothing_and_says_so(path, undisturbed, proc
         assert_refused(limited(processes, path, RLIMIT_FSIZE=limit), path, "ulimit -f")
     assert limited(processes, path) is None
     assert is_whole_or_absent(path, undisturbed)
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """Return a function that makes a disk of so many kB, or gives it another size."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(kilobytes, *options):
-        command = ["mount", "-t", "tmpfs", "-o", ",".join([*options, f"size={kilobytes}k"]), "tmpfs", str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"no disk can be mounted here ({done.stderr.strip()}); the file size limit is tested instead")
-        return folder
-
-    yield mount
-    subprocess.run(["umount", str(folder)], capture_output=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount a disk; the file size limit is tested instead")

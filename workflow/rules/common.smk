@@ -17,6 +17,7 @@ from softlabels.config import command_line_values, parse_config, read_yaml
 from softlabels.monitor.environment import restart_in_utf8, set_job_environment
 from softlabels.monitor.events import report_events
 from softlabels.monitor.lock import release_stale_lock
+from softlabels.monitor.trust import open_to_all
 from softlabels.pipeline.cost import estimate_job, prepared_voxels, time_limit_min
 from softlabels._shared.plain_json import canonical_json
 from softlabels.pipeline.job_files import JobFiles
@@ -53,6 +54,9 @@ JOB_FILES = JobFiles()
 if workflow.is_main_process and release_stale_lock(Path()):
     forget_incomplete(Path(CONFIG.results))
     print("The last run here was killed: its lock is removed, its finished work is kept.", file=sys.stderr)
+if workflow.is_main_process:
+    for line in open_to_all([Path.cwd(), *workflow.configfiles, CONFIG.cases, CONFIG.results, CONFIG.store]):
+        print(f"warning: {line}", file=sys.stderr)
 
 
 # What Snakemake schedules: a case, or a batch of cases that share a process.
