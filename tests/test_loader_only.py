@@ -6,12 +6,16 @@ The packages of the workflow are hidden from the import system of a process, as 
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from helpers import ROOT
 from helpers.made_cohort import SHAPES, make_cohort
 
 from softlabels.cli import EXTRAS
+from softlabels.cohort.index import Index
+from softlabels.grid import Grid
 
 #: Module to the name of its package, where they differ.
 PACKAGES = {"yaml": "PyYAML", "skimage": "scikit-image", "jinja2": "Jinja2"}
@@ -99,6 +103,24 @@ def test_wrong_paths_are_one_line(index):
         done = softlabels(project, "verify", *arguments)
         assert done.returncode == 1 and done.stderr.startswith(f"softlabels: {message}")
         assert done.stderr.count("\n") == 1
+
+
+def test_copy_and_restore_need_the_index_only(index, tmp_path):
+    for destination, opened in (("disk/cohort", "disk/cohort/index.json"), ("cohort.zip", "cohort.zip")):
+        done = softlabels(tmp_path, "copy", index, destination, "--target", "geols")
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        assert done.stdout.startswith(f"{opened}: copied 4 entries of 2 cases, ")
+        assert softlabels(tmp_path, "verify", opened, "--deep").stdout.endswith("0 damaged, 0 absent\n")
+    again = softlabels(tmp_path, "copy", index, "disk/cohort", "--target", "geols")
+    assert again.stdout.endswith("copied 0 entries of 2 cases, 0.0 MB, 4 were there\n")
+    np.save(tmp_path / "prediction.npy", np.ones((3, *SHAPES["small"]), np.float32))
+    grid = Grid(SHAPES["small"], (3.0, 1.0, 1.0))
+    noted = replace(Index.read(index), cases=[replace(case, grid=grid) for case in Index.read(index).cases])
+    noted.write(index)
+    arguments = ["small", "prediction.npy", "--index", index, "--target", "geols", "-o", "new/labels.nii.gz"]
+    done = softlabels(tmp_path, "restore", *arguments)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "new/labels.nii.gz\n")
+    assert (tmp_path / "new" / "labels.nii.gz").stat().st_size > 0
 
 
 def test_disk_usage_needs_the_store_only(index):

@@ -80,25 +80,27 @@ def _verify_folder(folder: Path, *, deep: bool, discard: bool) -> bool:
         raise InputError(f"{folder}: no entry in it, expected a store or an index.json. Give the path of either")
     with _progress() as progress:
         problems = opened.verify(deep=deep, progress=progress)
-    return _report(problems, opened, f"{opened.path}: {n_entries} entries", discard=discard)
+    return _report(problems, opened if discard else None, f"{opened.path}: {n_entries} entries")
 
 
 def _verify_index(path: Path, store: Path | None, *, deep: bool, discard: bool) -> bool:
     """Check the entries that an index names, and return whether damage remains."""
+    from softlabels._shared.archive import is_archive
     from softlabels.cohort import IndexedCohort
     from softlabels.cohort.verify import verify_cohort
     from softlabels.store import Store
 
+    if discard and is_archive(path):
+        raise InputError(f"--discard: {path} is an archive, of which nothing can be removed. Copy it again")
     cohort = IndexedCohort.open(path, store)
-    opened = Store(cohort.store)
     with _progress() as progress:
         problems = verify_cohort(cohort, deep=deep, progress=progress)
     checked = f"{path}: {len(cohort.index.keys())} entries of {len(cohort.index.cases)} cases in {cohort.store}"
-    return _report(problems, opened, checked, discard=discard)
+    return _report(problems, Store(cohort.store) if discard else None, checked)
 
 
-def _report(problems: Sequence[Damage | CaseDamage], store: Store, checked: str, *, discard: bool) -> bool:
-    """Print what is wrong with entries and what to do, discard them if asked to, and return whether damage remains."""
+def _report(problems: Sequence[Damage | CaseDamage], store: Store | None, checked: str) -> bool:
+    """Print what is wrong with entries, discard them if a store is given, and return whether damage remains."""
     absent = [one for one in problems if getattr(one, "is_absent", False)]
     unread = [one for one in problems if not one.is_certain]
     damaged = [one for one in problems if one not in absent and one not in unread]
@@ -106,10 +108,12 @@ def _report(problems: Sequence[Damage | CaseDamage], store: Store, checked: str,
         for problem in group:
             print(f"{word:8} {problem}")
     keys = {one.key for one in damaged}
-    print(f"{checked}: {len(keys)} damaged, {len(absent)} absent" + (", discarded" if discard and keys else ""))
-    if discard:
+    print(
+        f"{checked}: {len(keys)} damaged, {len(absent)} absent" + (", discarded" if store is not None and keys else "")
+    )
+    if store is not None:
         _discard(store, keys)
-    return bool(unread or absent or (damaged and not discard))
+    return bool(unread or absent or (damaged and store is None))
 
 
 def _discard(store: Store, keys: set[str]) -> None:

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from softlabels._shared.archive import is_archive
 from softlabels.classes import LabelClass, class_masks
-from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
+from softlabels.cohort.index import INDEX_FILE, EntryAddress, Index, IndexedCase, TargetDescription
 from softlabels.cohort.stored_map import StoredMap
 from softlabels.errors import FormatError, InputError, StoreError
 from softlabels.grid import Grid, Window
@@ -260,7 +261,7 @@ class IndexedCohort:
         Parameters
         ----------
         path : path
-            index.json, as the workflow wrote it.
+            index.json, as the workflow wrote it, or an archive that `softlabels copy` made.
         store : path, optional
             Where the store is now; by default where it was when the index was written, relative to the index.
 
@@ -269,6 +270,7 @@ class IndexedCohort:
         FormatError
             If the file is missing, no index, or changed since it was written.
         """
+        path = Path(path) / INDEX_FILE if is_archive(path) else path
         index = Index.read(path)
         return cls(index, index.store_path(path) if store is None else Path(store))
 

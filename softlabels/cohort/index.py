@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from softlabels._shared.files import read_small_file, write_atomically
+from softlabels._shared.archive import read_small
+from softlabels._shared.files import write_atomically
 from softlabels._shared.plain_json import parsed_json, sealed_json, unsealed_json
 from softlabels.augmentation import completed
 from softlabels.blend import Blend
@@ -343,7 +344,7 @@ class Index:
         """
         path = Path(path)
         try:
-            raw = read_small_file(path, INDEX_BYTES)
+            raw = read_small(path, INDEX_BYTES)
             content = parsed_json(raw)
         except FileNotFoundError:
             raise FormatError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from softlabels._shared.archive import is_folder
 from softlabels.cohort.case import IndexedCohort
 from softlabels.cohort.index import EntryAddress
 from softlabels.store.format import REMEDY, entry_folder
@@ -53,7 +54,7 @@ def verify_cohort(
     entries = _entries(cohort)
     for done, (address, where) in enumerate(entries.items(), 1):
         name = f"{where}, entry {address.key[:12]}"
-        if entry_folder(cohort.store, address.key).is_dir():
+        if is_folder(entry_folder(cohort.store, address.key)):
             damage = verify_entry(cohort.store, address.key, address.manifest, deep=deep)
             found += [CaseDamage(one.key, f"{name}: {one.message}", is_certain=one.is_certain) for one in damage]
         else:

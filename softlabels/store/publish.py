@@ -134,7 +134,7 @@ def publish_entry(
     found = open_entry(store, key)
     if found is not None:
         return found, "reused"
-    with explained(final, "cannot be published"), _temporary_folder(store) as tmp:
+    with explained(final, "cannot be published"), temporary_folder(store) as tmp:
         files = _write_zarr(tmp, layers, grid, attributes, n_threads)
         files[QUALITY] = _write_file(tmp / QUALITY, readable_json(quality))
         _write_file(tmp / MANIFEST, sealed_json({"format": FORMAT_VERSION, "key": key, "files": files}))
@@ -175,7 +175,7 @@ def _require_publishable(
 
 
 @contextmanager
-def _temporary_folder(store: Path) -> Iterator[Path]:
+def temporary_folder(store: Path) -> Iterator[Path]:
     """Make a folder on the store's file system; whatever is left in it at the end is removed."""
     root = Path(store) / VERSION_FOLDER
     root.mkdir(parents=True, exist_ok=True)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softlabels._shared.files import is_damage, read_small_file
+from softlabels._shared.archive import archive_of, folder_identity, is_folder, located, read_small
+from softlabels._shared.files import is_damage
 from softlabels._shared.plain_json import unsealed_json
 from softlabels.errors import FormatError, InputError, StoreError
 from softlabels.grid import Grid
@@ -77,13 +78,12 @@ def _identity(folder: Path) -> tuple[int, int, int] | None:
     """Return what changes when a folder is renamed or replaced; None if there is none."""
     with readable(folder):
         try:
-            found = folder.stat()
+            return folder_identity(folder)
         except FileNotFoundError:
             if not folder.is_symlink():
                 return None
             # Whoever computes the entry could not publish it there.
             raise FormatError(f"{folder}: a link to nothing, expected an entry or no file; {REMEDY}") from None
-    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 @contextmanager
@@ -107,14 +107,14 @@ def readable(path: Path) -> Iterator[None]:
 def _absence(path: Path) -> str:
     """Return what is missing of the path of an entry, or of a file in it: the file alone, or the whole store."""
     store = next((parent for parent in path.parents if parent.name == VERSION_FOLDER), path).parent
-    if store.is_dir():
+    if is_folder(store):
         return f"the file is missing; {REMEDY}"
     return f"the whole store {store} is missing: it was removed, moved or unmounted. Bring it back, then run again"
 
 
 def _opened(folder: Path, key: str, manifest_digest: str | None) -> Entry:
     """Return the entry in `folder` after the checks that every opening makes."""
-    content = read_small_file(folder / MANIFEST)
+    content = read_small(folder / MANIFEST)
     manifest = _unsealed(content, folder / MANIFEST)
     if manifest["format"] != FORMAT_VERSION:
         raise FormatError(f"{folder}: got format {manifest['format']}, expected {FORMAT_VERSION}; {REMEDY}")
@@ -128,12 +128,12 @@ def _opened(folder: Path, key: str, manifest_digest: str | None) -> Entry:
         )
     small = {}
     for name, record in manifest["files"].items():
-        size = (folder / name).stat().st_size
+        size = located(folder / name).size
         if size != record["size"]:
             raise FormatError(f"{folder / name}: got {size} bytes, expected {record['size']}; {REMEDY}")
         # Data files carry a checksum per chunk, which every reading compares; the others are hashed here, being small.
         if name.endswith(".json"):
-            small[name] = content = read_small_file(folder / name)
+            small[name] = content = read_small(folder / name)
             if hashlib.sha256(content).hexdigest() != record["sha256"]:
                 raise FormatError(f"{folder / name}: the file is damaged (sha256 differs from the manifest); {REMEDY}")
     root = json.loads(small[f"{ZARR}/zarr.json"])["attributes"]["softlabels"]
@@ -197,7 +197,7 @@ class Entry:
     @property
     def nbytes(self) -> int:
         """Bytes of all files on disk."""
-        sealed = sum((self.path / name).stat().st_size for name in (MANIFEST, PROVENANCE))
+        sealed = sum(located(self.path / name).size for name in (MANIFEST, PROVENANCE))
         return sealed + sum(record["size"] for record in self.files.values())
 
     @property
@@ -210,7 +210,7 @@ class Entry:
         """Who made the entry, where, when and how long it took."""
         path = self.path / PROVENANCE
         with readable(path):
-            return _unsealed(read_small_file(path), path)
+            return _unsealed(read_small(path), path)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return (C, D, H, W) or (D, H, W) of a layer."""
@@ -307,7 +307,10 @@ class Entry:
         """Return the plain Zarr array, quantised values as they are stored, without this package's own checks."""
         import zarr
 
-        return zarr.open_array(self.zarr_path / self._layer(name)["path"], mode="r")
+        path = self.zarr_path / self._layer(name)["path"]
+        if archive := archive_of(path):
+            return zarr.open_array(zarr.storage.ZipStore(archive), path=path.relative_to(archive).as_posix(), mode="r")
+        return zarr.open_array(path, mode="r")
 
     def _layer(self, name: str) -> dict[str, Any]:
         """Return the description of a layer, or raise InputError naming those there are."""

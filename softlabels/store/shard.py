@@ -23,6 +23,7 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
+from softlabels._shared.archive import located
 from softlabels._shared.boxed import BoxedVolumes
 from softlabels._shared.in_order import map_in_order
 from softlabels.errors import FormatError
@@ -176,11 +177,11 @@ def new_file(path: Path) -> BinaryIO:
 
 def read_shard_index(path: Path, size: int, n_chunks: int) -> NDArray[np.uint64]:
     """Return the (n_chunks, 2) offsets and sizes at the end of a shard of `size` bytes."""
-    n_bytes = n_chunks * 2 * _INDEX_DTYPE.itemsize
-    with open(path, "rb") as file:
-        tail = _read_at(file, size - n_bytes - _CRC_BYTES, n_bytes + _CRC_BYTES, path)
-        if file.read(1):
-            raise FormatError(f"{path}: the file is longer than its manifest says ({size} bytes); {REMEDY}")
+    n_bytes, place = n_chunks * 2 * _INDEX_DTYPE.itemsize, located(path)
+    if place.size > size:
+        raise FormatError(f"{path}: the file is longer than its manifest says ({size} bytes); {REMEDY}")
+    with open(place.file, "rb") as file:
+        tail = _read_at(file, place.offset + size - n_bytes - _CRC_BYTES, n_bytes + _CRC_BYTES, path)
     if _checksum(tail) != google_crc32c.value(tail[:-_CRC_BYTES]):
         raise FormatError(f"{path}: the shard's index is damaged (crc32c differs); {REMEDY}")
     return np.frombuffer(tail[:-_CRC_BYTES], _INDEX_DTYPE).reshape(n_chunks, 2)
@@ -256,10 +257,10 @@ def _read_parts(
     out: NDArray[Any],
 ) -> None:
     """Check some of the chunks of a window and copy them to `out`, which the encoding has yet to finish."""
-    block, in_block = np.empty(chunks, dtype), b""
-    with open(path, "rb", buffering=0) as file:
+    block, in_block, place = np.empty(chunks, dtype), b"", located(path)
+    with open(place.file, "rb", buffering=0) as file:
         for part in parts:
-            data = _read_at(file, part.offset, part.size - _CRC_BYTES, path)
+            data = _read_at(file, place.offset + part.offset, part.size - _CRC_BYTES, path)
             if not google_crc32c.value(data) == _checksum(file.read(_CRC_BYTES)) == part.checksum:
                 raise FormatError(f"{path}: chunk {part.chunk} is damaged (crc32c differs from the manifest); {REMEDY}")
             if data != in_block:  # labels and maps have many equal chunks, of one value

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from softlabels._shared.archive import sha256_of
 from softlabels.errors import FormatError, StoreError
 from softlabels.store.format import MANIFEST, PROVENANCE, REMEDY, entry_folder
 from softlabels.store.read import open_entry, readable
@@ -106,7 +106,7 @@ def _files_in(folder: Path) -> set[str]:
 
 def _check_hash(path: Path, sha256: str) -> None:
     """Raise FormatError if a file's hash is not the manifest's."""
-    with readable(path), open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with readable(path):
+        digest = sha256_of(path)
     if digest != sha256:
         raise FormatError(f"{path}: the file is damaged (sha256 differs from the manifest); {REMEDY}")
