@@ -220,7 +220,7 @@ def test_what_cannot_be_read_is_no_certain_damage(store, monkeypatch):
     def fail(path, *_):
         raise OSError(5, "Input/output error", str(path))
 
-    monkeypatch.setattr(read, "read_small_file", fail)
+    monkeypatch.setattr(read, "read_small", fail)
     (damage,) = store.verify()
     assert not damage.is_certain and "cannot be read (Input/output error)" in damage.message
 
