@@ -24,7 +24,7 @@ DATASETS = {1: ("Labels", LABELS), 2: ("Regions", REGIONS), 3: ("Ignored", IGNOR
 TARGETS = {
     1: {"geols": {"method": "geols"}, "phi": {"method": "level_set"}, "hard": {"method": "onehot"}},
     2: {"sing": {"method": "sing"}, "blurred": {"method": "gaussian"}},
-    3: {"geols": {"method": "geols"}},
+    3: {"geols": {"method": "geols", "storage": "sparse"}},
 }
 
 
