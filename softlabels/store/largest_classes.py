@@ -114,7 +114,7 @@ def largest_classes(
     Notes
     -----
     Dividing by what is kept moves a share by at most the dropped mass, largest remainders by less than one level, so
-    the bound does not depend on K. A pass over 4 M voxels of 105 classes takes about two seconds of a core.
+    the bound does not depend on K. A pass over 4 M voxels of 105 classes takes about a second of a core.
 
     Examples
     --------
