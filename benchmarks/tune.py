@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import resource
 import subprocess
 import sys
@@ -27,12 +28,12 @@ SECTION = "Tune"
 METHODS = ["gaussian", "label_smoothing", "svls", "unmix", "geodesic_band"]
 
 
-def write_project(folder: Path, rows: list[tuple[str, Path, Path, Path]], config: dict) -> Path:
+def write_project(folder: Path, channel: str, rows: list[tuple[str, Path, Path, Path]], config: dict) -> Path:
     """Write a case sheet of (case, image, label, reference) and a configuration; return the folder."""
-    lines = ["case\timage\tlabel\treference", *("\t".join(map(str, row)) for row in rows)]
+    lines = [f"case\timage:{channel}\tlabel\treference", *("\t".join(map(str, row)) for row in rows)]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "cases.tsv").write_text("\n".join(lines) + "\n")
-    base = {"channels": ["image"], "targets": {"hard": {"method": "onehot"}}}
+    base = {"channels": [channel], "targets": {"hard": {"method": "onehot"}}}
     (folder / "config.yaml").write_text(yaml.safe_dump(base | config))
     return folder
 
@@ -53,7 +54,7 @@ def cells(data: Path, name: str, folder: Path) -> Path:
         for one in sorted((data / "cells_tune" / name).resolve().iterdir())
     ]
     tune = {"methods": METHODS, "annotator": "Person2, ImageJ"}
-    return write_project(folder, rows, {"labels": {"background": 0, "cell": 1}, "tune": tune})
+    return write_project(folder, "phase", rows, {"labels": {"background": 0, "cell": 1}, "tune": tune})
 
 
 def slabs(folder: Path, tuned_on: int | None) -> Path:
@@ -71,7 +72,9 @@ def slabs(folder: Path, tuned_on: int | None) -> Path:
         rows.append((f"slab{number}", *(path.resolve() for path in paths)))
     held_out = [] if tuned_on is None else [f"slab{number}" for number in range(4) if number != tuned_on]
     tune = {"methods": METHODS, "held_out": held_out, "annotator": "largest share"}
-    return write_project(folder, rows, {"labels": {name: index for index, name in enumerate(names)}, "tune": tune})
+    return write_project(
+        folder, "image", rows, {"labels": {name: index for index, name in enumerate(names)}, "tune": tune}
+    )
 
 
 def halved(volume: NDArray) -> NDArray[np.float64]:
@@ -95,13 +98,13 @@ def projects(data: Path, folder: Path, only: str) -> Iterator[tuple[str, Path]]:
 
 
 def tuned(folder: Path) -> tuple[list[str], str, float]:
-    """Run tune; return its table, what it says, and its CPU seconds with those of runs that it continues."""
+    """Run tune; return its table, what it says, and its CPU seconds, NaN if it continues a run that was not timed."""
+    spent, scores = folder / "cpu_seconds", folder / "results" / "tune" / "scores"
+    earlier = float(spent.read_text()) if spent.exists() else math.nan if scores.exists() else 0.0
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "softlabels", "tune"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    spent = folder / "cpu_seconds"
-    seconds += float(spent.read_text()) if spent.exists() else 0.0
+    seconds = earlier + after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     spent.write_text(str(seconds))
     rows = (folder / "results" / "tune" / "tune.tsv").read_text().splitlines()
     return rows, (folder / "results" / "tune" / "tune.txt").read_text(), seconds
@@ -111,7 +114,8 @@ def section(title: str, folder: Path) -> str:
     """Return the text of one project."""
     rows, text, seconds = tuned(folder)
     head, *cells_of_rows = [row.split("\t") for row in rows]
-    lines = [f"**{title}**, {seconds:.0f} CPU seconds:", "", *(f"- {line}" for line in text.splitlines()), ""]
+    cost = "" if math.isnan(seconds) else f", {seconds:.0f} CPU seconds"
+    lines = [f"**{title}**{cost}:", "", *(f"- {line}" for line in text.splitlines()), ""]
     lines += ["| method | parameters | Brier, left out | entropy | change | 95 % interval | lower in |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for cells_of_row in cells_of_rows:

@@ -28,16 +28,16 @@ def rank(
     case: Annotated[str | None, typer.Argument(help="a case id; default: every case with a reference")] = None,
     reference: Annotated[
         list[Path] | None,
-        typer.Argument(help="maps of the case: one per class, or all in one file; default: those of the case sheet"),
+        typer.Argument(
+            help="maps of the case, in the order of its classes, with or without background; default: of the case sheet"
+        ),
     ] = None,
     config: ConfigPath = DEFAULT_CONFIG,
     output: Annotated[Path | None, typer.Option(help="folder of tables, plot and page; default: results/rank")] = None,
 ) -> None:
     """Rank the targets by their distance from a true soft reference, such as the mean of raters.
 
-    Writes rank.html with pictures of where each soft label errs, rank.tsv, rank_cases.tsv and rank.png. See
-    docs/tune.md. Maps on the command line are in the order of the first target's classes; that of the background may be
-    omitted.
+    Writes tables, a plot, and a page with pictures of where each soft label errs. See docs/tune.md.
     """
     from rich.console import Console
     from rich.progress import track

@@ -33,8 +33,7 @@ def tune(
 ) -> None:
     """Choose method and parameters on the cases that have a reference, judged on cases they were not chosen on.
 
-    Writes a configuration with the chosen target, tables and a picture into the folder tune of the results. What was
-    scored before is not computed again. See docs/tune.md.
+    Writes a configuration, tables and a picture to results/tune, and continues where it was stopped. See docs/tune.md.
     """
     from rich.console import Console
 

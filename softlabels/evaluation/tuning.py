@@ -197,7 +197,11 @@ class TrialCase:
         except (FormatError, InputError):
             # There is none yet, or it is damaged, or its entry is gone.
             pass
-        run_job(Job(self.case, node, self.store, self.results, self.trial.config.device, self.threads))
+        run_job(self._job(node))
+
+    def _job(self, node: Node) -> Job:
+        """Return the job of a node, on the CPU: the rules of tune ask for no GPU, and results are the same."""
+        return Job(self.case, node, self.store, self.results, "cpu", self.threads)
 
     def _method_inputs(self, node: Node, method: Method) -> TargetInputs:
         """Return what a method reads; that of the last one is kept, since candidates of a method share it."""
@@ -206,7 +210,7 @@ class TrialCase:
             for upstream in self.trial.plan.upstream(node.id)[:-1]:
                 if upstream != self.trial.plan.prepare:
                     self._ensure(self.trial.plan.nodes[upstream])
-            job = Job(self.case, node, self.store, self.results, self.trial.config.device, self.threads)
+            job = self._job(node)
             self._inputs = kind, method_inputs(job, TARGET.open(job), self.trial.labels, method.needs)
         return self._inputs[1]
 
