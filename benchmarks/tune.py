@@ -25,7 +25,9 @@ from real_volumes import needed_volumes
 from results import write_section
 
 SECTION = "Tune"
-METHODS = ["gaussian", "label_smoothing", "svls", "unmix", "geodesic_band"]
+METHODS = ["gaussian", "label_smoothing", "svls", "unmix"]
+#: Around the brain, in mm.
+MARGIN = 6
 
 
 def write_project(folder: Path, channel: str, rows: list[tuple[str, Path, Path, Path]], config: dict) -> Path:
@@ -53,15 +55,16 @@ def cells(data: Path, name: str, folder: Path) -> Path:
         (one.name, one / "image.nii.gz", one / "label.nii.gz", one / "reference.nii.gz")
         for one in sorted((data / "cells_tune" / name).resolve().iterdir())
     ]
-    tune = {"methods": METHODS, "annotator": "Person2, ImageJ"}
+    tune = {"methods": [*METHODS, "geodesic_band"], "annotator": "Person2, ImageJ"}
     return write_project(folder, "phase", rows, {"labels": {"background": 0, "cell": 1}, "tune": tune})
 
 
 def slabs(folder: Path, tuned_on: int | None) -> Path:
-    """Write the project of four coronal slabs of ICBM152, cropped to the brain and averaged to 2 mm."""
+    """Write the project of four coronal slabs of ICBM152, cropped around the brain and averaged to 2 mm."""
     image, labels, shares, names = icbm152()
-    inside = np.argwhere(labels > 0)
-    box = tuple(slice(low, high + 1) for low, high in zip(inside.min(axis=0), inside.max(axis=0), strict=True))
+    inside = np.argwhere(image[0] > 0)
+    ends = zip(inside.min(axis=0), inside.max(axis=0), labels.shape, strict=True)
+    box = tuple(slice(max(low - MARGIN, 0), min(high + 1 + MARGIN, size)) for low, high, size in ends)
     coarse, truth = (np.stack([halved(one[box]) for one in volumes]).astype(np.float32) for volumes in (image, shares))
     hard = truth.argmax(axis=0).astype(np.uint8)
     rows = []
