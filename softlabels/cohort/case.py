@@ -221,11 +221,17 @@ class CaseTarget:
             If the map is stored dense, or the target has no such form.
         """
         labels = self.case.labels(window) if labels is None else labels
-        stored = None
+        if not self.description.blend.needs_stored:
+            return self.description.sparse_label(labels)
+        stored = self.stored_map
+        if not stored.is_sparse:
+            raise InputError(
+                f"case {self.case.id}: target {self.name!r} is stored dense. Set its `storage: sparse` in config.yaml "
+                "and run snakemake again, or use the dense soft label"
+            )
         with self._naming():
-            if self.description.blend.needs_stored:
-                stored = self.stored_map.sparse(window)
-            return self.description.sparse_label(labels, stored)
+            label = stored.sparse(window)
+        return self.description.sparse_label(labels, label)
 
     @contextmanager
     def _naming(self) -> Iterator[None]:

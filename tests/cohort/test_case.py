@@ -78,8 +78,10 @@ def test_the_sparse_soft_label_is_the_dense_one(index, case_id, name):
 
 def test_a_map_that_is_stored_dense_has_no_sparse_form(index):
     _, targets = open_made(index, "small")
-    with pytest.raises(InputError, match="the map is stored dense. Set `storage: sparse`"):
+    with pytest.raises(InputError, match="case small: target 'geols' is stored dense. Set its `storage: sparse`"):
         targets["geols"].sparse_label()
+    with pytest.raises(InputError, match="the map is stored dense. Set `storage: sparse`"):
+        targets["geols"].stored_map.sparse()
     with pytest.raises(InputError, match="overlapping regions have no sparse form"):
         targets["sing"].description.sparse_label(targets["sing"].case.labels())
     assert [targets[name].description.n_slots for name in ("geols", "sing", "onehot", "few_geols", "few_svls")] == [
