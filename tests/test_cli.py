@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
+import shlex
 from pathlib import Path
 
 import nibabel
 import pytest
+import typer
 from helpers.made_project import Project
 from typer.testing import CliRunner
 
@@ -22,6 +25,19 @@ def test_version_and_the_short_form_of_help():
     for arguments in (["-h"], ["show", "-h"]):
         found = CliRunner().invoke(app, arguments)
         assert found.exit_code == 0 and "Usage:" in found.output
+
+
+def test_every_command_has_an_example_that_can_be_parsed():
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        if command.hidden:
+            continue
+        examples = re.findall(rf"^ +softlabels ({name} ?.*)$", command.help, re.MULTILINE)
+        assert examples, name
+        for example in examples:
+            words = shlex.split(example)[1:]
+            if name != "run":
+                command.make_context(name, words, resilient_parsing=False)
 
 
 def test_no_progress_bar_goes_into_a_file(capsys):

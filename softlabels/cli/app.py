@@ -33,6 +33,8 @@ class _Group(TyperGroup):
         shared = [option for option in self.params if "--directory" in option.opts]
         for command in self.commands.values():
             command.params.extend(shared)
+            # Docstrings are numpydoc; people read help.
+            command.help = (command.help or "").replace("Examples\n--------\n", "Examples:\n\n")
 
 
 class PassThrough(TyperCommand):

@@ -35,6 +35,12 @@ def refine(
     """Refine a network's probabilities with the image, for voxels that contain several tissues.
 
     Where the image does not distinguish the tissues, the probabilities do not change. See docs/methods.md.
+
+    Examples
+    --------
+        softlabels refine case_0001.npz --image case_0001_T1.nii.gz --output refined.nii.gz --labels labels.nii.gz
+
+        softlabels refine case_0001.npz --image case_0001_T1.nii.gz --output refined.nii.gz --fit pairs.tsv
     """
     from softlabels.evaluation.probabilities import read_image, read_pairs, read_probabilities, write_npz
     from softlabels.evaluation.refine import fit_temperature, hard_labels

@@ -54,7 +54,20 @@ def init(
     partition: Annotated[str | None, typer.Option(help="with --profile slurm: the partition for CPU jobs")] = None,
     gpu_partition: Annotated[str | None, typer.Option(help="with --profile slurm: the partition for GPU jobs")] = None,
 ) -> None:
-    """Start a project: write config.yaml, cases.tsv and a Snakefile, from a data set if one is given."""
+    """Start a project: write config.yaml, cases.tsv and a Snakefile, from a data set if one is given.
+
+    Examples
+    --------
+        softlabels init my-project --nnunet /data/nnUNet_raw/Dataset042_Kidney
+
+        softlabels init my-project --pairs 'images/{case}_{channel}.nii.gz' 'masks/{case}.nii.gz' --preview
+
+        softlabels init my-project --bids /data/study --channels T1w,FLAIR --label-file label-lesion_mask
+
+        softlabels init my-project --brats /data/GLI --labels 'netc=1 snfh=2 et=3 rc=4'
+
+        softlabels init --profile slurm --account LAB --partition CPU
+    """
     from softlabels.inputs import importers
 
     if profile:

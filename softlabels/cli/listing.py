@@ -17,7 +17,14 @@ Name = Annotated[str | None, typer.Argument(help="print the keys of this one")]
 
 @app.command(rich_help_panel="Begin")
 def methods(name: Name = None) -> None:
-    """List the soft-label methods and what each promises, or the keys of one."""
+    """List the soft-label methods and what each promises, or the keys of one.
+
+    Examples
+    --------
+        softlabels methods
+
+        softlabels methods geols
+    """
     from softlabels.config.tables import METHOD_HEADER, method_rows
     from softlabels.methods import METHODS
 
@@ -29,7 +36,12 @@ def methods(name: Name = None) -> None:
 
 @app.command(rich_help_panel="Begin")
 def seeds(name: Name = None) -> None:
-    """List the seed strategies, or the keys of one."""
+    """List the seed strategies, or the keys of one.
+
+    Examples
+    --------
+        softlabels seeds erosion
+    """
     from softlabels.config.tables import SEEDS_HEADER, seeds_row
     from softlabels.seeds import STRATEGIES
 

@@ -30,7 +30,12 @@ def status(
     logs: Annotated[Path, typer.Option(help="log folder of the workflow")] = Path("logs"),
     limit: Annotated[int, typer.Option(min=0, help="number of failures to list")] = 20,
 ) -> None:
-    """Show progress, failures and the expected end of a run. Works while jobs run."""
+    """Show progress, failures and the expected end of a run. Works while jobs run.
+
+    Examples
+    --------
+        softlabels status
+    """
     from rich.console import Console
 
     from softlabels.cohort.index import INDEX_FILE
@@ -148,7 +153,12 @@ def _pace(project: Project, receipts: Mapping[Work, Receipt], start_seconds: flo
 
 @app.command(rich_help_panel="Follow a run")
 def explain(case: CaseId, config: ConfigPath = DEFAULT_CONFIG) -> None:
-    """Show where every result of a case came from, and what would cause it to be computed again."""
+    """Show where every result of a case came from, and what would cause it to be computed again.
+
+    Examples
+    --------
+        softlabels explain case_0001
+    """
     from softlabels.monitor.explain import explain_case
     from softlabels.store import Store
 

@@ -25,7 +25,14 @@ def plan(
         "logs"
     ),
 ) -> None:
-    """Estimate jobs, CPU time, memory and disk of a run."""
+    """Estimate jobs, CPU time, memory and disk of a run.
+
+    Examples
+    --------
+        softlabels plan
+
+        softlabels plan --hash
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -116,6 +123,12 @@ def warm_up(config: ConfigPath = DEFAULT_CONFIG) -> None:
 
     On a cluster whose nodes share your home folder, once is enough for all nodes with the same processors. For device
     cuda, run it on a node with a GPU.
+
+    Examples
+    --------
+        softlabels warm-up
+
+        srun --gpus=1 softlabels warm-up
     """
     import tempfile
 

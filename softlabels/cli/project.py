@@ -31,6 +31,12 @@ def check(
     """Verify every input file by reading it completely, and print all errors at once.
 
     A case that a run has verified is not read again while the size and time of its files are the same.
+
+    Examples
+    --------
+        softlabels check
+
+        softlabels check --again
     """
     from concurrent.futures import ThreadPoolExecutor
 

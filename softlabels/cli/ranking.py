@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Project, app
+from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Project, app, progress
 from softlabels.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,9 +38,14 @@ def rank(
     """Rank the targets by their distance from a true soft reference, such as the mean of raters.
 
     Writes tables, a plot, and a page with pictures of where each soft label errs. See docs/tune.md.
+
+    Examples
+    --------
+        softlabels rank case_0001 reference.nii.gz
+
+        softlabels rank
     """
     from rich.console import Console
-    from rich.progress import track
 
     from softlabels._shared.files import write_atomically
     from softlabels.evaluation.page import data_uri, ranking_page, write_page
@@ -53,7 +58,7 @@ def rank(
     step = -(-len(cases) // _MOST_PICTURES)
     judged = {
         one.id: _judged(project, one, reference or [], with_picture=number % step == 0)
-        for number, one in enumerate(track(cases, "Scoring", disable=len(cases) == 1))
+        for number, one in enumerate(progress(cases, "Scoring", len(cases)))
     }
     ranking = combined({case_id: one.scored for case_id, one in judged.items()})
     left_out = {name: why for one in judged.values() for name, why in one.left_out.items()}

@@ -28,7 +28,16 @@ def verify(
     deep: Annotated[bool, typer.Option(help="read and hash every byte, not only sizes and seals")] = False,
     discard: Annotated[bool, typer.Option(help="remove damaged entries, so that the next run recomputes them")] = False,
 ) -> None:
-    """Check the store and this project's receipts, or what an index names, for damage. The exit code is 1 if any."""
+    """Check the store and this project's receipts, or what an index names, for damage. The exit code is 1 if any.
+
+    Examples
+    --------
+        softlabels verify
+
+        softlabels verify --deep --discard
+
+        softlabels verify results/index.json
+    """
     if where is None:
         has_damage = _verify_project(config, store, deep=deep, discard=discard)
     elif where.is_dir():
@@ -144,6 +153,12 @@ def gc(
     """Delete entries that no project references: neither this one nor any other that used the store.
 
     Seeds and distances that this project no longer keeps (`keep` in the configuration) are not referenced.
+
+    Examples
+    --------
+        softlabels gc
+
+        softlabels gc --delete
     """
     from softlabels.config import load_config
     from softlabels.pipeline.plan import make_plan
@@ -171,7 +186,14 @@ def gc(
 
 @app.command(rich_help_panel="Maintain the store")
 def du(config: ConfigPath = DEFAULT_CONFIG, store: StorePath = None) -> None:
-    """Show disk usage by stage and method."""
+    """Show disk usage by stage and method.
+
+    Examples
+    --------
+        softlabels du
+
+        softlabels du --store /shared/softlabels
+    """
     from collections import defaultdict
 
     from rich.console import Console

@@ -10,7 +10,7 @@ import typer
 
 from softlabels._shared.cpus import usable_cpus
 from softlabels._shared.files import write_atomically
-from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigPath, JobConfig, Project, app
+from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigPath, JobConfig, Project, app, progress
 from softlabels.errors import InputError
 
 if TYPE_CHECKING:
@@ -34,6 +34,10 @@ def tune(
     """Choose method and parameters on the cases that have a reference, judged on cases they were not chosen on.
 
     Writes a configuration, tables and a picture to results/tune, and continues where it was stopped. See docs/tune.md.
+
+    Examples
+    --------
+        softlabels tune
     """
     from rich.console import Console
 
@@ -68,9 +72,11 @@ def coarsen(
     """Make cases with a reference of fine labels: image and labels averaged over blocks of voxels.
 
     The averaged labels are the true soft label of the averaged image. Run `softlabels tune` in the new folder.
-    """
-    from rich.progress import track
 
+    Examples
+    --------
+        softlabels coarsen coarse --block 2 2 2
+    """
     from softlabels.evaluation.coarsen import coarse_case, coarse_config
     from softlabels.inputs.sheet import write_sheet
     from softlabels.monitor.deployment import project_files
@@ -83,7 +89,7 @@ def coarsen(
             raise InputError(f"{path}: already exists. Choose another folder, or delete it first")
     cases = [
         coarse_case(case, project.config, block, output / "cases" / case.id, write_nifti)
-        for case in track(project.cases, "Averaging")
+        for case in progress(project.cases, "Averaging", len(project.cases))
     ]
     write_sheet(cases, output / "cases.tsv", project.config.channels)
     for name, content in files.items():
@@ -99,9 +105,12 @@ def calibrate(
     """Fit slope and class offsets of a target on the cases that have a reference, judged on each without it.
 
     Prints the block for config.yaml if it helps. The loader applies it, so that nothing is computed again.
+
+    Examples
+    --------
+        softlabels calibrate gaussian
     """
     import yaml
-    from rich.progress import track
 
     from softlabels.classes import LabelSet
     from softlabels.evaluation.judged_calibration import UndecidedVoxels, judged_calibration
@@ -116,7 +125,7 @@ def calibrate(
     classes = LabelSet.parse(project.config.labels)
     _check_can_be_calibrated(project, target)
     voxels = []
-    for case in track(cases, "Reading"):
+    for case in progress(cases, "Reading", len(cases)):
         entries = case_entries(project.config, project.plan, case.id)
         reference = case_reference(case, entries.case, classes.classes)
         counted = entries.case.valid() & (reference.sum(axis=0) > 0.5)

@@ -114,7 +114,12 @@ def index(
     output: Annotated[Path | None, typer.Option(help="default: index.json in the results folder")] = None,
     allow_missing: Annotated[bool, typer.Option(help="omit cases that failed")] = False,
 ) -> None:
-    """Write index.json, the only file that a trainer opens, from the finished cases."""
+    """Write index.json, the only file that a trainer opens, from the finished cases.
+
+    Examples
+    --------
+        softlabels index --allow-missing
+    """
     from softlabels.cohort.index import INDEX_FILE
     from softlabels.pipeline.index import build_index
     from softlabels.pipeline.names import link_names

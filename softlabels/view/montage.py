@@ -66,17 +66,24 @@ def shown_channels(node: NodeEntry, class_name: str | None = None, channel: str 
         images, classes = (", ".join(dict.fromkeys(filter(None, one))) for one in zip(*names, strict=True))
         known = "; ".join(f"{word}: {found}" for word, found in (("classes", classes), ("channels", images)) if found)
         raise InputError(f"show: got class {class_name} and channel {channel}, expected some of the {known}")
-    return ShownChannels(tuple(fitting[:MAX_CHANNELS]), max(0, len(fitting) - MAX_CHANNELS))
+    # Seeds of all classes are in one panel.
+    most = len(fitting) if _picture(node) == "seeds" else MAX_CHANNELS
+    return ShownChannels(tuple(fitting[:most]), max(0, len(fitting) - most))
+
+
+def _picture(node: NodeEntry) -> str:
+    """Return which picture shows a node; empty if its stage is unknown."""
+    return STAGES[node.stage].picture if node.stage in STAGES else ""
 
 
 def _names(node: NodeEntry) -> list[tuple[str | None, str | None]]:
     """Return image channel and class, or None, of each channel of an entry that has a panel of its own."""
-    picture = STAGES[node.stage].picture if node.stage in STAGES else ""
+    picture = _picture(node)
     if picture == "image":
         return [(name, None) for name in node.case.channels]
     if picture == "distance":
         return [(name.of_image, name.of_class) for name in distance_channels(node.entry)]
-    return [(None, name) for name in node.description.class_names] if picture == "soft label" else []
+    return [(None, name) for name in node.description.class_names] if picture in ("soft label", "seeds") else []
 
 
 def montage(
@@ -131,8 +138,8 @@ def _image_panels(page: CaseSlice, node: NodeEntry, channels: Sequence[int]) -> 
 
 
 def _seeds_panels(page: CaseSlice, node: NodeEntry, channels: Sequence[int]) -> list[Panel]:
-    """Return the seeds of all classes in one panel."""
-    return [page.seeds_panel(node.entry, node.description.classes)]
+    """Return the seeds of the chosen classes in one panel."""
+    return [page.seeds_panel(node.entry, node.description.classes, channels)]
 
 
 def _distance_panels(page: CaseSlice, node: NodeEntry, channels: Sequence[int]) -> list[Panel]:

@@ -92,13 +92,24 @@ class CaseSlice:
         shown = foreground(classes) or classes
         return Panel("labels", "labels", self.masks(shown), "class", under=self.image(), legend=self._legend(shown))
 
-    def seeds_panel(self, entry: Entry, classes: Sequence[LabelClass]) -> Panel:
-        """Return the seeds of all classes: those in the slice, or all of the volume projected where these are few."""
-        seeds, title = self.read("seeds", entry), "seeds in this slice"
+    def seeds_panel(self, entry: Entry, classes: Sequence[LabelClass], channels: Sequence[int] | None = None) -> Panel:
+        """Return the seeds of classes: those in the slice, or all of the volume projected where these are few.
+
+        Parameters
+        ----------
+        entry : Entry
+        classes : sequence of LabelClass
+            All of the entry, in its order.
+        channels : sequence of int, optional
+            Which of them are shown; by default all.
+        """
+        chosen = list(range(len(classes)) if channels is None else channels)
+        classes = [classes[channel] for channel in chosen]
+        seeds, title = self.read("seeds", entry)[chosen], "seeds in this slice"
         strategy = entry.attributes.get("params", {}).get("strategy")
         if seeds.sum() < FEW_SEEDS:
             with naming(self.case.id, "seeds", entry.key):
-                every = entry.read("seeds")
+                every = entry.read("seeds")[chosen]
             projected: NDArray[np.bool_] = np.any(every, axis=1 + self.plane.axis, keepdims=True)
             seeds, title = self.cut(projected), "seeds of all slices"
         return Panel(

@@ -43,6 +43,11 @@ def test_few_seeds_are_projected_from_all_slices(case, tmp_path):
         points.get_offsets() for points in panel.collections if hasattr(points, "get_sizes") and points.get_sizes().size
     ]
     assert sum(len(d) for d in dots) == 2
+    # Of one class, its seeds alone.
+    one = montage(node(case, "seeds", store.find(key_of("few"))), n_slices=1, class_name="tumour")
+    (panel,) = [ax for ax in one.axes if ax.get_title() == "seeds of all slices"]
+    dots = [points for points in panel.collections if hasattr(points, "get_sizes") and points.get_sizes().size]
+    assert sum(len(points.get_offsets()) for points in dots) == 1
 
 
 def test_an_unknown_stage_is_refused(case):
@@ -61,7 +66,7 @@ def test_a_montage_says_what_it_leaves_out_and_shows_what_is_asked_for(case, mon
     assert "shown" not in figure.get_supxlabel()
     prepare = node(case, "prepare", case.case.entry)
     assert shown_channels(prepare, channel="T2") == ShownChannels((1,), 0)
-    assert shown_channels(node(case, "seeds", case.targets["geols"].seeds), "organ") == ShownChannels((), 0)
+    assert shown_channels(node(case, "seeds", case.targets["geols"].seeds), "organ") == ShownChannels((1,), 0)
 
 
 @pytest.mark.parametrize(("class_name", "channel"), [("nobody", None), (None, "T9"), ("organ", "T2")])
