@@ -16,7 +16,7 @@ from sphinx.pycode import ModuleAnalyzer
 
 #: The wings in the order of a reader's interest: page title, package or module.
 WINGS = {
-    "Loading into training": ("softlabels.loader", "softlabels.training"),
+    "Loading into training": ("softlabels.loader", "softlabels.training", "softlabels.augmentation"),
     "Losses": ("softlabels.losses",),
     "Reading a cohort": ("softlabels.cohort",),
     "Methods": ("softlabels.methods", "softlabels.blend", "softlabels.calibration", "softlabels.classes"),

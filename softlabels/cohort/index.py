@@ -301,8 +301,8 @@ class Index:
         return {address.key for case in self.cases for address in (case.prepare, *case.targets.values())}
 
     def store_path(self, index_path: str | Path) -> Path:
-        """Return where the store was when the index at this path was written."""
-        return Path(index_path).parent / self.store
+        """Return where the store was when the index at this path was written: absolute, without ``..`` and links."""
+        return (Path(index_path).parent / self.store).resolve()
 
     def to_json(self) -> dict[str, Any]:
         """Return the index as plain JSON values, without its seal."""

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
@@ -140,8 +141,12 @@ def test_an_index_comes_back_as_it_was(tmp_path):
     assert [found.name for found in path.parent.iterdir()] == ["index.json"]
 
 
-def test_the_store_is_found_beside_the_index_wherever_both_are():
-    assert INDEX.store_path("results/index.json").as_posix() == "results/../store"
+def test_the_store_is_found_beside_the_index_wherever_both_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert INDEX.store_path("results/index.json") == tmp_path / "store"
+    (tmp_path / "disk" / "results").mkdir(parents=True)
+    Path("linked").symlink_to("disk/results")  # `..` is that of the folder, not of the link
+    assert INDEX.store_path("linked/index.json") == tmp_path / "disk" / "store"
     assert replace(INDEX, store="/data/store").store_path("results/index.json").as_posix() == "/data/store"
 
 
