@@ -128,7 +128,7 @@ def _work_done(project: Project, receipts: Mapping[Work, Receipt]) -> str | None
     from softlabels.pipeline.cost import SPREAD, between, duration, planned_seconds
 
     case_of = {case.id: case for case in project.cases}
-    computed = [(work, receipt.seconds) for work, receipt in receipts.items() if receipt.outcome == "computed"]
+    computed = [(work, receipt.work_seconds) for work, receipt in receipts.items() if receipt.outcome == "computed"]
     if not computed:
         return None
     planned = planned_seconds(project.plan, case_of, (work for work, _ in computed))

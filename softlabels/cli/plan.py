@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +46,8 @@ def plan(
     case_of = {case.id: case for case in project.cases}
     receipts = read_receipts(project.plan, project.cases, project.results)
     stored = _stored(project) if find_hits else set()
-    rates = measured_rates(project.plan, case_of, receipts, peak_memory(project.plan, case_of, logs))
+    units = make_units(list(case_of), project.config.batch_size)
+    rates = measured_rates(project.plan, case_of, receipts, peak_memory(project.plan, case_of, units, logs))
     # A case whose files changed is read and, where its entries are not in the store, computed again.
     changed = changed_inputs(project.cases, receipts)
     done = {work for work in receipts if work[0] not in changed}
@@ -58,8 +60,7 @@ def plan(
         table.add_row(row.node, str(row.n_done), found, str(row.n_to_do), *numbers)
     Console().print(table)
     stages_per_job = project.config.job_stages
-    n_units = len(make_units(list(case_of), project.config.batch_size))
-    for line in _summary(project, rows, n_units * len(make_steps(project.plan.nodes, stages_per_job))):
+    for line in _summary(project, rows, len(units) * len(make_steps(project.plan.nodes, stages_per_job))):
         print(line)
     if changed:
         print(f"{len(changed)} cases have files that changed since they were read; they count as not done")
@@ -94,17 +95,20 @@ def _stored(project: Project) -> set[tuple[str, str]]:
 
 def _summary(project: Project, rows: list[NodeForecast], n_jobs: int) -> list[str]:
     """Return the lines under the table: totals, their uncertainty and where the rates are from."""
-    from softlabels.pipeline.cost import MEASURED_ON, THREADS, between
+    from softlabels.pipeline.cost import JOB_START_SECONDS, MEASURED_ON, MEASURED_SPREAD, between
     from softlabels.pipeline.stages import DISTANCE
 
     on_gpu = project.config.device == "cuda"
     gpu = [row for row in rows if on_gpu and row.stage == DISTANCE.name]
-    cpu = between((THREADS * row.cost.seconds, row.spread) for row in rows if row not in gpu)
+    size = project.config.batch_size
+    takes_all = project.config.job_stages == "all"
+    left = [math.ceil(row.n_to_do / size) for row in rows]
+    starts = JOB_START_SECONDS * (max(left) if takes_all else sum(left))
+    cpu = between([(starts, MEASURED_SPREAD), *((row.cost.seconds, row.spread) for row in rows if row not in gpu)])
     largest = max(rows, key=lambda row: row.cost.memory_mb)
     n_unknown = sum(row.n_to_do > 0 and not row.is_measured for row in rows)
-    size = project.config.batch_size
     of_up_to = "one case" if size == 1 else f"up to {size} cases"
-    through = " through all stages" if project.config.job_stages == "all" else ""
+    through = " through all stages" if takes_all else ""
     lines = [
         f"{len(project.cases)} cases x {len(rows)} nodes in {n_jobs} jobs of {of_up_to}{through}; "
         f"{sum(row.n_done for row in rows)} results are done",

@@ -132,7 +132,7 @@ class Method(Component):
     allows_overlap: ClassVar[bool] = True
     needs_background: ClassVar[bool] = False
     augmentation: ClassVar[Contract] = ANY_AUGMENTATION
-    cost: ClassVar[Rate] = Rate(us=0.05, memory_bytes=15, disk_bytes=0.2)
+    cost: ClassVar[Rate] = Rate(us=0.05, memory_bytes=5, disk_bytes=0.2, volume_bytes=45)
     grid: ClassVar[TuningGrid] = {}
     assumes: ClassVar[Softness | None] = None
 

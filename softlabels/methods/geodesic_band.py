@@ -64,7 +64,7 @@ class GeodesicBand(Method):
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[Need]] = frozenset({"image"})
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
-    cost: ClassVar[Rate] = Rate(us=0.4, memory_bytes=40, disk_bytes=0.4)
+    cost: ClassVar[Rate] = Rate(us=0.45, memory_bytes=40, disk_bytes=0.2)
     # gamma 0 is the image-blind twin.
     grid: ClassVar[TuningGrid] = {
         "sigma_mm": (0.5, 1.0, 2.0, 3.0, 4.0, 5.0),

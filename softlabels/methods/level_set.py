@@ -55,7 +55,7 @@ class LevelSet(Method):
     absent: ClassVar[Mapping[str, float]] = {"normalised": 1.0}
     filling: ClassVar[Mapping[str, float]] = {"normalised": -1.0}
     augmentation: ClassVar[Mapping[str, bool]] = RIGID
-    cost: ClassVar[Rate] = Rate(us=0.20, memory_bytes=40, disk_bytes=1.8)
+    cost: ClassVar[Rate] = Rate(us=0.24, memory_bytes=40, disk_bytes=2.0, volume_bytes=10)
 
     variant: Literal["mm", "official", "normalised"] = Field("mm", description="mm, the authors' form, or [-1, 1]")
     truncate: bool = Field(False, description="official only: cut distances to integers, as the authors' code does")

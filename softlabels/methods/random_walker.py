@@ -61,7 +61,7 @@ class RandomWalker(SeededMethod):
     allows_overlap: ClassVar[bool] = False
     needs_background: ClassVar[bool] = True
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
-    cost: ClassVar[Rate] = Rate(us=0.2, memory_bytes=40, disk_bytes=0.1)
+    cost: ClassVar[Rate] = Rate(us=0.16, memory_bytes=20, disk_bytes=0.1)
     grid: ClassVar[TuningGrid] = {"beta": (3.0, 10.0, 30.0, 130.0)}
     default_seeds: ClassVar[Mapping[str, SeedStrategy]] = {"standard": ErosionSeeds()}
 

@@ -76,7 +76,7 @@ class SiNG(GeodesicMethod):
     #: Far inside, or what the authors' code leaves where it finds no seed.
     filling: ClassVar[Mapping[str, float]] = {"official": 0.0}
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
-    cost: ClassVar[Rate] = Rate(us=0.20, memory_bytes=30, disk_bytes=0.3)
+    cost: ClassVar[Rate] = Rate(us=0.05, memory_bytes=10, disk_bytes=0.1, volume_bytes=50)
     default_seeds: ClassVar[Mapping[str, SeedStrategy]] = {
         "paper": CannySeeds(),
         "official": CannySeeds(mode="slices", fallback=False, per_component=False),

@@ -30,6 +30,7 @@ from pydantic import AliasChoices, Field
 
 from softlabels._shared.boundary import inner_boundary
 from softlabels._shared.box import bounding_box
+from softlabels._shared.rate import Rate
 from softlabels.augmentation import NOT_ELASTIC
 from softlabels.classes import LabelSet
 from softlabels.errors import InputError
@@ -53,6 +54,7 @@ class Superpixel(Method):
     version: ClassVar[str] = "2"
     needs: ClassVar[frozenset[Need]] = frozenset({"image"})
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
+    cost: ClassVar[Rate] = Rate(us=0.05, memory_bytes=5, disk_bytes=0.2, volume_us=1.4, volume_bytes=75)
 
     variant: Literal["paper"] = Field("paper", description="the authors published no code")
     n_superpixels: int = Field(1500, ge=2, le=10_000_000, description="how many superpixels SLIC aims at")

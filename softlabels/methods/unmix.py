@@ -82,7 +82,7 @@ class Unmix(Method):
     version: ClassVar[str] = "1"
     needs: ClassVar[frozenset[Need]] = frozenset({"image"})
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
-    cost: ClassVar[Rate] = Rate(us=0.06, memory_bytes=20, disk_bytes=0.3)
+    cost: ClassVar[Rate] = Rate(us=0.13, memory_bytes=22, disk_bytes=0.1)
     # The last rho is the Gaussian.
     grid: ClassVar[TuningGrid] = {
         "sigma_mm": (0.35, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 4.0, 5.0),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from softlabels.inputs.sheet import Case
-from softlabels.pipeline.cost import n_maps, prepared_voxels, shipped_rate
+from softlabels.monitor.status import file_names
+from softlabels.pipeline.cost import estimate_job, prepared_voxels
 from softlabels.pipeline.plan import Plan
 from softlabels.pipeline.units import ALL_STAGES
 
@@ -16,30 +17,40 @@ PROCESS_MB = 150
 _ENDING = ".benchmark.tsv"
 
 
-def peak_memory(plan: Plan, case_of: dict[str, Case], logs: Path) -> dict[str, float]:
-    """Return bytes per voxel and map by node id, the most that the benchmark files of single cases show.
+def peak_memory(
+    plan: Plan, case_of: Mapping[str, Case], units: Mapping[str, Sequence[str]], logs: Path
+) -> dict[str, float]:
+    """Return bytes per voxel of the volume by node id, as the benchmark file of the largest job shows it.
 
     Parameters
     ----------
     plan : Plan
         Whose nodes.
-    case_of : dict
+    case_of : mapping
         Case id to case.
+    units : mapping
+        Unit to its cases (`softlabels.pipeline.units`). The peak of a batch is that of its largest case.
     logs : Path
         The workflow's folder of logs.
     """
-    found: dict[str, float] = defaultdict(float)
-    for path in logs.glob(f"*/*{_ENDING}"):
-        node_id, case = path.name.removesuffix(_ENDING), case_of.get(path.parent.name)
-        if case is None or node_id not in (*plan.nodes, ALL_STAGES):
-            continue
-        if node_id == ALL_STAGES:
-            # The peak of a job of all stages is that of the node which needs most.
-            node_id = max(plan.nodes, key=lambda node: shipped_rate(plan, node).memory_bytes * n_maps(plan, node))
-        if (peak_mb := _peak_mb(path)) is not None:
-            voxel_maps = prepared_voxels(plan, case) * n_maps(plan, node_id)
-            found[node_id] = max(found[node_id], (peak_mb - PROCESS_MB) * 1e6 / voxel_maps)
-    return dict(found)
+    largest: dict[str, tuple[int, float]] = {}
+    for unit, cases in units.items():
+        for name in file_names(logs / unit):
+            node_id = name.removesuffix(_ENDING)
+            if not name.endswith(_ENDING) or node_id not in (*plan.nodes, ALL_STAGES):
+                continue
+            if node_id == ALL_STAGES:
+                node_id = _largest_node(plan, case_of[cases[0]])
+            if (peak_mb := _peak_mb(logs / unit / name)) is not None:
+                voxels = max(prepared_voxels(plan, case_of[case]) for case in cases)
+                # What a process takes whatever its case is small beside a large one only.
+                largest[node_id] = max(largest.get(node_id, (0, 0.0)), (voxels, peak_mb))
+    return {node: max(0.0, peak_mb - PROCESS_MB) * 1e6 / voxels for node, (voxels, peak_mb) in largest.items()}
+
+
+def _largest_node(plan: Plan, case: Case) -> str:
+    """Return the node with the largest peak: that of a job of all stages."""
+    return max(plan.nodes, key=lambda node: estimate_job(plan, node, case).memory_mb)
 
 
 def _peak_mb(path: Path) -> float | None:

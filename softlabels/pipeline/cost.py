@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,7 @@ class Cost:
     Parameters
     ----------
     seconds : float
-        Wall time, without the start of the process.
+        CPU time of all threads, without the start of the process and the compilation of kernels.
     memory_mb : int
         Peak memory of the whole job.
     disk_mb : float
@@ -39,18 +39,18 @@ class Cost:
     disk_mb: float
 
 
-#: Where the rates of stages, strategies and methods were measured: on real volumes of 0.01 to 9 million voxels.
-MEASURED_ON = "2 threads of a shared x86-64 machine, 2026-11"
+#: Where the rates of stages, strategies and methods were measured: on real volumes of 0.2 to 9 million voxels.
+MEASURED_ON = "a shared x86-64 machine, 2026-11"
 #: The factor by which a time may be longer or shorter than estimated, by shipped rates and by rates measured here.
-SPREAD, MEASURED_SPREAD = 3.0, 1.5
-#: Seconds for every result, however small: reading, publishing and its share of the imports of its process.
-START_SECONDS = 0.1
+SPREAD, MEASURED_SPREAD = 2.0, 1.5
+#: CPU seconds for every result, however small: reading, publishing and its share of the imports of its process.
+START_SECONDS = 0.15
+#: CPU seconds of a process until its work begins.
+JOB_START_SECONDS = 0.75
 #: Work that makes a job worth its start, and the most cases that may share one.
 JOB_SECONDS, MOST_CASES_PER_JOB = 30, 64
-#: CPUs of a job, as the rules ask.
-THREADS = 2
 #: Two Snakemakes and one Python with its compiled code, whatever the case.
-BASE_MEMORY_MB = 900
+BASE_MEMORY_MB = 700
 #: Of a case whose header cannot be read; its job will say what is wrong with it.
 UNKNOWN_VOXELS = 20_000_000
 
@@ -99,9 +99,10 @@ def estimate_job(plan: Plan, node_id: str, case: Case, rates: dict[str, Rate] | 
         Measured rates by node id (`measured_rates`), used before the shipped ones.
     """
     rate = (rates or {}).get(node_id) or shipped_rate(plan, node_id)
-    voxel_maps = prepared_voxels(plan, case) * n_maps(plan, node_id)
-    memory_mb = BASE_MEMORY_MB + rate.memory_bytes * voxel_maps / 1e6
-    seconds = START_SECONDS + rate.us * voxel_maps / 1e6
+    voxels = prepared_voxels(plan, case)
+    voxel_maps = voxels * n_maps(plan, node_id)
+    memory_mb = BASE_MEMORY_MB + (rate.volume_bytes * voxels + rate.memory_bytes * voxel_maps) / 1e6
+    seconds = START_SECONDS + (rate.volume_us * voxels + rate.us * voxel_maps) / 1e6
     disk_mb = rate.disk_bytes * voxel_maps / 1e6 if plan.nodes[node_id].is_kept else 0.0
     return Cost(seconds, math.ceil(memory_mb / 100) * 100, disk_mb)
 
@@ -115,10 +116,12 @@ def planned_seconds(plan: Plan, case_of: Mapping[str, Case], works: Iterable[tup
     of_node: dict[str, list[int]] = defaultdict(list)
     for case_id, node_id in works:
         of_node[node_id].append(voxels[case_id])
-    return sum(
-        START_SECONDS * len(sizes) + shipped_rate(plan, node_id).us / 1e6 * n_maps(plan, node_id) * sum(sizes)
-        for node_id, sizes in of_node.items()
-    )
+    planned = 0.0
+    for node_id, sizes in of_node.items():
+        rate = shipped_rate(plan, node_id)
+        us = rate.volume_us + rate.us * n_maps(plan, node_id)
+        planned += START_SECONDS * len(sizes) + us * sum(sizes) / 1e6
+    return planned
 
 
 def shipped_rate(plan: Plan, node_id: str) -> Rate:
@@ -144,7 +147,7 @@ def measured_rates(
     receipts : dict
         (case id, node id) to receipt; those that computed something give a time.
     peak_memory : mapping, optional
-        Node id to bytes per voxel and map (`softlabels.monitor.benchmarks`); the shipped ones by default.
+        Node id to bytes per voxel of the volume (`softlabels.monitor.benchmarks`); the shipped ones by default.
     """
     seconds: dict[str, float] = defaultdict(float)
     voxel_maps: dict[str, float] = defaultdict(float)
@@ -152,16 +155,15 @@ def measured_rates(
     for (case_id, node_id), receipt in receipts.items():
         if receipt.outcome == "computed":
             n_jobs[node_id] += 1
-            seconds[node_id] += receipt.seconds
+            seconds[node_id] += receipt.work_seconds
             voxel_maps[node_id] += prepared_voxels(plan, case_of[case_id]) * n_maps(plan, node_id)
     rates = {}
     for node_id in seconds:
-        shipped = shipped_rate(plan, node_id)
-        rates[node_id] = Rate(
-            us=1e6 * max(0.0, seconds[node_id] - START_SECONDS * n_jobs[node_id]) / voxel_maps[node_id],
-            memory_bytes=(peak_memory or {}).get(node_id, shipped.memory_bytes),
-            disk_bytes=shipped.disk_bytes,
-        )
+        rate = shipped_rate(plan, node_id)
+        if node_id in (peak_memory or {}):
+            rate = replace(rate, memory_bytes=0.0, volume_bytes=(peak_memory or {})[node_id])
+        us = 1e6 * max(0.0, seconds[node_id] - START_SECONDS * n_jobs[node_id]) / voxel_maps[node_id]
+        rates[node_id] = replace(rate, us=us, volume_us=0.0)
     return rates
 
 

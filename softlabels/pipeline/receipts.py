@@ -100,6 +100,11 @@ class Receipt:
         """Whether the result was written to the store."""
         return self.manifest is not None
 
+    @property
+    def work_seconds(self) -> float:
+        """CPU time; wall time where that was not measured."""
+        return self.seconds if self.cpu_seconds is None else self.cpu_seconds
+
     def write(self, path: Path) -> None:
         """Write the receipt in one step: a reader sees the whole file or none."""
         write_atomically(path, sealed_json({"receipt": RECEIPT_VERSION, **asdict(self)}))

@@ -35,7 +35,7 @@ class SeedStrategy(Component):
     is_on_boundary: ClassVar[bool] = False
     depends_on_names: ClassVar[bool] = False
     margin_vox: ClassVar[int | None] = None
-    cost: ClassVar[Rate] = Rate(us=0.10, memory_bytes=12, disk_bytes=0.02)
+    cost: ClassVar[Rate] = Rate(us=0.10, memory_bytes=2, disk_bytes=0.02, volume_bytes=20)
 
     fallback: bool = Field(True, description="let the chain fill in: deepest voxels or inner boundary, then centre")
     per_component: bool = Field(True, description="every connected component gets a seed, not only every class")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from softlabels._shared.box import bounding_box
+from softlabels._shared.rate import Rate
 from softlabels.errors import InputError
 from softlabels.seeds.base import SeedStrategy
 from softlabels.seeds.boundary import boundary_seeds
@@ -32,6 +33,7 @@ class CannySeeds(SeedStrategy):
     source: ClassVar[str] = "Dang, Nguyen and Tiulpin, MICCAI 2024, Sec. 2.2"
     version: ClassVar[str] = "1"
     is_on_boundary: ClassVar[bool] = True
+    cost: ClassVar[Rate] = Rate(us=0.06, memory_bytes=1, disk_bytes=0.01, volume_bytes=20)
 
     mode: Literal["volume", "slices"] = Field("volume", description="3D, or each slice alone as SiNGR's code does")
     sigma: float = Field(1.0, gt=0, le=32, description="Gaussian smoothing before the gradient, in voxels")

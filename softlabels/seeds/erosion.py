@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from softlabels._shared.box import bounding_box
+from softlabels._shared.rate import Rate
 from softlabels.errors import InputError
 from softlabels.seeds.base import SeedStrategy
 
@@ -21,6 +22,7 @@ class ErosionSeeds(SeedStrategy):
     source: ClassVar[str] = "Adiga Vasudeva, Dolz and Lombaert, MIDL 2023, Table 3"
     version: ClassVar[str] = "1"
     margin_vox: ClassVar[int | None] = 1
+    cost: ClassVar[Rate] = Rate(us=0.17, memory_bytes=2, disk_bytes=0.02, volume_bytes=20)
 
     radius_vox: int = Field(1, ge=1, le=64, description="radius of the ball in voxels")
     iterations: int = Field(1, ge=1, le=64, description="how often to erode")

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +102,11 @@ def test_memory_is_learnt_from_snakemakes_benchmark_files(case, tmp_path):
     folder.mkdir(parents=True)
     (folder / f"{prepare}.benchmark.tsv").write_text(f"s\tmax_rss\n1.0\t{benchmarks.PROCESS_MB + 384}\n")
     (folder / "prepare-00000000.benchmark.tsv").write_text("s\tmax_rss\n1.0\t9999\n")
-    found = peak_memory(plan, {"case0": case}, tmp_path / "logs")
+    found = peak_memory(plan, {"case0": case}, {"case0": ["case0"]}, tmp_path / "logs")
     assert found == {prepare: pytest.approx(384e6 / np.prod(made_data.SHAPE))}
+    receipts = {("case0", prepare): receipt("case0", prepare, 1.0)}
+    planned = estimate_job(plan, prepare, case, measured_rates(plan, {"case0": case}, receipts, found))
+    assert planned.memory_mb == pytest.approx(cost.BASE_MEMORY_MB + 384, abs=100)
 
 
 def test_memory_of_a_job_of_all_stages_is_that_of_its_largest(case, tmp_path):
@@ -110,9 +114,43 @@ def test_memory_of_a_job_of_all_stages_is_that_of_its_largest(case, tmp_path):
     folder = tmp_path / "logs" / "case0"
     folder.mkdir(parents=True)
     (folder / "stages.benchmark.tsv").write_text(f"s\tmax_rss\n1.0\t{benchmarks.PROCESS_MB + 384}\n")
-    found = peak_memory(plan, {"case0": case}, tmp_path / "logs")
+    found = peak_memory(plan, {"case0": case}, {"case0": ["case0"]}, tmp_path / "logs")
+    largest = max(plan.nodes, key=lambda one: estimate_job(plan, one, case).memory_mb)
+    assert found == {largest: pytest.approx(384e6 / np.prod(made_data.SHAPE))}
+
+
+def test_memory_of_a_batch_is_that_of_its_largest_case_and_the_largest_batch_counts(case, tmp_path):
+    plan = plan_of(targets={"svls": {"method": "svls"}})
+    image, labels = (np.concatenate([values] * 2) for values in made_data.tissue())
+    twice = [
+        str(made_data.write_volume(tmp_path / f"twice_{i}.nii.gz", part)) for i, part in enumerate((image, labels))
+    ]
+    case_of = {"small": case, "large": Case("large", (twice[0],), twice[1]), "other": case}
+    units = {"batches/00000": ["small", "large"], "batches/00001": ["other"]}
+    prepare = plan.prepare
+    for unit, more in zip(units, (500, 90), strict=True):
+        folder = tmp_path / "logs" / unit
+        folder.mkdir(parents=True)
+        text = f"s\tmax_rss\n1.0\t{benchmarks.PROCESS_MB + more}\n"
+        (folder / f"{prepare}.benchmark.tsv").write_text(text)
+    found = peak_memory(plan, case_of, units, tmp_path / "logs")
+    assert found == {prepare: pytest.approx(500e6 / (2 * np.prod(made_data.SHAPE)))}
+
+
+def test_rates_are_learnt_from_cpu_time_where_it_was_measured(case):
+    plan = plan_of()
     distance = node(plan, "distance")
-    assert found == {distance: pytest.approx(384e6 / np.prod(made_data.SHAPE) / n_maps(plan, distance))}
+    made = replace(receipt("case0", distance, 80.0), cpu_seconds=40.0)
+    rates = measured_rates(plan, {"case0": case}, {("case0", distance): made})
+    assert estimate_job(plan, distance, case, rates).seconds == pytest.approx(40.0, rel=0.02)
+
+
+def test_what_was_planned_is_the_sum_of_the_estimates(case):
+    plan = plan_of()
+    cases = {name: Case(name, case.images, case.label) for name in "abc"}
+    works = [("a", node(plan, "distance")), ("b", node(plan, "distance")), ("c", plan.prepare)]
+    expected = sum(estimate_job(plan, node_id, cases[name]).seconds for name, node_id in works)
+    assert cost.planned_seconds(plan, cases, works) == pytest.approx(expected)
 
 
 def test_plan_counts_done_hits_and_the_rest(case):

@@ -48,7 +48,7 @@ class Distance(UpstreamStage):
 
     def cost(self, node: Node) -> Rate:
         """Return the cost per voxel, channel and class."""
-        return Rate(us=0.07, memory_bytes=25, disk_bytes=2.1)
+        return Rate(us=0.045, memory_bytes=4.5, disk_bytes=1.4, volume_bytes=15)
 
     def n_maps(self, node: Node, nodes: Mapping[str, Node]) -> int:
         """Return the number of classes, times that of the channels if each has a map of its own."""
