@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from softlabels.classes import LabelClass, foreground
 from softlabels.cohort.index import TargetDescription
@@ -43,12 +44,20 @@ def checked_patch(mode: str, patch_size: Sequence[int] | None) -> tuple[bool, tu
     return False, checked_sizes("patch_size", patch_size)
 
 
-def foreground_values(classes: Sequence[LabelClass], names: Sequence[str] | None) -> tuple[tuple[int, ...], ...]:
-    """Return the label values of the foreground classes, by default of every class but the background."""
+def foreground_values(
+    classes: Sequence[LabelClass], names: Sequence[str] | Mapping[str, float] | None
+) -> tuple[tuple[tuple[int, ...], ...], NDArray[np.float64] | None]:
+    """Return the label values of the foreground classes, by default all but the background, and their weights."""
     if names is None:
-        return tuple(c.values for c in foreground(classes))
+        return tuple(c.values for c in foreground(classes)), None
     known = {c.name: c.values for c in classes}
-    return tuple(chosen(known, name, "foreground_classes", "the target") for name in names)
+    values = tuple(chosen(known, name, "foreground_classes", "the target") for name in names)
+    if not isinstance(names, Mapping):
+        return values, None
+    weights = np.asarray(list(names.values()), np.float64)
+    if not (np.isfinite(weights).all() and weights.min(initial=0) >= 0 and weights.sum() > 0):
+        raise InputError(f"foreground_classes: got {dict(names)}, expected finite weights >= 0, one of them > 0")
+    return values, weights
 
 
 def checked_form(described: Mapping[str, TargetDescription], *, blend_on_device: bool, sparse: bool) -> Form:

@@ -90,10 +90,11 @@ class SoftLabelDataset(Dataset[Sample]):
         For mode "random", >= 1.
     foreground_fraction : float
         For mode "random": probability in [0, 1] that a patch is centred on a foreground voxel, drawn uniformly from a
-        class drawn uniformly from those present (then moved inside the volume). A case without foreground gives plain
+        class drawn from those present (then moved inside the volume). A case without foreground gives plain
         random patches.
-    foreground_classes : sequence of str, optional
-        By default every class but the one whose only value is 0.
+    foreground_classes : sequence of str, or mapping of str to float, optional
+        By default every class but the one whose only value is 0. A mapping gives the weight >= 0 with which each class
+        is drawn among those present.
     overlap : int or tuple of ints
         For mode "grid": voxels that neighbouring patches share at least.
     seed : int
@@ -165,7 +166,7 @@ class SoftLabelDataset(Dataset[Sample]):
         cases: Sequence[str] | None = None,
         patches_per_case: int = 1,
         foreground_fraction: float = 1 / 3,
-        foreground_classes: Sequence[str] | None = None,
+        foreground_classes: Sequence[str] | Mapping[str, float] | None = None,
         overlap: int | Sequence[int] = 0,
         seed: int = 0,
         alpha: float | None = None,
@@ -209,7 +210,7 @@ class SoftLabelDataset(Dataset[Sample]):
         self.transform = bound_transform(transform, contracts, {"image": image_pad, **pads})
         self._names = checked_keys(keys or {}, (*SAMPLE, *parts))
         self.patches_per_case, self.foreground_fraction = patches_per_case, foreground_fraction
-        self.foreground = foreground_values(self.classes, foreground_classes)
+        self.foreground, self._weights = foreground_values(self.classes, foreground_classes)
         self.is_2d, self.patch_size = checked_patch(mode, patch_size)
         self._cases = chosen_cases(self._cohort.index, split, cases, index)
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
@@ -359,7 +360,7 @@ class SoftLabelDataset(Dataset[Sample]):
             if labels is None:  # an older index: counted once by each process
                 case = self._case(position)
                 labels = LabelBlocks.count(case.shape, case.labels, case.entry.chunks("labels"))
-            self._tables[position] = ForegroundTable.of_blocks(labels, self.foreground)
+            self._tables[position] = ForegroundTable.of_blocks(labels, self.foreground, self._weights)
         return self._tables[position]
 
     def _sample(self, position: int, origin: tuple[int, int, int]) -> Sample:

@@ -215,12 +215,15 @@ class ForegroundTable:
         The label values of each class.
     counts : (C, bz, by, bx) ndarray of int64
         Voxels of each class in each block.
+    weights : (C,) ndarray of float64, optional
+        How often each class is drawn, relative to the others that are present; by default equally often.
     """
 
     shape: tuple[int, int, int]
     block: tuple[int, int, int]
     class_values: tuple[tuple[int, ...], ...]
     counts: NDArray[np.int64]
+    weights: NDArray[np.float64] | None = None
 
     @classmethod
     def build(
@@ -253,18 +256,20 @@ class ForegroundTable:
         return cls.of_blocks(LabelBlocks.count(shape, read, block), class_values)
 
     @classmethod
-    def of_blocks(cls, blocks: LabelBlocks, class_values: Sequence[Sequence[int]]) -> ForegroundTable:
+    def of_blocks(
+        cls, blocks: LabelBlocks, class_values: Sequence[Sequence[int]], weights: NDArray[np.float64] | None = None
+    ) -> ForegroundTable:
         """Return the table of a volume whose labels have been counted."""
         values = tuple(tuple(int(v) for v in group) for group in class_values)
         counts = [blocks.of_class(group) for group in values]
-        return cls(blocks.shape, blocks.block, values, np.stack(counts))
+        return cls(blocks.shape, blocks.block, values, np.stack(counts), weights)
 
     def draw(
         self, rng: np.random.Generator, read: Callable[[Window], NDArray[np.integer]]
     ) -> tuple[int, int, int] | None:
         """Return a random foreground voxel, or None if the volume holds none.
 
-        First a class, uniformly among those present, then one of its voxels, uniformly. Reads one block.
+        First a class among those present, by the weights, then one of its voxels, uniformly. Reads one block.
 
         Parameters
         ----------
@@ -278,10 +283,11 @@ class ForegroundTable:
         tuple of 3 ints, or None
         """
         totals = self.counts.sum(axis=(1, 2, 3))
-        present = np.flatnonzero(totals)
+        present = np.flatnonzero(totals if self.weights is None else (totals > 0) & (self.weights > 0))
         if present.size == 0:
             return None
-        class_id = int(rng.choice(present))
+        shares = None if self.weights is None else self.weights[present] / self.weights[present].sum()
+        class_id = int(rng.choice(present, p=shares))
         until = np.cumsum(self.counts[class_id])
         rank = int(rng.integers(totals[class_id]))
         number = int(np.searchsorted(until, rank, side="right"))

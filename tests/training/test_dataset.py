@@ -472,3 +472,14 @@ def test_the_memory_of_a_sample_is_used_again_once_it_is_gone_and_never_before(i
     assert first not in {sample["image"].data_ptr() for sample in again}
     del samples
     assert first in {dataset[0][name].data_ptr() for name in VOLUMES}
+
+
+def test_weights_of_classes_choose_what_patches_are_centred_on(index):
+    options = {"target": "geols", "cases": ["large"], "patch_size": (1, 1, 1), "foreground_fraction": 1.0}
+    only = SoftLabelDataset(index, patches_per_case=40, foreground_classes={"organ": 0, "tumour": 2.5}, **options)
+    assert {int(sample["labels"].item()) for sample in only} <= {2, 4}
+    both = SoftLabelDataset(index, patches_per_case=200, foreground_classes={"organ": 3, "tumour": 1}, **options)
+    assert 0.6 < sum(int(sample["labels"].item()) == 1 for sample in both) / 200 < 0.9
+    for wrong in ({"organ": -1.0}, {"organ": 0.0}, {"organ": float("nan")}, {}):
+        with pytest.raises(InputError, match="foreground_classes: got .*, expected finite weights >= 0"):
+            SoftLabelDataset(index, foreground_classes=wrong, **options)

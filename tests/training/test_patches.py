@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from softlabels.cohort.label_blocks import LabelBlocks
 from softlabels.errors import InputError
 from softlabels.training.patches import (
     ForegroundTable,
@@ -199,3 +200,20 @@ def test_gaussian_weights_are_largest_in_the_middle_symmetric_and_never_0():
     assert gaussian_weight((256, 256, 256)).min() > 0
     with pytest.raises(InputError, match="sigma: got 0"):
         gaussian_weight((4, 4, 4), sigma=0)
+
+
+def test_classes_are_drawn_by_their_weights_among_those_present():
+    labels = np.zeros((4, 6, 8), np.uint8)
+    labels[0], labels[1, :3], labels[2, 0, 0] = 1, 2, 3
+    groups, weights = [(1,), (2,), (3,), (7,)], np.array([1.0, 3.0, 0.0, 5.0])
+
+    def read(window):
+        return labels[tuple(slice(*pair) for pair in window)]
+
+    table = ForegroundTable.of_blocks(LabelBlocks.count(labels.shape, read, (2, 3, 4)), groups, weights)
+    rng = np.random.default_rng(0)
+    drawn = [int(labels[table.draw(rng, read)]) for _ in range(4000)]
+    assert set(drawn) == {1, 2}
+    assert drawn.count(2) / len(drawn) == pytest.approx(0.75, abs=0.025)
+    nothing = ForegroundTable.of_blocks(LabelBlocks.count(labels.shape, read, (2, 3, 4)), groups[2:], weights[2:])
+    assert nothing.draw(rng, read) is None
