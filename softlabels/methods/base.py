@@ -416,11 +416,13 @@ def _four_digits(value: float) -> float:
 
 
 def _share_out(values: NDArray[np.float32]) -> None:
-    """Divide by the sum, in place, where mass went to voxels of no class: beside the ignore label or a rater's.
-
-    Elsewhere nothing changes, because rounding moves a sum by less than 1e-4.
-    """
+    """Divide by the sum, in place, where mass went to voxels of no class: beside the ignore label or a rater's."""
     total = values.sum(axis=0)
-    is_short = (total > 0) & (total < 1 - 1e-4)
-    if is_short.any():
-        values[:, is_short] /= total[is_short]
+    short = is_short(total)
+    if short.any():
+        values[:, short] /= total[short]
+
+
+def is_short(total: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Return where a sum over classes is less than one because mass is lost: rounding moves it by less than 1e-4."""
+    return (total > 0) & (total < 1 - 1e-4)

@@ -20,14 +20,15 @@ from pydantic import Field
 from softlabels._shared.box import smooth_near_boundary
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
-from softlabels.methods.arrays import TargetInputs, TargetMap
-from softlabels.methods.base import Method, TuningGrid
+from softlabels.methods.arrays import BoxedInputs, BoxedMap, TargetInputs, TargetMap
+from softlabels.methods.base import TuningGrid
+from softlabels.methods.boxed import BoxedMethod, Smooth, smoothed
 
 #: Where the kernel ends, in standard deviations.
 _TRUNCATE = 4.0
 
 
-class Gaussian(Method):
+class Gaussian(BoxedMethod):
     """Gaussian softening of each class (Engelen)."""
 
     name: ClassVar[str] = "gaussian"
@@ -44,6 +45,11 @@ class Gaussian(Method):
         """Return the blurred labels of a case."""
         values = gaussian_map(inputs.masks, inputs.spacing, sigma_mm=self.sigma_mm)
         return TargetMap(values, inputs.absent_flags())
+
+    def boxed_map(self, inputs: BoxedInputs) -> BoxedMap:
+        """Return the blurred labels of many classes, each in its box."""
+        smooth, margin = _smoothing(inputs.spacing, self.sigma_mm)
+        return BoxedMap(smoothed(inputs.masks, smooth, margin, inputs.threads), inputs.absent_flags())
 
 
 def gaussian_map(masks: NDArray[np.bool_], spacing: Sequence[float], *, sigma_mm: float) -> NDArray[np.float32]:
@@ -67,6 +73,12 @@ def gaussian_map(masks: NDArray[np.bool_], spacing: Sequence[float], *, sigma_mm
     >>> gaussian_map(half, (5, 1, 1), sigma_mm=1.0).ravel().round(3).astype(str).tolist()
     ['0.005', '0.059', '0.301', '0.699', '0.941', '0.995']
     """
+    smooth, margin = _smoothing(spacing, sigma_mm)
+    return np.stack([smooth_near_boundary(mask, smooth, margin) for mask in masks])
+
+
+def _smoothing(spacing: Sequence[float], sigma_mm: float) -> tuple[Smooth, tuple[int, ...]]:
+    """Return the blur of a box, and how far it reaches."""
     from scipy import ndimage
 
     if not (np.isfinite(sigma_mm) and sigma_mm > 0):
@@ -78,5 +90,4 @@ def gaussian_map(masks: NDArray[np.bool_], spacing: Sequence[float], *, sigma_mm
         blurred = ndimage.gaussian_filter(box, sigmas, mode="nearest", truncate=_TRUNCATE)
         return np.clip(blurred, 0, 1, out=blurred)
 
-    margin = tuple(int(_TRUNCATE * sigma + 0.5) for sigma in sigmas)
-    return np.stack([smooth_near_boundary(mask, smooth, margin) for mask in masks])
+    return smooth, tuple(int(_TRUNCATE * sigma + 0.5) for sigma in sigmas)

@@ -11,10 +11,10 @@ from pydantic import Field
 from softlabels._shared.registry import Chosen
 from softlabels._shared.section import Section
 from softlabels.classes import LabelSet
-from softlabels.errors import InputError
 from softlabels.geodesic.metric import METRIC_OF_ENGINE, METRICS, Engine, MetricName
-from softlabels.methods.arrays import BoxedInputs, BoxedMap, Need
+from softlabels.methods.arrays import Need
 from softlabels.methods.base import Method, RunContext
+from softlabels.methods.boxed import BoxedMethod
 from softlabels.seeds import STRATEGIES, SeedStrategy
 
 #: Classes from which on `gap: auto` is a number.
@@ -79,7 +79,7 @@ class SeededMethod(Method):
         return True
 
 
-class GeodesicMethod(SeededMethod):
+class GeodesicMethod(SeededMethod, BoxedMethod):
     """A method that reads geodesic distances.
 
     Attributes
@@ -102,21 +102,6 @@ class GeodesicMethod(SeededMethod):
         """Raise TypeError if a variant has no metric."""
         super().check_declaration()
         _check_variants(cls, "default_distance")
-
-    def boxed_map(self, inputs: BoxedInputs) -> BoxedMap:
-        """Return the map of one case whose distances end at a gap; implemented where there are `gap_variants`."""
-        raise NotImplementedError
-
-    def compute_boxed(self, inputs: BoxedInputs) -> BoxedMap:
-        """Return the map of one case whose distances end at a gap, checked as `compute` does; 0 around the boxes."""
-        try:
-            found = self.boxed_map(inputs)
-        except InputError as error:
-            raise type(error)(f"method {self.name}: {error}") from error
-        for _, values in found.values:
-            if values.size:
-                self._check_range(float(values.min()), float(values.max()))
-        return found
 
     def with_engine(self, engine: Engine) -> Self:
         """Return the method with the engine that its distances are solved by."""

@@ -27,11 +27,12 @@ from softlabels._shared.box import smooth_near_boundary
 from softlabels._shared.section import faults_error
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
-from softlabels.methods.arrays import TargetInputs, TargetMap
-from softlabels.methods.base import Method, TuningGrid
+from softlabels.methods.arrays import BoxedInputs, BoxedMap, TargetInputs, TargetMap
+from softlabels.methods.base import TuningGrid
+from softlabels.methods.boxed import BoxedMethod, Smooth, smoothed
 
 
-class SVLS(Method):
+class SVLS(BoxedMethod):
     """Spatially varying label smoothing (Islam, Glocker, IPMI 2021)."""
 
     name: ClassVar[str] = "svls"
@@ -69,6 +70,12 @@ class SVLS(Method):
         values = svls_map(inputs.masks, kernel_size=self.kernel_size, sigma=self.sigma, spacing=spacing)
         return TargetMap(values, inputs.absent_flags())
 
+    def boxed_map(self, inputs: BoxedInputs) -> BoxedMap:
+        """Return the smoothed labels of many classes, each in its box."""
+        spacing = inputs.spacing if self.spacing_aware else (1.0, 1.0, 1.0)
+        smooth, margin = _smoothing(inputs.masks.shape[1:], self.kernel_size, self.sigma, spacing)
+        return BoxedMap(smoothed(inputs.masks, smooth, margin, inputs.threads), inputs.absent_flags())
+
 
 def svls_map(
     masks: NDArray[np.bool_], *, kernel_size: int, sigma: float, spacing: Sequence[float] = (1.0, 1.0, 1.0)
@@ -103,6 +110,14 @@ def svls_map(
     >>> svls_map(mask, kernel_size=3, sigma=1.0)[0, 0].round(4).astype(str).tolist()
     [['0.0472', '0.0778', '0.0472'], ['0.0778', '0.5', '0.0778'], ['0.0472', '0.0778', '0.0472']]
     """
+    smooth, margin = _smoothing(masks.shape[1:], kernel_size, sigma, spacing)
+    return np.stack([smooth_near_boundary(mask, smooth, margin) for mask in masks])
+
+
+def _smoothing(
+    shape: Sequence[int], kernel_size: int, sigma: float, spacing: Sequence[float]
+) -> tuple[Smooth, tuple[int, ...]]:
+    """Return the smoothing of a box, and how far it reaches; a mask stays what it is where nothing spreads."""
     from scipy import ndimage
 
     if kernel_size < 3 or kernel_size % 2 == 0:
@@ -111,10 +126,10 @@ def svls_map(
         raise InputError(f"sigma: got {sigma}, expected a finite number > 0")
     half = kernel_size // 2
     kernels = [_line_kernel(half, sigma / side) for side in checked_spacing(spacing)]
-    axes = [axis for axis in range(3) if masks.shape[axis + 1] > 1]
+    axes = [axis for axis in range(3) if shape[axis] > 1]
     centre = float(np.prod([kernels[axis][half] for axis in axes])) if axes else 1.0
     if centre >= 1.0:
-        return masks.astype(np.float32)
+        return np.copy, (0, 0, 0)
     keep = np.float32(0.5 - 0.5 * centre / (1 - centre))
     spread = np.float32(0.5 / (1 - centre))
 
@@ -127,8 +142,7 @@ def svls_map(
         blurred += keep * box
         return np.clip(blurred, 0, 1, out=blurred)
 
-    margin = tuple(half if axis in axes else 0 for axis in range(3))
-    return np.stack([smooth_near_boundary(mask, smooth, margin) for mask in masks])
+    return smooth, tuple(half if axis in axes else 0 for axis in range(3))
 
 
 def _line_kernel(half: int, sigma: float) -> NDArray[np.float64]:

@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from softlabels._shared.boxed import BoxedVolumes
 from softlabels.errors import InputError
 from softlabels.methods import METHODS, TargetInputs
+from softlabels.methods.arrays import BoxedInputs
 from softlabels.methods.dilation import shell
 from softlabels.methods.gaussian import gaussian_map
 from softlabels.methods.partial_volume import partial_volume_map
@@ -237,3 +239,30 @@ def test_partial_volume_near_the_block_mean_of_an_integer_factor():
 def test_a_mapping_that_is_none_is_refused():
     with pytest.raises(InputError, match="invertible"):
         partial_volume_map(blobs((2, 3, 3), 0), (2, 3, 3), np.zeros((4, 4)), antialias=True)
+
+
+# Many classes, each in its box
+
+
+@pytest.mark.parametrize(
+    "method",
+    [METHODS["svls"](), METHODS["svls"](kernel_size=5), METHODS["gaussian"](), METHODS["gaussian"](sigma_mm=9.0)],
+)
+@pytest.mark.parametrize("shape", [(9, 31, 28), (1, 40, 33), (2, 3, 50)])
+def test_many_classes_in_boxes_are_the_bits_of_the_dense_map(method, shape):
+    rng = np.random.default_rng(0)
+    labels = np.zeros(shape, np.uint8)
+    for value in range(1, 20):
+        corners = [sorted(rng.choice(n + 1, 2, replace=False)) for n in shape]
+        labels[tuple(slice(a, min(b, a + 9)) for a, b in corners)] = value
+    # Voxels of no class take up mass, which is shared out.
+    labels[rng.random(shape) < 0.02] = 99
+    masks = np.stack([labels == value for value in range(21)])
+    names = tuple(f"c{value}" for value in range(21))
+    same = {"spacing": (3.0, 1.0, 0.7), "class_names": names, "background": 0}
+    dense = method.compute(TargetInputs(masks=masks, **same))
+    for threads in (1, 3):
+        inputs = BoxedInputs(masks=BoxedVolumes.of_array(masks, fill=False), **same, threads=threads)
+        boxed = method.compute_boxed(inputs)
+        np.testing.assert_array_equal(boxed.values.dense(), dense.values)
+        assert boxed.flags == dense.flags and "class 'c20' absent" in boxed.flags

@@ -13,9 +13,10 @@ from softlabels._shared.rate import Rate
 from softlabels._shared.registry import Distribution
 from softlabels.classes import LabelClass, LabelSet, class_masks
 from softlabels.errors import InputError
-from softlabels.methods import METHODS, GeodesicMethod, Method, TargetInputs
+from softlabels.methods import METHODS, Method, TargetInputs
 from softlabels.methods.arrays import BoxedInputs
 from softlabels.methods.base import SPARSE_FROM
+from softlabels.methods.boxed import BoxedMethod
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.stages.base import Job, Result, Upstream, UpstreamStage
 from softlabels.pipeline.stages.near import DISTANCE_BITS, ends_at_gap, farthest_of, near_inputs
@@ -62,8 +63,8 @@ class Target(UpstreamStage):
         params = dict(job.node.params)
         labels = LabelSet.from_json(params.pop("classes"))
         method = METHODS[params["method"]].from_node_parameters(params)
-        if isinstance(method, GeodesicMethod) and ends_at_gap(sources):
-            return _compute_near(job, sources, labels, method)
+        if isinstance(method, BoxedMethod) and _is_in_boxes(method, sources):
+            return _compute_boxed(job, sources, labels, method)
         inputs = method_inputs(job, sources, labels, method.needs)
         target = method.compute(inputs)
         quality = quality_figures(
@@ -74,8 +75,13 @@ class Target(UpstreamStage):
         return Result(layers, sources.grid, quality)
 
 
-def _compute_near(job: Job, sources: Upstream, labels: LabelSet, method: GeodesicMethod) -> Result:
-    """Return the map of a method whose distances end at a gap: class by class, in the boxes of the distances."""
+def _is_in_boxes(method: BoxedMethod, sources: Upstream) -> bool:
+    """Return whether a map is computed in boxes: where its distances end at a gap, or, without any, it is sparse."""
+    return ends_at_gap(sources) if "distance" in method.needs else method.storage == "sparse"
+
+
+def _compute_boxed(job: Job, sources: Upstream, labels: LabelSet, method: BoxedMethod) -> Result:
+    """Return the map that training will read, class by class in boxes."""
     from softlabels.methods.quality import boxed_quality_figures
 
     inputs = BoxedInputs(
@@ -85,13 +91,13 @@ def _compute_near(job: Job, sources: Upstream, labels: LabelSet, method: Geodesi
         background=labels.background,
         domain=sources.domain(),
         threads=job.threads or 1,
-        **near_inputs(sources, len(labels.classes)),
+        **(near_inputs(sources, len(labels.classes)) if "distance" in method.needs else {}),
     )
     target = method.compute_boxed(inputs)
     quality = boxed_quality_figures(target.values, inputs.masks)
     layers, figures, flags = _stored(method, target.values, labels.names, inputs.threads)
-    gap = sources.results["distance"].quality["gap"]
-    quality |= {"flags": [*target.flags, *flags], "notes": {**target.notes, "gap": gap}, **figures}
+    notes = target.notes | ({"gap": sources.results["distance"].quality["gap"]} if "distance" in method.needs else {})
+    quality |= {"flags": [*target.flags, *flags], "notes": notes, **figures}
     return Result(layers, sources.grid, quality)
 
 
