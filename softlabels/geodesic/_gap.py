@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from softlabels._shared.box import Box
 from softlabels._shared.boxed import NO_BOX, BoxedVolumes, boxed, moved
@@ -103,7 +103,7 @@ def limit_of(
     problem : Problem
         Whose one seed map has the seeds of all classes.
     nearest : (D, H, W) float32 array
-        `least_distance` of it.
+        `least_distance` of it, which is overwritten at the peaks.
     gap : float
     peaks : Peaks, optional
     rounding : float
@@ -113,7 +113,8 @@ def limit_of(
     """
     if peaks is not None:
         others = least_distance(dataclasses.replace(problem, seeds=peaks.seeds[None]), device, n_threads)
-        nearest = np.where(peaks.voxels, others, nearest)
+        nearest[peaks.voxels] = others[peaks.voxels]
+        del others
     gap += 2 * rounding * (_largest(nearest) + gap)
     # Peaks that no class that counts can reach keep all classes, wherever their paths run.
     is_boundless = peaks is not None and bool(np.isinf(nearest[peaks.voxels]).any())
@@ -161,17 +162,24 @@ def rising_bound(
         """Return the least cost of a path that begins anywhere with the value there."""
         return solve_on_cpu(without_seeds, n_threads, start[None]).maps[0]
 
-    infinity, highest = np.float32(np.inf), _largest(nearest) + gap
-    fall = None
-    if peaks is not None:
-        start = np.full(problem.shape, infinity)
-        start[peaks] = highest - (nearest[peaks].astype(np.float64) + gap)
-        fall = solved(start)
+    def start_at(where: NDArray[np.bool_], value: ArrayLike) -> NDArray[np.float32]:
+        """Return a field of inf with other values somewhere."""
+        start = np.full(problem.shape, np.inf, np.float32)
+        start[where] = value
+        return start
+
+    highest = _largest(nearest) + gap
     slack = _SLACK * highest or _LEAST_SLACK
     while True:
-        bound = solved(np.where(problem.seeds[0], np.float32(gap + slack), infinity))
-        if fall is not None:
-            bound = solved(np.maximum(bound, np.float32(highest + slack) - fall))
+        bound = solved(start_at(problem.seeds[0], gap + slack))
+        if peaks is not None:
+            # In place, since each of these fields takes as much memory as the image.
+            raised = solved(start_at(peaks, highest - (nearest[peaks].astype(np.float64) + gap)))
+            np.subtract(np.float32(highest + slack), raised, out=raised)
+            np.maximum(bound, raised, out=raised)
+            del bound
+            bound = solved(raised)
+            del raised
         if _is_above(bound, nearest, gap):
             break
         slack *= 2
