@@ -122,11 +122,9 @@ def index(
     """
     from softlabels.cohort.index import INDEX_FILE
     from softlabels.pipeline.index import build_index
-    from softlabels.pipeline.names import link_names
 
     project = Project.load(config, job_config)
     path = output or project.results / INDEX_FILE
     content = build_index(project.config, project.plan, project.cases, path.parent, allow_missing=allow_missing)
     content.write(path)
-    link_names(project.plan, project.results, [case.id for case in content.cases])
     print(f"{path}: {len(content.cases)} cases, {len(content.missing)} omitted")

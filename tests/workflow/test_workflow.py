@@ -69,6 +69,7 @@ def test_run_leaves_index_receipts_links_and_pictures(finished):
     assert [case["id"] for case in index["cases"]] == ["case0", "case1"]
     assert index["targets"]["hard"]["node"] is None and set(index["cases"][0]["targets"]) == {"geols", "sing"}
     assert (finished / "results" / "case0" / "montage.png").stat().st_size > 10_000
+    assert (finished / "results" / "case0" / "geols-distance.zarr" / "zarr.json").exists()
     for receipt in (finished / "results" / "case0").glob("*-*.json"):
         assert receipt.with_suffix(".zarr").resolve().joinpath("zarr.json").is_file()
 

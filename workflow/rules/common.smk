@@ -21,6 +21,7 @@ from softlabels.monitor.trust import open_to_all
 from softlabels.pipeline.cost import estimate_job, prepared_voxels, time_limit_min
 from softlabels._shared.plain_json import canonical_json
 from softlabels.pipeline.job_files import JobFiles
+from softlabels.pipeline.names import link_names
 from softlabels.pipeline.node import nodes_to_json
 from softlabels.pipeline.plan import make_plan
 from softlabels.pipeline.stages import STAGES
@@ -77,9 +78,11 @@ wildcard_constraints:
 
 
 def clean_up(*, is_failed):
-    """Report failures, make the next run try failed cases of batches again, and delete job files that no run uses."""
-    if is_failed:
+    """Report failures, link results by name, let the next run try failed cases again, delete job files without use."""
+    # Of a module, nobody says how the workflow around it ended.
+    if any(Path(CONFIG.results).glob("*/*.failed")) if IS_MODULE else is_failed:
         report_failures()
+    link_names(PLAN, Path(CONFIG.results), CASES)
     forget_incomplete(Path(CONFIG.results), require_all=is_failed)
     JOB_FILES.delete_unused()
 
