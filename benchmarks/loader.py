@@ -27,12 +27,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numcodecs.blosc
 import numpy as np
 import torch
-from loader_peers import PEERS, Patch
+from loader_peers import PEERS, Patch, nnunet_trainer
 from real_volumes import needed_volumes
 from results import write_section
 
@@ -54,6 +55,8 @@ OURS = {
     "softlabels, label smoothing (nothing stored)": {"target": "smooth"},
     "softlabels, geols, blended on the device": {"target": "geols", "blend_on_device": True},
 }
+#: nnU-Net's data set with the soft label of the index, as the shipped trainer reads it.
+TRAINER = "nnUNetTrainerSoftLabels, image, hard and soft label"
 PACKAGES = ("softlabels", "torch", "numpy", "numcodecs", "blosc2", "nnunetv2", "monai", "tensorstore", "zarr")
 
 
@@ -127,7 +130,8 @@ def rows_of(index: Path, size: int, folder: Path) -> tuple[dict[str, Callable[[i
     first = next(iter(datasets.values()))
     origins = [tuple(first[n]["origin"].tolist()) for n in range(100)]
     missing = {}
-    for name, make in PEERS.items():
+    peers = {TRAINER: partial(nnunet_trainer, index), **PEERS}
+    for name, make in peers.items():
         try:
             read = make(arrays, size, folder / f"{size}-{len(rows)}")
         except ImportError as error:
@@ -159,7 +163,7 @@ def main() -> None:
         "|---|" + "---:|" * 4 * len(arguments.sizes),
     ]
     reference = "nnU-Net blosc2, image and hard label only"
-    for name in [*OURS, *PEERS]:
+    for name in [*OURS, TRAINER, *PEERS]:
         cells = []
         for size in arguments.sizes:
             if name in missing:

@@ -60,7 +60,28 @@ def nnunet_with_soft(arrays: Arrays, size: int, folder: Path) -> Reader:
     return read
 
 
-def _save_nnunet(data: NDArray[Any], seg: NDArray[Any], size: int, folder: Path) -> None:
+def nnunet_trainer(index: Path, arrays: Arrays, size: int, folder: Path) -> Reader:
+    """Return a reader of image, hard label and soft label as nnUNetTrainerSoftLabels reads them."""
+    from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+
+    from softlabels.training.nnunet.dataset import WithSoftLabels
+    from softlabels.training.nnunet.soft_labels import SoftLabels
+
+    _save_nnunet(arrays["image"], arrays["labels"][None].astype(np.int8), size, folder, "glioma")
+    soft_labels = SoftLabels(index, "geols", heads=[(0,), (1,), (2,), (4,)], has_softmax=True)
+    dataset = WithSoftLabels(nnUNetDatasetBlosc2(str(folder), ["glioma"]), soft_labels)
+
+    def read(patch: Patch) -> dict[str, torch.Tensor]:
+        data, seg, *_ = dataset.load_case("glioma")
+        return {
+            "image": torch.from_numpy(data[patch.region]),
+            "labels": torch.from_numpy(seg[patch.region].astype(np.int16)),
+        }
+
+    return read
+
+
+def _save_nnunet(data: NDArray[Any], seg: NDArray[Any], size: int, folder: Path, case: str = "case") -> None:
     """Write a case as nnU-Net's preprocessing does for a patch size."""
     from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
 
@@ -69,7 +90,7 @@ def _save_nnunet(data: NDArray[Any], seg: NDArray[Any], size: int, folder: Path)
     for array, suffix in ((data, ""), (seg, "_seg")):
         blocks, chunks = comp_blosc2_params(array.shape, (size,) * 3, array.itemsize)
         layout |= {f"blocks{suffix}": blocks, f"chunks{suffix}": chunks}
-    nnUNetDatasetBlosc2.save_case(data, seg, {}, str(folder / "case"), **layout)
+    nnUNetDatasetBlosc2.save_case(data, seg, {}, str(folder / case), **layout)
 
 
 def memory_map(arrays: Arrays, size: int, folder: Path) -> Reader:
