@@ -1,6 +1,6 @@
 """A case of a hundred classes, from files to a stored GeoLS target: full distances beside those within a gap.
 
-Usage: python benchmarks/many_classes.py [--shape 160,160,160] [--classes 105] [--only NAME] [--write]
+Usage: python benchmarks/many_classes.py [--shape 160,160,160 --classes 105] [--only NAME] [--write]
 
 The case is a synthetic CT: organs as balls of random size and place, z-scores. All stages run in one process of two
 threads, without Snakemake, once for each configuration and each in a process of its own. Peak memory is that of the
@@ -32,6 +32,12 @@ CHANGES = {
     "within the gap, sparse target, all stages kept": {"target": {}, "keep": "all"},
     "within the gap, sparse target, `keep: targets`": {"target": {}, "keep": "targets"},
 }
+#: Shape, classes, and which configurations: one as large as a TotalSegmentator case, and one as a FLARE case.
+CASES = [
+    ((160, 160, 160), 105, ""),
+    ((250, 250, 300), 104, "keep: targets"),
+    ((300, 512, 512), 14, "keep: targets"),
+]
 WORK = """
 import json, resource, sys, time
 from pathlib import Path
@@ -106,51 +112,62 @@ def warm_up(folder: Path, change: dict, n_classes: int) -> None:
     measure(folder / "warm")
 
 
-def main() -> None:
-    """Measure, print, and write the section if asked."""
+def table_of(folder: Path, shape: tuple[int, int, int], n_classes: int, only: str) -> str:
+    """Measure a case with the configurations whose name contains a text; return a table."""
     import SimpleITK as sitk
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shape", default="160,160,160")
-    parser.add_argument("--classes", type=int, default=105)
-    parser.add_argument("--only", help="a word of the configurations to run")
-    parser.add_argument("--write", action="store_true")
-    arguments = parser.parse_args()
-    shape = tuple(int(n) for n in arguments.shape.split(","))
+    image, labels = synthetic_ct(shape, n_classes)
+    paths = folder / "ct.nii.gz", folder / "label.nii.gz"
+    for path, values in zip(paths, (image, labels), strict=True):
+        sitk.WriteImage(sitk.GetImageFromArray(values), str(path))
+    n_present = len(np.unique(labels))
+    del image, labels
     rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        image, labels = synthetic_ct(shape, arguments.classes)
-        paths = folder / "ct.nii.gz", folder / "label.nii.gz"
-        for path, values in zip(paths, (image, labels), strict=True):
-            sitk.WriteImage(sitk.GetImageFromArray(values), str(path))
-        del image
-        for number, (title, change) in enumerate(CHANGES.items()):
-            if arguments.only and arguments.only not in title:
-                continue
-            (folder / f"{number}").mkdir()
-            warm_up(folder / f"{number}", change, arguments.classes)
-            write_project(folder / f"{number}" / "case", change, arguments.classes, *paths)
-            found = measure(folder / f"{number}" / "case")
-            stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in sorted(found["stages"].items()))
-            rows.append(
-                f"| {title} | {found['cpu']:.1f} | {found['seconds']:.1f} | {found['peak_mb'] / 1000:.2f} | "
-                f"{found['store_mb']:.0f} | {stages} |"
-            )
-            print(rows[-1], flush=True)
-    table = "\n".join(
-        [
-            f"A synthetic CT of {' x '.join(map(str, shape))} voxels and {len(np.unique(labels))} classes, GeoLS "
-            f"`paper`, z-scores; two threads, one process for all stages, without Snakemake. {platform.machine()}, "
-            f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, {time.strftime('%Y-%m-%d')}.",
-            "",
-            "| configuration | CPU s | s | peak GB | store MB | CPU s of each stage |",
-            "|---|---|---|---|---|---|",
-            *rows,
-        ]
+    for number, (title, change) in enumerate(CHANGES.items()):
+        if only not in title:
+            continue
+        own = folder / f"{number}"
+        own.mkdir()
+        warm_up(own, change, n_classes)
+        write_project(own / "case", change, n_classes, *paths)
+        found = measure(own / "case")
+        stages = ", ".join(f"{stage} {seconds:.1f}" for stage, seconds in sorted(found["stages"].items()))
+        rows.append(
+            f"| {title} | {found['cpu']:.1f} | {found['seconds']:.1f} | {found['peak_mb'] / 1000:.2f} | "
+            f"{found['store_mb']:.0f} | {stages} |"
+        )
+        print(rows[-1], flush=True)
+    head = [
+        f"{' x '.join(map(str, shape))} voxels, {n_classes} classes of which {n_present} are present:",
+        "",
+        "| configuration | CPU s | s | peak GB | store MB | CPU s of each stage |",
+        "|---|---|---|---|---|---|",
+    ]
+    return "\n".join(head + rows)
+
+
+def main() -> None:
+    """Measure, print, and write the section if asked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", help="D,H,W of one case instead of all")
+    parser.add_argument("--classes", type=int, default=105, help="of that case")
+    parser.add_argument("--only", default="", help="a part of the names of the configurations to run")
+    parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md")
+    arguments = parser.parse_args()
+    cases = CASES
+    if arguments.shape:
+        cases = [(tuple(int(n) for n in arguments.shape.split(",")), arguments.classes, arguments.only)]
+    tables = []
+    for shape, n_classes, only in cases:
+        with tempfile.TemporaryDirectory() as name:
+            tables.append(table_of(Path(name), shape, n_classes, arguments.only or only))
+    intro = (
+        "Synthetic CTs, GeoLS `paper`, z-scores; two threads, one process for all stages, without Snakemake. "
+        f"{platform.machine()}, {os.cpu_count()} CPUs shared with other work, load {os.getloadavg()[0]:.1f}, "
+        f"{time.strftime('%Y-%m-%d')}. `python benchmarks/many_classes.py --write`"
     )
     if arguments.write:
-        write_section(SECTION, table)
+        write_section(SECTION, "\n\n".join([intro, *tables]))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softlabels._shared.box import Box, smooth_near_boundary
 from softlabels._shared.boxed import NO_BOX, BoxedVolumes, widened
+from softlabels._shared.rate import Rate
 from softlabels.errors import InputError
 from softlabels.methods.arrays import BoxedInputs, BoxedMap
 from softlabels.methods.base import Method, is_short
@@ -22,7 +24,14 @@ class BoxedMethod(Method):
     """A method whose map of many classes is computed class by class, in boxes; memory follows these.
 
     The pipeline calls `compute_boxed` where the target is stored sparse, and where distances end at a gap.
+
+    Attributes
+    ----------
+    boxed_cost : Rate
+        Measured per voxel and class, of a map computed so.
     """
+
+    boxed_cost: ClassVar[Rate] = Rate(us=0.003, memory_bytes=0.3, disk_bytes=0.04, volume_us=0.1, volume_bytes=45)
 
     def boxed_map(self, inputs: BoxedInputs) -> BoxedMap:
         """Return the map of one case, 0 around the boxes; `compute_boxed` checks what comes out."""

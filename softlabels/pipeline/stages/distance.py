@@ -47,12 +47,17 @@ class Distance(UpstreamStage):
         return Node(self.name, self.version, params, {"prepare": prepare.id, "seeds": seeds.id})
 
     def cost(self, node: Node) -> Rate:
-        """Return the cost per voxel, channel and class."""
+        """Return the cost per voxel, channel and class; with a gap per voxel and channel, whatever the classes."""
+        if "gap" in node.params:
+            return Rate(us=0.4, memory_bytes=12, disk_bytes=7, volume_bytes=30)
         return Rate(us=0.045, memory_bytes=4.5, disk_bytes=1.4, volume_bytes=15)
 
     def n_maps(self, node: Node, nodes: Mapping[str, Node]) -> int:
-        """Return the number of classes, times that of the channels if each has a map of its own."""
-        n_classes = len(nodes[node.inputs["seeds"]].params["classes"])
+        """Return the number of classes, times that of the channels if each has a map of its own.
+
+        With a gap, the maps of all classes together hardly take more than one.
+        """
+        n_classes = 1 if "gap" in node.params else len(nodes[node.inputs["seeds"]].params["classes"])
         is_vector = node.params["modalities"] == "vector"
         return n_classes * (1 if is_vector else len(nodes[node.inputs["prepare"]].checks["channels"]))
 

@@ -50,7 +50,10 @@ class Target(UpstreamStage):
 
     def cost(self, node: Node) -> Rate:
         """Return the cost per voxel and class."""
-        return METHODS[node.params["method"]].cost
+        method = METHODS[node.params["method"]]
+        if issubclass(method, BoxedMethod) and node.params.get("storage") == "sparse":
+            return method.boxed_cost
+        return method.cost
 
     def n_maps(self, node: Node, nodes: Mapping[str, Node]) -> int:
         """Return the number of classes."""
