@@ -58,6 +58,11 @@ def test_training_is_deterministic_and_moves_every_weight(run, trained, tmp_path
     assert not any(torch.equal(values, fresh[name]) for name, values in first["weights"].items())
 
 
+def test_processes_that_read_patches_change_nothing(run, trained, tmp_path):
+    found = train(run("onehot", workers=2), tmp_path / "network.pt")
+    assert found["batches"] == trained(run("onehot"))["batches"] and found["losses"] == trained(run("onehot"))["losses"]
+
+
 def test_a_killed_training_resumes_to_the_same_bits(run, trained, tmp_path, monkeypatch):
     whole, wanted = trained(run("geols", steps=6)), run("geols", steps=6)
     output, real = tmp_path / "network.pt", batches.stream

@@ -106,7 +106,7 @@ def onehot_of(labels: Tensor, classes: Sequence[LabelClass]) -> Tensor:
 
 
 def stream(
-    dataset: SoftLabelDataset, *, batch_size: int, steps: int, seed: int, done: int = 0
+    dataset: SoftLabelDataset, *, batch_size: int, steps: int, seed: int, done: int = 0, workers: int = 0
 ) -> Iterator[dict[str, Any]]:
     """Yield the batches of a training after the first `done`; each sample is another patch.
 
@@ -115,7 +115,7 @@ def stream(
     sampler = EpochSampler(dataset, num_samples=batch_size * steps, seed=seed)
     state = {"epoch": 0, "done": batch_size * done, "seed": seed, "n_per_epoch": batch_size * steps}
     sampler.load_state_dict(state)
-    yield from DataLoader(dataset, batch_size=batch_size, sampler=sampler)
+    yield from DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=workers)
 
 
 def chained(digest: str, batch: Mapping[str, Any]) -> str:

@@ -116,6 +116,7 @@ class Training(Section):
     network: Network = Field(default_factory=Network)
     early_stopping: EarlyStopping | None = None
     device: Literal["cpu", "cuda"] = "cpu"
+    workers: int = Field(0, ge=0, description="processes that read patches; no effect on the batches")
     save_every_s: float = Field(60.0, gt=0, description="seconds between two states from which a killed run resumes")
 
     @model_validator(mode="after")

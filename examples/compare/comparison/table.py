@@ -23,7 +23,6 @@ SHOWN = (
     "brier_truth_ambiguous",
     "bits_truth",
     "ece_truth",
-    "ece_truth_ambiguous",
     "brier_label",
     "ece_label",
     "dice",
@@ -31,7 +30,6 @@ SHOWN = (
     "hd95_mm",
     "assd_mm",
     "volume_bias",
-    "volume_bias_truth",
 )
 
 

@@ -221,7 +221,15 @@ def train(run: Run, output: Path) -> dict[str, Any]:
         references=_references(run) if REFERENCE in run.targets else None,
     )
     saved = time.perf_counter()
-    for batch in stream(dataset, batch_size=settings.batch_size, steps=run.steps, seed=run.seed, done=state.step):
+    batches = stream(
+        dataset,
+        batch_size=settings.batch_size,
+        steps=run.steps,
+        seed=run.seed,
+        done=state.step,
+        workers=settings.workers,
+    )
+    for batch in batches:
         state.digest = chained(state.digest, batch)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(state.step, run.steps, settings.learning_rate)
