@@ -102,7 +102,8 @@ def truth_table(config, plan) -> Table:
     judged = {shown: entries.targets[name].target for name, shown in names.items()}
     soft_labels = candidates(judged, len(truth)).soft_labels
     title = "Against the true tissue probabilities; Gaussian and unmix with their best widths on this very brain"
-    table = Table("label", "Brier", "Brier, ambiguous", "MAE, ambiguous", "bits, ambiguous", title=title)
+    table = Table("label", "Brier", "ambiguous voxels: Brier", "MAE", "bits", title=title)
+    table.columns[0].no_wrap = True
     for found in rank(soft_labels, truth):
         near = found.ambiguous
         figures = (found.everywhere.brier, near.brier, near.mae, near.cross_entropy)
@@ -110,11 +111,21 @@ def truth_table(config, plan) -> Table:
     return table
 
 
+def write_small(picture: Path, output: Path) -> None:
+    """Write a picture as docs/demo.png has it: 1600 pixels wide, in 256 colours."""
+    from PIL import Image
+
+    with Image.open(picture) as image:
+        size = (1600, round(1600 * image.height / image.width))
+        image.convert("RGB").resize(size, Image.Resampling.LANCZOS).quantize(256).save(output, optimize=True)
+
+
 def main() -> None:
     """Make the case, run the pipeline, print the tables and name the picture."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--only-case", action="store_true", help="write image, labels and sheet, and stop there")
+    parser.add_argument("--picture", type=Path, help="also write the picture there, as docs/demo.png was made")
     arguments = parser.parse_args()
     os.chdir(ROOT)
     console = Console()
@@ -134,6 +145,8 @@ def main() -> None:
     computed = sum(receipt.outcome == "computed" for receipt in receipts if receipt.node in fresh)
     rest = "what was there already is unchanged" if computed else "all results were there already"
     console.print(f"{computed} of {len(receipts)} results computed in {seconds:.1f} s; {rest}.")
+    if arguments.picture is not None:
+        write_small(results / CASE / "montage.png", arguments.picture)
     console.print(f"Picture: demo/results/{CASE}/montage.png\nReport:  demo/results/report/index.html")
     console.print("Train:   SoftLabelDataset('demo/results/index.json', target='geols') (README)")
 
