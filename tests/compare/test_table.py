@@ -171,6 +171,8 @@ def test_from_runs_to_the_page(run, tmp_path, monkeypatch):
     brier = {found["row"]: found["brier_truth"] for found in lines if found["case"] == "d"}
     assert len({brier[row] for row in ("hard", "signed", "tempered", "both")}) == 4
     page = (tmp_path / "comparison.md").read_text()
+    shown = [text.split("|")[1].strip() for text in page.splitlines() if text.startswith("|")]
+    assert shown[2:] == list(rows)
     assert "2 persons (2 cases)" in page and (tmp_path / "comparison.png").stat().st_size > 10_000
 
 
