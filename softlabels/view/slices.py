@@ -6,7 +6,7 @@ Only the slices that are shown are read, and the labels once to choose them, so 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -125,12 +125,11 @@ class CaseSlice:
     def distance_panel(self, entry: Entry, channel: int, classes: Sequence[LabelClass]) -> Panel:
         """Return the distance from the seeds of one class; its mask is outlined."""
         name = distance_channels(entry)[channel]
-        metric = entry.attributes.get("params", {}).get("metric")
         return Panel(
             f"distance to seeds of {spoken(name.of_class)} ({name.of_image})",
             "distance",
             self.read("distance", entry)[channel],
-            f"geodesic distance ({metric})" if metric else "geodesic distance",
+            distance_label(entry.attributes.get("params", {})),
             outline=self.masks([c for c in classes if c.name == name.of_class]),
             focus=np.any(self.masks(foreground(classes)), axis=0),
         )
@@ -263,3 +262,17 @@ def footer(slices: Sequence[CaseSlice]) -> str:
 def spoken(name: str) -> str:
     """Return a config name with spaces."""
     return name.replace("_", " ")
+
+
+def distance_label(params: Mapping[str, Any]) -> str:
+    r"""Return what the colour bar of a distance says, from the parameters of its entry.
+
+    Examples
+    --------
+    >>> distance_label({"metric": "sum"})
+    'geodesic distance (sum)'
+    >>> distance_label({"metric": "sum", "gap": 13.44})
+    'geodesic distance (sum)\ngrey: beyond the gap'
+    """
+    label = f"geodesic distance ({params['metric']})" if "metric" in params else "geodesic distance"
+    return f"{label}\ngrey: beyond the gap" if "gap" in params else label
