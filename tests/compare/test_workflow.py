@@ -62,7 +62,7 @@ def test_a_study_is_a_job_for_each_training_and_for_each_row_and_fold(project):
 def finished(project, tmp_path_factory):
     """Give the project after a run of one training, the others pretended."""
     folder = tmp_path_factory.mktemp("finished") / "project"
-    shutil.copytree(project, folder)
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".snakemake"))
     shown = snakemake(folder, NETWORK, "--configfile", "study.yaml")
     assert (folder / NETWORK).exists(), shown[-3000:]
     return folder
