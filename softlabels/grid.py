@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -123,8 +124,8 @@ class Grid:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Grid:
-        """Return the grid that `to_json` wrote."""
-        return cls(tuple(data["shape"]), tuple(data["spacing_mm"]), as_rows(data["affine_ras"]))
+        """Return the grid that `to_json` wrote; equal ones may be one object."""
+        return _known_grid(tuple(data["shape"]), tuple(data["spacing_mm"]), tuple(map(tuple, data["affine_ras"])))
 
     @classmethod
     def from_xyz(cls, size_xyz: Sequence[int], affine_xyz: ArrayLike, spacing_xyz: Sequence[float]) -> Grid:
@@ -145,6 +146,12 @@ class Grid:
     def to_nifti_affine(self) -> NDArray[np.float64]:
         """Return the (4, 4) affine for a NIfTI array in (x, y, z) order."""
         return self.affine_ras @ _REVERSE_AXES
+
+
+@lru_cache(maxsize=1024)
+def _known_grid(shape: tuple[int, int, int], spacing: tuple[float, float, float], affine: Affine) -> Grid:
+    """Return a grid, checked once: the cases of a cohort often share it."""
+    return Grid(shape, spacing, as_rows(affine))
 
 
 def as_rows(affine: ArrayLike) -> Affine:
