@@ -36,6 +36,10 @@ class DeviceError(SoftLabelsError, RuntimeError):
     """The requested device or engine is not available."""
 
 
+class DeviceFaultError(DeviceError):
+    """A device failed in the middle of its work, and this process cannot use it again."""
+
+
 class CertificateError(SoftLabelsError, ArithmeticError):
     """A computed map failed its own proof of exactness."""
 

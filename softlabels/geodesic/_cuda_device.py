@@ -1,91 +1,30 @@
-"""A CUDA device with the engine's kernels on it: compile, upload, launch, download.
-
-NVRTC compiles CUDA C++ when it is first needed; neither nvcc nor a host compiler is needed. Both NVRTC and the driver
-are called through cuda-bindings, NVIDIA's wrapper of its stable C interface: cuda-core would add a younger layer that
-needs it all the same, CuPy a second array library.
-"""
+"""A CUDA device with the engine's kernels on it: upload, launch, download."""
 
 from __future__ import annotations
 
+import ctypes
 import functools
-import hashlib
-from pathlib import Path
-from types import ModuleType
+import os
+from types import TracebackType
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from softlabels._shared.cache import PrivateCache
 from softlabels.errors import DeviceError
+from softlabels.geodesic._cuda_driver import (
+    CAPABILITY_MAJOR,
+    CAPABILITY_MINOR,
+    MULTIPROCESSOR_COUNT,
+    OUT_OF_MEMORY,
+    Driver,
+    driver_of,
+)
+from softlabels.geodesic._nvrtc import Target, compiled_kernels
 
-#: Of cuda-bindings, which has no types: memory of a device, and any other value that a call gives.
-Pointer: TypeAlias = Any
-_Value: TypeAlias = Any
+#: An address in a device's memory.
+Pointer: TypeAlias = int
 _Scalar = TypeVar("_Scalar", bound=np.generic)
-
-_KERNELS = Path(__file__).with_name("kernels")
-_INSTALL = "pip install 'softlabels[cuda]', or use device 'cpu'"
-_REMEDY = "run where an NVIDIA GPU with its driver is (on Slurm: ask for one), or use device 'cpu'"
-
-#: What makes the bits those of the CPU: no contraction, no flush to zero, IEEE division and root.
-_FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
-
-
-def compiled_kernels(macros: dict[str, int], architecture: str, kind: str = "cubin") -> bytes:
-    """Return the kernels compiled with these macros for an architecture such as "sm_90", as "cubin" or "ptx".
-
-    Needs NVRTC but no GPU. The code is kept in the user's cache (`softlabels._shared.cache`), under a key of the
-    sources, the flags and the version of NVRTC, and is used again by every process that sees the same home.
-    """
-    nvrtc = _imported("nvrtc")
-    sources = {path.name: path.read_text(encoding="utf-8") for path in sorted(_KERNELS.glob("*.cu*"))}
-    flags = [*_FLAGS, f"-arch={architecture}", *(f"-D{name}={value}" for name, value in macros.items())]
-    try:
-        version = _checked(nvrtc, nvrtc.nvrtcVersion())
-    except RuntimeError as error:
-        raise DeviceError(f"device 'cuda': no NVRTC answers ({error}); {_INSTALL}") from error
-    key = hashlib.sha256(repr((sources, flags, version, kind)).encode()).hexdigest()
-    cache, name = PrivateCache("cubins"), f"{key}.{kind}"
-    code = cache.load(name)
-    if code is None:
-        code = _compile(nvrtc, sources, flags, kind)
-        cache.save(name, code)
-    return code
-
-
-def _compile(nvrtc: ModuleType, sources: dict[str, str], flags: list[str], kind: str) -> bytes:
-    """Return what NVRTC makes of geodesic.cu and the headers beside it."""
-    headers = {name: text.encode() for name, text in sources.items() if name != "geodesic.cu"}
-    program = _checked(
-        nvrtc,
-        nvrtc.nvrtcCreateProgram(
-            sources["geodesic.cu"].encode(),
-            b"geodesic.cu",
-            len(headers),
-            list(headers.values()),
-            [name.encode() for name in headers],
-        ),
-    )
-    try:
-        (status,) = nvrtc.nvrtcCompileProgram(program, len(flags), [flag.encode() for flag in flags])
-        if status != nvrtc.nvrtcResult.NVRTC_SUCCESS:
-            log = b" " * _checked(nvrtc, nvrtc.nvrtcGetProgramLogSize(program))
-            _checked(nvrtc, nvrtc.nvrtcGetProgramLog(program, log))
-            first = log.rstrip(b"\0 ").decode().strip().splitlines() or [status.name]
-            raise DeviceError(
-                f"CUDA kernels: NVRTC refused {' '.join(flags)} with {first[0]!r}; install an NVRTC that knows this "
-                "device (pip install -U nvidia-cuda-nvrtc), or use device 'cpu'"
-            )
-        size, get = {
-            "cubin": (nvrtc.nvrtcGetCUBINSize, nvrtc.nvrtcGetCUBIN),
-            "ptx": (nvrtc.nvrtcGetPTXSize, nvrtc.nvrtcGetPTX),
-        }[kind]
-        code = b" " * _checked(nvrtc, size(program))
-        _checked(nvrtc, get(program, code))
-        return code
-    finally:
-        nvrtc.nvrtcDestroyProgram(program)
 
 
 class CudaDevice:
@@ -105,42 +44,55 @@ class CudaDevice:
     Raises
     ------
     DeviceError
-        If cuda-bindings, NVRTC, the driver or the device is missing, or the driver reports an error.
+        If the driver, the device or an NVRTC for it is missing, or the driver reports an error.
+    DeviceFaultError
+        If the device failed in the middle of its work.
     """
 
     def __init__(self, name: str, macros: dict[str, int]) -> None:
-        self._driver = _imported("driver")
         self._name, self._macros = name, macros
         self._memory: list[Pointer] = []
 
     def __enter__(self) -> CudaDevice:
-        driver, index = self._driver, _device_index(self._driver, self._name)
-        context, architecture = _primary_context(index)
-        _checked(driver, driver.cuCtxPushCurrent(context))
+        process = os.getpid()
+        self._driver = driver_of(process, self._name)
+        index = self._driver.index_of(self._name)
+        context, target, self.n_processors = _primary_context(process, index)
+        self._driver.call("cuCtxPushCurrent_v2", context)
         try:
-            self._module = _module(index, architecture, tuple(self._macros.items()))
-        except DeviceError:
-            driver.cuCtxPopCurrent()
+            self._module = _module(process, index, target, tuple(self._macros.items()))
+        except BaseException:
+            self._pop()
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         # No errors from here: one that happened in the block is the one to report.
-        for pointer in self._memory:
-            self._driver.cuMemFree(pointer)
-        self._driver.cuCtxPopCurrent()
+        try:
+            while self._memory:
+                self._driver.status("cuMemFree_v2", self._memory.pop())
+        finally:
+            self._pop()
+
+    def _pop(self) -> None:
+        """Make the context that was current before current again."""
+        self._driver.status("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
 
     def empty(self, n_bytes: int) -> Pointer:
         """Return a pointer to device memory of any content."""
-        error, pointer = self._driver.cuMemAlloc(n_bytes)
-        if error == self._driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY:
+        pointer = ctypes.c_void_p()
+        status = self._driver.status("cuMemAlloc_v2", ctypes.byref(pointer), n_bytes)
+        if status == OUT_OF_MEMORY:
             raise DeviceError(
                 f"device {self._name!r}: out of memory for {n_bytes / 2**20:.0f} MiB more; solve a crop at a "
                 "time, or use device 'cpu'"
             )
-        _checked(self._driver, (error, pointer))
-        self._memory.append(pointer)
-        return pointer
+        self._driver.check("cuMemAlloc", status)
+        address = pointer.value or 0
+        self._memory.append(address)
+        return address
 
     def upload(self, array: NDArray[Any]) -> Pointer:
         """Return a pointer to a copy of the array, C-contiguous."""
@@ -151,88 +103,59 @@ class CudaDevice:
     def write(self, pointer: Pointer, array: NDArray[Any]) -> None:
         """Copy the array, C-contiguous, to where a pointer leads, after all launches before it."""
         array = np.ascontiguousarray(array)
-        _checked(self._driver, self._driver.cuMemcpyHtoD(pointer, array.ctypes.data, array.nbytes))
+        self._driver.call("cuMemcpyHtoD_v2", pointer, array.ctypes.data, array.nbytes)
 
     def download(self, pointer: Pointer, shape: int | tuple[int, ...], dtype: type[_Scalar]) -> NDArray[_Scalar]:
         """Return a copy of what a pointer leads to, after all launches before it."""
         array = np.empty(shape, dtype)
-        _checked(self._driver, self._driver.cuMemcpyDtoH(array.ctypes.data, pointer, array.nbytes))
+        self._driver.call("cuMemcpyDtoH_v2", array.ctypes.data, pointer, array.nbytes)
         return array
 
     def free(self, *pointers: Pointer) -> None:
         """Give memory back before the end of the block: that of these pointers, or all."""
         for pointer in pointers or tuple(self._memory):
             self._memory.remove(pointer)
-            _checked(self._driver, self._driver.cuMemFree(pointer))
+            self._driver.call("cuMemFree_v2", pointer)
 
     def free_bytes(self) -> int:
         """Return how much memory the device has left."""
-        return _checked(self._driver, self._driver.cuMemGetInfo())[0]
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        self._driver.call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+        return free.value
 
     def launch(self, kernel: str, grid: tuple[int, int], block: int, *arguments: Pointer | np.generic | None) -> None:
         """Start a kernel on `grid` blocks of `block` threads.
 
         An argument is a pointer of this device, None for a null pointer, or a NumPy scalar of the parameter's type.
         """
-        driver = self._driver
-        function = _checked(driver, driver.cuModuleGetFunction(self._module, kernel.encode()))
-        values = [
-            np.array(a if isinstance(a, np.generic) else np.uint64(0 if a is None else int(a))) for a in arguments
-        ]
+        function = self._driver.pointer("cuModuleGetFunction", self._module, kernel.encode())
+        values = [np.array(a if isinstance(a, np.generic) else np.uint64(0 if a is None else a)) for a in arguments]
         addresses = np.array([value.ctypes.data for value in values], np.uint64)
-        _checked(driver, driver.cuLaunchKernel(function, *grid, 1, block, 1, 1, 0, 0, addresses.ctypes.data, 0))
-
-
-def _device_index(driver: ModuleType, name: str) -> int:
-    """Return the index of the device of that name, or raise DeviceError if there is none."""
-    try:
-        _checked(driver, driver.cuInit(0))
-        count = _checked(driver, driver.cuDeviceGetCount())
-    except RuntimeError as error:
-        raise DeviceError(f"device {name!r}: no CUDA driver answers ({error}); {_REMEDY}") from error
-    index = name.removeprefix("cuda").removeprefix(":") or "0"
-    if count == 0:
-        raise DeviceError(f"device {name!r}: the CUDA driver shows no device; {_REMEDY}")
-    if not index.isdecimal() or int(index) >= count:
-        raise DeviceError(f"device {name!r}: got no such device, expected one of cuda:0 .. cuda:{count - 1}; {_REMEDY}")
-    return int(index)
+        self._driver.call("cuLaunchKernel", function, *grid, 1, block, 1, 1, 0, None, addresses.ctypes.data, None)
 
 
 @functools.cache
-def _primary_context(index: int) -> tuple[_Value, str]:
-    """Return the primary context of a device and its architecture, such as "sm_90"."""
-    driver = _imported("driver")
-    device = _checked(driver, driver.cuDeviceGet(index))
-    attribute = driver.CUdevice_attribute
-    capability = (
-        attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
-        attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+def _primary_context(process: int, index: int) -> tuple[int, Target, int]:
+    """Return the primary context of a device in this process, what kernels are compiled for, and its processors."""
+    driver = driver_of(process, f"cuda:{index}")
+    device = driver.integer("cuDeviceGet", index)
+    major, minor, n_processors = (
+        driver.integer("cuDeviceGetAttribute", attribute, device)
+        for attribute in (CAPABILITY_MAJOR, CAPABILITY_MINOR, MULTIPROCESSOR_COUNT)
     )
-    major, minor = (_checked(driver, driver.cuDeviceGetAttribute(a, device)) for a in capability)
-    return _checked(driver, driver.cuDevicePrimaryCtxRetain(device)), f"sm_{major}{minor}"
+    target = Target((major, minor), driver.version())
+    return driver.pointer("cuDevicePrimaryCtxRetain", device), target, n_processors
 
 
 @functools.cache
-def _module(index: int, architecture: str, macros: tuple[tuple[str, int], ...]) -> _Value:
+def _module(process: int, index: int, target: Target, macros: tuple[tuple[str, int], ...]) -> int:
     """Return the kernels for these macros, loaded in the current context, which is that of device `index`."""
-    driver = _imported("driver")
-    return _checked(driver, driver.cuModuleLoadData(compiled_kernels(dict(macros), architecture)))
+    return driver_of(process, f"cuda:{index}").pointer("cuModuleLoadData", compiled_kernels(dict(macros), target))
 
 
-def _imported(name: str) -> ModuleType:
-    """Return cuda.bindings.driver or cuda.bindings.nvrtc."""
-    try:
-        from cuda.bindings import driver, nvrtc
-    except ImportError as error:
-        raise DeviceError(f"device 'cuda': {error}; it needs cuda-bindings and NVRTC: {_INSTALL}") from error
-    return {"driver": driver, "nvrtc": nvrtc}[name]
-
-
-def _checked(library: ModuleType, answer: tuple[_Value, ...]) -> _Value:
-    """Return what a call of the driver or NVRTC gave, or raise DeviceError if that is an error."""
-    status, *values = answer
-    if int(status) != 0:
-        raise DeviceError(
-            f"CUDA: got {status.name}, expected success; check the GPU and its driver, or use device 'cpu'"
-        )
-    return values[0] if len(values) == 1 else tuple(values)
+def device_name(name: str = "cuda") -> str:
+    """Return what the card of a device is called, and for which CUDA its driver is."""
+    driver: Driver = driver_of(os.getpid(), name)
+    text = ctypes.create_string_buffer(128)
+    driver.call("cuDeviceGetName", text, len(text), driver.integer("cuDeviceGet", driver.index_of(name)))
+    return f"{text.value.decode()}, driver for CUDA {driver.version() // 1000}.{driver.version() % 1000 // 10}"

@@ -121,11 +121,10 @@ def geodesic_distance(
     [[0.0, 0.5, 3.0, 3.5]]
     """
     problem = checked_problem(image, seeds, spacing, metric=metric, lamb=lamb, gamma=gamma, domain=domain, cap=cap)
-    solution = solve_problem(problem, device, n_threads)
-    maps = problem.shaped(solution.maps)
     if not return_certificate:
-        return maps
-    return maps, problem.per_class(certify_solution(problem, solution, device, n_threads))
+        return problem.shaped(solve_problem(problem, device, n_threads).maps)
+    solution, certificates = solve_and_certify(problem, device, n_threads)
+    return problem.shaped(solution.maps), problem.per_class(certificates)
 
 
 def solve_problem(problem: Problem, device: str = "cpu", n_threads: int | None = None) -> Solution:
@@ -138,32 +137,55 @@ def solve_problem(problem: Problem, device: str = "cpu", n_threads: int | None =
     DeviceError
         If the device is not there.
     """
-    if n_threads is not None and n_threads < 1:
-        raise InputError(f"n_threads: got {n_threads!r}, expected a number >= 1, or None for all that may be used")
+    _check_threads(n_threads)
     if device == "cpu":
         from softlabels.geodesic._cpu import solve_on_cpu
 
         solution = solve_on_cpu(problem, n_threads)
-    elif device == "cuda" or device.startswith("cuda:"):
+    else:
+        _check_cuda(device)
         from softlabels.geodesic._cuda import solve_on_cuda
 
         solution = solve_on_cuda(problem, device)
-    else:
-        raise DeviceError(f"device: got {device!r}, expected 'cpu', 'cuda' or 'cuda:<index>'")
-    check_sums(solution.maps, domain=problem.domain, cap=problem.cap, largest_step=problem.largest_step)
+    _check_sums(problem, solution)
     return solution
 
 
-def certify_solution(
-    problem: Problem, solution: Solution, device: str = "cpu", n_threads: int | None = None
-) -> list[Certificate]:
-    """Return one certificate a class, found on the device that made the maps."""
-    effort = (solution.n_rounds, solution.n_visits)
-    if device == "cpu":
-        return certify_problem(problem, solution.maps, n_threads, *effort)
-    from softlabels.geodesic._cuda import certify_on_cuda
+def solve_and_certify(
+    problem: Problem, device: str = "cpu", n_threads: int | None = None
+) -> tuple[Solution, list[Certificate]]:
+    """Return the exact maps and one certificate a class, both found on the device; errors as of `solve_problem`.
 
-    return certify_on_cuda(problem, solution.maps, device, *effort)
+    On CUDA the image, the seeds and the maps stay on the device for the certificate, which therefore speaks of the maps
+    before they are copied.
+    """
+    if device == "cpu":
+        solution = solve_problem(problem, device, n_threads)
+        return solution, certify_problem(problem, solution.maps, n_threads, solution.n_rounds, solution.n_visits)
+    _check_threads(n_threads)
+    _check_cuda(device)
+    from softlabels.geodesic._cuda import solve_and_certify_on_cuda
+
+    solution, certificates = solve_and_certify_on_cuda(problem, device)
+    _check_sums(problem, solution)
+    return solution, certificates
+
+
+def _check_threads(n_threads: int | None) -> None:
+    """Raise InputError unless the number of threads makes sense."""
+    if n_threads is not None and n_threads < 1:
+        raise InputError(f"n_threads: got {n_threads!r}, expected a number >= 1, or None for all that may be used")
+
+
+def _check_cuda(device: str) -> None:
+    """Raise DeviceError unless the name is one of a CUDA device."""
+    if not (device == "cuda" or device.startswith("cuda:")):
+        raise DeviceError(f"device: got {device!r}, expected 'cpu', 'cuda' or 'cuda:<index>'")
+
+
+def _check_sums(problem: Problem, solution: Solution) -> None:
+    """Raise InputError if the cost of a path overflows float32."""
+    check_sums(solution.maps, domain=problem.domain, cap=problem.cap, largest_step=problem.largest_step)
 
 
 def euclidean_distance(seeds: ArrayLike, spacing: Sequence[float]) -> NDArray[np.float32]:

@@ -28,7 +28,7 @@ from softlabels._shared.boxed import NO_BOX, BoxedVolumes, boxed, moved
 from softlabels._shared.in_order import map_in_order
 from softlabels.errors import CertificateError
 from softlabels.geodesic._certify import Certificate, certify_problem
-from softlabels.geodesic._distance import certify_solution, solve_problem
+from softlabels.geodesic._distance import solve_and_certify
 from softlabels.geodesic._problem import Problem
 
 #: How far the field starts above the gap at first, relative to the largest sum: more than rounding usually takes.
@@ -126,8 +126,8 @@ def limit_of(
 
 def least_distance(problem: Problem, device: str, n_threads: int | None) -> NDArray[np.float32]:
     """Return the certified distance to the one seed map of a problem."""
-    solution = solve_problem(problem, device, n_threads)
-    certify_solution(problem, solution, device, n_threads)[0].raise_unless_exact("the least distance of all classes")
+    solution, (certificate,) = solve_and_certify(problem, device, n_threads)
+    certificate.raise_unless_exact("the least distance of all classes")
     return solution.maps[0]
 
 
@@ -297,8 +297,8 @@ def solve_whole(
 ) -> tuple[NDArray[np.float32], Certificate]:
     """Return all distances (D, H, W) of one class, and what proves them."""
     whole = dataclasses.replace(problem, seeds=seeds.region(index, whole_box(problem))[None], bound=None)
-    solution = solve_problem(whole, device, n_threads)
-    return solution.maps[0], certify_solution(whole, solution, device, n_threads)[0]
+    solution, (certificate,) = solve_and_certify(whole, device, n_threads)
+    return solution.maps[0], certificate
 
 
 def whole_box(problem: Problem) -> Box:

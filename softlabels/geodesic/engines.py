@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from softlabels.errors import InputError
 from softlabels.geodesic._certify import Certificate, certify_problem
-from softlabels.geodesic._distance import certify_solution, solve_problem
+from softlabels.geodesic._distance import solve_and_certify, solve_problem
 from softlabels.geodesic._problem import Problem, checked_problem
 from softlabels.geodesic.metric import GAMMA, LAMB, METRIC_OF_ENGINE, Engine
 
@@ -98,8 +98,7 @@ def solve_with_engine(
         _check_third_party(engine, metric, iterations)
     problem = checked_problem(image, seeds, spacing, metric=metric, lamb=lamb, gamma=gamma, domain=domain)
     if engine == "softlabels":
-        solution = solve_problem(problem, device, n_threads)
-        certificates = certify_solution(problem, solution, device, n_threads)
+        solution, certificates = solve_and_certify(problem, device, n_threads)
         return problem.shaped(solution.maps), [_report(engine, certificate) for certificate in certificates]
     if problem.domain is not None:
         raise InputError(

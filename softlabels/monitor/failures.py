@@ -30,7 +30,7 @@ class FailedJob:
     Parameters
     ----------
     name : str
-        The case, or the unit (such as a batch) if the whole job was ended or killed.
+        The case, or the unit (such as a batch) if the whole job was ended or killed for another reason.
     step : str
         The node, or `stages` if a job of all stages was killed.
     why : str
@@ -153,8 +153,8 @@ def _failed(failure: Failure, logs: Path, unit: str, step: str) -> FailedJob:
     """Return the job of a recorded failure; Slurm knows more of one that was ended from outside."""
     reason = last_words(logs, unit, step) if failure.cause == "ended" else None
     why = f"ended by Slurm: {reason}" if reason else failure.why
-    # What is no fault of the case ended the whole job.
-    name = failure.case if failure.cause == "case" else unit
+    # What is no fault of the case ended the whole job. Whether a device failed because of the case is not known.
+    name = failure.case if failure.cause in ("case", "device") else unit
     return FailedJob(name, failure.node, why, str(logs / unit / f"{step}.log"), failure.cause == "case")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from softlabels.errors import InputError, SoftLabelsError
-from softlabels.pipeline.failure import Failure
+from softlabels.pipeline.failure import Failure, has_stopped_device
 from softlabels.pipeline.job import forget_failure, run_job
 from softlabels.pipeline.memory import CaseMemory
 from softlabels.pipeline.receipts import BatchReceipt
@@ -68,13 +68,20 @@ def run_batch(jobs: Sequence[Job], receipt_path: Path) -> BatchReceipt:
     Exception
         At once if it is the fault of the machine (`softlabels.pipeline.failure.Cause`): another attempt of the whole
         job, perhaps with more memory or on another node, finds finished cases in the store.
+
+    Notes
+    -----
+    When a device fails in the middle of a case, CUDA does not work in this process any more, so the job ends; the next
+    attempt, a new process, takes that case last. If the device fails there again, this is the fault of the case, which
+    then fails alone.
     """
     cases = list(dict.fromkeys(job.case.id for job in jobs))
     failed: dict[str, str] = {}
     waiting: list[str] = []
+    suspects = {job.case.id for job in jobs if has_stopped_device(job.results, job.case.id, job.node.id)}
     for job in jobs:
         forget_failure(job)
-    for job in jobs:
+    for job in sorted(jobs, key=lambda job: job.case.id in suspects):
         if not job.is_ready():
             if job.case.id not in (*failed, *waiting):
                 waiting.append(job.case.id)
@@ -88,7 +95,8 @@ def run_batch(jobs: Sequence[Job], receipt_path: Path) -> BatchReceipt:
             # a job of a Snakemake that was killed may be at work on the same cases, and needs what is upstream.
             job.receipt_path.unlink(missing_ok=True)
             failure = Failure.of(job.case.id, job.node.id, error)
-            if failure.cause != "case":
+            is_own_fault = failure.cause == "device" and job.case.id in suspects
+            if failure.cause != "case" and not is_own_fault:
                 raise
             failed.setdefault(job.case.id, failure.why)
             if not isinstance(error, SoftLabelsError):

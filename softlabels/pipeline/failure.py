@@ -9,15 +9,16 @@ from typing import Literal
 
 from softlabels._shared.files import read_small_file, write_atomically
 from softlabels._shared.plain_json import sealed_json, unsealed_json
-from softlabels.errors import DeviceError, FormatError, SoftLabelsError, StoreError
+from softlabels.errors import DeviceError, DeviceFaultError, FormatError, SoftLabelsError, StoreError
 
 log = logging.getLogger(__name__)
 
 SUFFIX = ".failed"
 
 #: What a failure is the fault of. After "case" the other cases of a batch go on. "machine" (device, memory, file
-#: system) and "ended" (from outside: time limit, scancel, Ctrl-C) end the whole job.
-Cause = Literal["case", "machine", "ended"]
+#: system), "device" (one that failed in the middle of its work: the machine's fault or the case's) and "ended" (from
+#: outside: time limit, scancel, Ctrl-C) end the whole job.
+Cause = Literal["case", "machine", "device", "ended"]
 
 
 def cause_of(error: BaseException) -> Cause:
@@ -28,9 +29,13 @@ def cause_of(error: BaseException) -> Cause:
     >>> from softlabels.errors import InputError, StoreError
     >>> [cause_of(error) for error in (InputError(), FormatError(), StoreError(), MemoryError(), SystemExit())]
     ['case', 'case', 'machine', 'machine', 'ended']
+    >>> [cause_of(error) for error in (DeviceError(), DeviceFaultError())]
+    ['machine', 'device']
     """
     if not isinstance(error, Exception):
         return "ended"
+    if isinstance(error, DeviceFaultError):
+        return "device"
     if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
         return "machine"
     is_of_machine = isinstance(error, (DeviceError, OSError)) and not isinstance(error, FormatError)
@@ -45,7 +50,7 @@ class Failure:
     ----------
     case, node : str
         Which job.
-    cause : {"case", "machine", "ended"}
+    cause : {"case", "machine", "device", "ended"}
         See `Cause`.
     why : str
         One line: the message, with the kind of error before it unless softlabels raised it on purpose.
@@ -96,6 +101,14 @@ def record_failure(results: Path, case_id: str, node_id: str, error: BaseExcepti
         failure.write(results)
     except StoreError as of_record:
         log.warning("%s %s: its failure is not recorded: %s", case_id, node_id, of_record)
+
+
+def has_stopped_device(results: Path, case_id: str, node_id: str) -> bool:
+    """Return whether the last attempt of a job ended because the device failed in the middle of it."""
+    try:
+        return Failure.read(failure_path(results, case_id, node_id)).cause == "device"
+    except FormatError:  # none, or a damaged one
+        return False
 
 
 def failure_path(results: Path, case_id: str, node_id: str) -> Path:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from softlabels.errors import DeviceError, FormatError, InputError, StoreError
+from softlabels.errors import DeviceError, DeviceFaultError, FormatError, InputError, StoreError
 from softlabels.inputs.sheet import Case
 from softlabels.pipeline import batch
+from softlabels.pipeline.failure import record_failure
 from softlabels.pipeline.memory import CaseMemory
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.receipts import BatchReceipt
@@ -96,6 +97,55 @@ def test_fault_of_the_machine_ends_the_job_at_once(tmp_path, error, run_batch):
     with pytest.raises(type(error)):
         run_batch(jobs(tmp_path), path, failing("b", error))
     assert not path.exists() and not jobs(tmp_path)[2].receipt_path.exists()
+
+
+def stopping_the_device(*case_ids: str):
+    """Return a run_job, which records failures as the real one does, and the cases that it began, of one process."""
+    began: list[str] = []
+
+    def run(job):
+        began.append(job.case.id)
+        if any(case in case_ids for case in began):
+            is_first = job.case.id in case_ids and not any(case in case_ids for case in began[:-1])
+            error = DeviceFaultError("stopped") if is_first else DeviceError("CUDA does not work any more")
+            record_failure(job.results, job.case.id, job.node.id, error)
+            raise error
+        leave_receipt(job)
+
+    return run, began
+
+
+def test_case_that_stops_the_device_is_tried_last_in_a_new_process_and_then_fails_alone(tmp_path, run_batch):
+    path = tmp_path / "batches/00000/prepare-01234567.json"
+    run, began = stopping_the_device("b")
+    with pytest.raises(DeviceFaultError):
+        run_batch(jobs(tmp_path, names="abcd"), path, run)
+    assert began == ["a", "b"] and not path.exists()
+    run, began = stopping_the_device("b")
+    receipt = run_batch(jobs(tmp_path, names="abcd"), path, run)
+    assert began == ["a", "c", "d", "b"]
+    assert receipt.failed == {"b": "stopped"}
+    assert all(job.receipt_path.exists() for job in jobs(tmp_path, names="acd"))
+    run, began = stopping_the_device()
+    assert run_batch(jobs(tmp_path, names="abcd"), path, run).is_complete
+
+
+def test_fault_that_was_the_device_s_own_leaves_no_case_behind(tmp_path, run_batch):
+    path = tmp_path / "batches/00000/prepare-01234567.json"
+    with pytest.raises(DeviceFaultError):
+        run_batch(jobs(tmp_path), path, stopping_the_device("a")[0])
+    run, began = stopping_the_device()
+    assert run_batch(jobs(tmp_path), path, run).is_complete and began == ["b", "c", "a"]
+
+
+def test_case_after_one_that_stops_the_device_again_is_not_blamed(tmp_path, run_batch):
+    path = tmp_path / "batches/00000/prepare-01234567.json"
+    for case in "ab":
+        record_failure(tmp_path, case, PREPARE.id, DeviceFaultError("stopped"))
+    run, began = stopping_the_device("a", "b")
+    with pytest.raises(DeviceError, match="does not work any more"):
+        run_batch(jobs(tmp_path), path, run)
+    assert began == ["c", "a", "b"]
 
 
 def test_want_of_memory_inside_a_reader_ends_the_job_too(tmp_path, run_batch):

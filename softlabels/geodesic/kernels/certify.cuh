@@ -64,7 +64,8 @@ extern "C" __global__ void judge(const float* scaled, const float* distance, con
 // One pass of the flood over plateaus: along steps of no increment, from what is attained. Grid as judge.
 // Passes may read `attained` while it grows; n_grown counts what this pass has added, and 0 ends the flood.
 extern "C" __global__ void flood(const float* scaled, const float* distance, const float* lengths, float keep,
-    float lamb, int depth, int height, int width, unsigned char* attained, unsigned int* n_grown)
+    float lamb, int depth, int height, int width, unsigned char* attained,
+    unsigned long long* n_grown)
 {
     const Shape shape = {depth, height, width};
     const Voxel n_voxels = (Voxel)depth * height * width, map = blockIdx.y * n_voxels;
@@ -80,7 +81,7 @@ extern "C" __global__ void flood(const float* scaled, const float* distance, con
             });
             if (is_attained) {
                 known[p] = 1;
-                atomicAdd(n_grown, 1u);
+                atomicAdd(n_grown, 1ull);
             }
         }
     }

@@ -27,11 +27,11 @@ struct Tile {
     int first[3], extent[3], count[3];
 };
 
-__device__ inline Tile tile_of_block(Shape shape)
+__device__ inline Tile tile_at(Voxel index, Shape shape)
 {
     const int size[3] = {shape.depth, shape.height, shape.width};
     Tile tile;
-    int rest = blockIdx.x;
+    Voxel rest = index;
     for (int axis = 2; axis >= 0; --axis) {
         tile.count[axis] = (size[axis] + TILE - 1) / TILE;
         tile.first[axis] = rest % tile.count[axis] * TILE;
@@ -106,70 +106,89 @@ __device__ inline int tiles_that_see(int cell, Tile tile)
     return seen;
 }
 
-// One round for all classes. Grid: (tiles, classes); block: THREADS.
+// One round for all classes. Grid: any number of blocks, which share the list of tiles; block: THREADS.
+//
+// A tile of a class has the index class * tiles of a volume + tile.
 //
 // scaled    (CHANNELS, D, H, W) intensities times the metric's scale, NaN in walls
 // distance  (C, D, H, W), lowered in place
 // lengths   (2, 2, 2) of the step cost, by [|dz|][|dy|][|dx|]
 // far       what distance holds where no path has arrived: inf, or the float next above a cap
-// awake     (C, tiles) 1 where a tile is to be relaxed; 0 again afterwards
-// wake      (C, tiles) set to 1 where the next round has to look
-// n_visits  n_visits[round] counts the tiles that were relaxed
+// n_tiles   tiles of a volume
+// awake     (C * tiles) the tiles to relax, n_awake[round] of them, each once
+// is_awake  (C * tiles) 1 for those, 0 for others; all 0 afterwards
+// wake      (C * tiles) receives what the next round has to look at, and n_awake[round + 1] their number, 0 before
+// is_woken  (C * tiles) 1 for those, 0 for others; all 0 before
+// n_visits  n_visits[round] counts the tiles that a path has reached
 extern "C" __global__ void relax(const float* scaled, float* distance, const float* lengths, float keep, float lamb,
-    float far, int depth, int height, int width, unsigned char* awake, unsigned char* wake, unsigned int* n_visits,
-    int round)
+    float far, int depth, int height, int width, Voxel n_tiles, const Voxel* awake, int* is_awake, Voxel* wake,
+    int* is_woken, unsigned long long* n_awake, unsigned long long* n_visits, int round)
 {
     __shared__ float d[CELLS];
     __shared__ float j[CHANNELS * CELLS];
     __shared__ int seen;
     const Shape shape = {depth, height, width};
-    const Tile tile = tile_of_block(shape);
-    const Voxel n_voxels = (Voxel)depth * height * width;
-    float* own = distance + blockIdx.y * n_voxels;
-    const Voxel flags = (Voxel)blockIdx.y * gridDim.x;
-    if (!awake[flags + blockIdx.x]) return;
+    const Voxel n_voxels = (Voxel)depth * height * width, n_listed = n_awake[round];
+    for (Voxel nth = blockIdx.x; nth < n_listed; nth += gridDim.x) {
+        const Voxel index = awake[nth], first = index / n_tiles * n_tiles;
+        const Tile tile = tile_at(index - first, shape);
+        float* own = distance + index / n_tiles * n_voxels;
 
-    int is_reached = 0;
-    EACH_THREAD(t)
-    {
-        for (int cell = t; cell < CELLS; cell += THREADS) {
-            const Voxel voxel = voxel_of_cell(cell, tile, shape);
-            d[cell] = voxel < 0 ? far : own[voxel];
-            for (int channel = 0; channel < CHANNELS; ++channel)
-                j[channel * CELLS + cell] = voxel < 0 ? nanf("") : scaled[channel * n_voxels + voxel];
-            is_reached |= d[cell] < far;
+        int is_reached = 0;
+        EACH_THREAD(t)
+        {
+            for (int cell = t; cell < CELLS; cell += THREADS) {
+                const Voxel voxel = voxel_of_cell(cell, tile, shape);
+                d[cell] = voxel < 0 ? far : own[voxel];
+                for (int channel = 0; channel < CHANNELS; ++channel)
+                    j[channel * CELLS + cell] = voxel < 0 ? nanf("") : scaled[channel * n_voxels + voxel];
+                is_reached |= d[cell] < far;
+            }
+            if (t == 0) seen = 0;
         }
-        if (t == 0) seen = 0;
-    }
-    is_reached = ANY_THREAD(is_reached);
-    if (is_reached) relax_tile(d, j, tile, lengths, {keep, lamb});
+        is_reached = ANY_THREAD(is_reached);
+        if (is_reached) relax_tile(d, j, tile, lengths, {keep, lamb});
 
-    EACH_THREAD(t)
-    {
-        if (t == 0) awake[flags + blockIdx.x] = 0;
-        if (t == 0 && is_reached) atomicAdd(n_visits + round, 1u);
-        const int u = row_of_thread(t), v = column_of_thread(t);
-        for (int z = 1; is_reached && z <= tile.extent[0] && u <= tile.extent[1] && v <= tile.extent[2]; ++z) {
-            const int cell = z * PLANE + u * ROW + v;
-            const Voxel voxel = voxel_of_cell(cell, tile, shape);
-            if (d[cell] < own[voxel]) {
-                own[voxel] = d[cell];
-                atomicOr(&seen, tiles_that_see(cell, tile));
+        EACH_THREAD(t)
+        {
+            if (t == 0) is_awake[index] = 0;
+            if (t == 0 && is_reached) atomicAdd(n_visits + round, 1ull);
+            const int u = row_of_thread(t), v = column_of_thread(t);
+            for (int z = 1; is_reached && z <= tile.extent[0] && u <= tile.extent[1] && v <= tile.extent[2]; ++z) {
+                const int cell = z * PLANE + u * ROW + v;
+                const Voxel voxel = voxel_of_cell(cell, tile, shape);
+                if (d[cell] < own[voxel]) {
+                    own[voxel] = d[cell];
+                    atomicOr(&seen, tiles_that_see(cell, tile));
+                }
+            }
+        }
+        EACH_THREAD(t)
+        {
+            for (int other = t; other < 27; other += THREADS) {
+                const int at[3] = {other / 9 - 1, other / 3 % 3 - 1, other % 3 - 1};
+                Voxel woken = 0;
+                bool is_inside = other != 13 && (seen >> other & 1);
+                for (int axis = 0; axis < 3; ++axis) {
+                    const int place = tile.first[axis] / TILE + at[axis];
+                    is_inside = is_inside && place >= 0 && place < tile.count[axis];
+                    woken = woken * tile.count[axis] + place;
+                }
+                // Whoever is the first to wake a tile puts it on the list.
+                if (is_inside && atomicExch(is_woken + first + woken, 1) == 0)
+                    wake[atomicAdd(n_awake + round + 1, 1ull)] = first + woken;
             }
         }
     }
+}
+
+// inf for `far`, after the last round. Grid: (voxels / block, classes); any block.
+extern "C" __global__ void finish(float* distance, float far, Voxel n_voxels)
+{
     EACH_THREAD(t)
     {
-        for (int other = t; other < 27; other += THREADS) {
-            const int at[3] = {other / 9 - 1, other / 3 % 3 - 1, other % 3 - 1};
-            Voxel index = 0;
-            bool is_inside = other != 13 && (seen >> other & 1);
-            for (int axis = 0; axis < 3; ++axis) {
-                const int place = tile.first[axis] / TILE + at[axis];
-                is_inside = is_inside && place >= 0 && place < tile.count[axis];
-                index = index * tile.count[axis] + place;
-            }
-            if (is_inside) wake[flags + index] = 1;
-        }
+        const Voxel p = (Voxel)blockIdx.x * blockDim.x + t;
+        float* value = distance + blockIdx.y * n_voxels + p;
+        if (p < n_voxels && *value == far) *value = INFINITE;
     }
 }

@@ -20,6 +20,7 @@ static thread_local bool is_reversed;
 #define ANY_THREAD(flag) (flag)
 
 template <typename T, typename V> static T atomicAdd(T* at, V value) { return __atomic_fetch_add(at, (T)value, 5); }
+static int atomicExch(int* at, int value) { return __atomic_exchange_n(at, value, 5); }
 static int atomicOr(int* at, int value) { return __atomic_fetch_or(at, value, 5); }
 static float __int_as_float(int bits)
 {
@@ -52,6 +53,6 @@ extern "C" bool run_block(
     is_reversed = reversed;
 #define KERNEL(kernel) \
     if (!std::strcmp(name, #kernel)) return run(kernel, addresses);
-    KERNEL(relax) KERNEL(judge) KERNEL(flood) KERNEL(count_unattained) KERNEL(scale_image) KERNEL(start)
+    KERNEL(relax) KERNEL(finish) KERNEL(judge) KERNEL(flood) KERNEL(count_unattained) KERNEL(scale_image) KERNEL(start)
     return false;
 }

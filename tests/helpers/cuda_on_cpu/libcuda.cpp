@@ -6,7 +6,12 @@
 //   CUDA_ON_CPU_REVERSE   "threads", "blocks" or both: from last to first
 //   CUDA_ON_CPU_MEMORY    bytes that the device has (2^40)
 //   CUDA_ON_CPU_TELLS     if set, a line to stderr for each context made
+// and these make it another or a bad device:
+//   CUDA_ON_CPU_DRIVER      newest version of CUDA that the driver knows (13000)
+//   CUDA_ON_CPU_CAPABILITY  compute capability times 10 (90)
+//   CUDA_ON_CPU_FAULT       the name of a kernel that fails when it is started; from then on everything fails
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdio>
@@ -17,8 +22,8 @@
 #include <vector>
 
 typedef int Status;
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500 };
-enum { CAPABILITY_MAJOR = 75 };  // of CUdevice_attribute
+enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NOT_FOUND = 500, ILLEGAL_ADDRESS = 700 };
+enum { N_PROCESSORS = 16, CAPABILITY_MAJOR = 75, CAPABILITY_MINOR = 76 };  // of CUdevice_attribute
 typedef bool (*RunBlock)(const char*, const unsigned[2], const unsigned[2], unsigned, bool, void**);
 
 struct Function {
@@ -27,6 +32,9 @@ struct Function {
 };
 
 static int n_pushed = 0, n_allocations = 0;
+static pid_t process = 0;
+// What every call that touches the device gives: a fault is found by the next call after the kernel, and stays.
+static std::atomic<Status> fault(SUCCESS);
 
 static std::string option(const char* name, const char* otherwise)
 {
@@ -37,11 +45,29 @@ static std::string option(const char* name, const char* otherwise)
 static size_t memory() { return std::stoull(option("CUDA_ON_CPU_MEMORY", "1099511627776")); }
 
 extern "C" {
-Status cuInit(unsigned) { return SUCCESS; }
-Status cuDriverGetVersion(int* version) { return *version = 13000, SUCCESS; }
+Status cuInit(unsigned)
+{
+    if (!process) process = getpid();
+    return process == getpid() ? SUCCESS : NOT_INITIALIZED;
+}
+Status cuGetErrorName(int status, const char** name)
+{
+    *name = status == ILLEGAL_ADDRESS ? "CUDA_ERROR_ILLEGAL_ADDRESS" : "CUDA_ERROR_OF_CUDA_ON_CPU";
+    return SUCCESS;
+}
+Status cuDriverGetVersion(int* version) { return *version = std::stoi(option("CUDA_ON_CPU_DRIVER", "13000")), SUCCESS; }
 Status cuDeviceGetCount(int* count) { return *count = 1, SUCCESS; }
 Status cuDeviceGet(int* device, int index) { return *device = index, SUCCESS; }
-Status cuDeviceGetAttribute(int* value, int name, int) { return *value = name == CAPABILITY_MAJOR ? 9 : 0, SUCCESS; }
+Status cuDeviceGetName(char* name, int size, int) { return std::snprintf(name, size, "a CPU"), SUCCESS; }
+Status cuDeviceGetAttribute(int* value, int name, int)
+{
+    const int capability = std::stoi(option("CUDA_ON_CPU_CAPABILITY", "90"));
+    *value = name == CAPABILITY_MAJOR   ? capability / 10
+             : name == CAPABILITY_MINOR ? capability % 10
+             : name == N_PROCESSORS     ? 1
+                                        : 0;
+    return SUCCESS;
+}
 Status cuDevicePrimaryCtxRetain(void** context, int)
 {
     if (std::getenv("CUDA_ON_CPU_TELLS")) std::fprintf(stderr, "cuda_on_cpu: context made\n");
@@ -52,14 +78,15 @@ Status cuCtxPopCurrent_v2(void** context) { return --n_pushed, *context = &n_pus
 
 Status cuMemAlloc_v2(void** pointer, size_t size)
 {
+    if (fault) return fault;
     if (!size) return INVALID_VALUE;
     if (size > memory()) return OUT_OF_MEMORY;
     return ++n_allocations, *pointer = std::malloc(size), SUCCESS;
 }
-Status cuMemFree_v2(void* pointer) { return --n_allocations, std::free(pointer), SUCCESS; }
-Status cuMemGetInfo_v2(size_t* free, size_t* total) { return *free = *total = memory(), SUCCESS; }
-Status cuMemcpyHtoD_v2(void* to, const void* from, size_t size) { return std::memcpy(to, from, size), SUCCESS; }
-Status cuMemcpyDtoH_v2(void* to, const void* from, size_t size) { return std::memcpy(to, from, size), SUCCESS; }
+Status cuMemFree_v2(void* pointer) { return --n_allocations, std::free(pointer), fault.load(); }
+Status cuMemGetInfo_v2(size_t* free, size_t* total) { return *free = *total = memory(), fault.load(); }
+Status cuMemcpyHtoD_v2(void* to, const void* from, size_t size) { return std::memcpy(to, from, size), fault.load(); }
+Status cuMemcpyDtoH_v2(void* to, const void* from, size_t size) { return std::memcpy(to, from, size), fault.load(); }
 
 Status cuModuleLoadData(void** module, const void* image)
 {
@@ -77,6 +104,8 @@ Status cuModuleGetFunction(void** function, void* module, const char* name)
 Status cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, unsigned, unsigned n_threads, unsigned,
     unsigned, unsigned, void*, void** addresses, void**)
 {
+    if (fault) return fault;
+    if (function->name == option("CUDA_ON_CPU_FAULT", "")) return fault = ILLEGAL_ADDRESS, SUCCESS;
     if (!grid_x || !grid_y || grid_y > 65535 || !n_threads || n_threads > 1024) return INVALID_VALUE;
     const std::string reverse = option("CUDA_ON_CPU_REVERSE", "");
     const bool threads_reversed = reverse.find("threads") != std::string::npos;
@@ -101,10 +130,6 @@ Status cuLaunchKernel(Function* function, unsigned grid_x, unsigned grid_y, unsi
 // Memory taken and contexts pushed, for the test that nothing is.
 int cuda_on_cpu_held() { return n_pushed + n_allocations; }
 
-Status cuGetProcAddress_v2(const char* name, void** function, int, unsigned long long, int*)
-{
-    *function = dlsym(RTLD_DEFAULT, (std::string(name) + "_v2").c_str());
-    if (!*function) *function = dlsym(RTLD_DEFAULT, name);
-    return *function ? SUCCESS : NOT_FOUND;
-}
+// Ends a fault, which on a device only the end of the process does.
+void cuda_on_cpu_heal() { fault = SUCCESS; }
 }

@@ -33,6 +33,7 @@ static int __syncthreads_or(int flag)
     return any;
 }
 template <typename T, typename V> static T atomicAdd(T* at, V value) { return __atomic_fetch_add(at, (T)value, 5); }
+static int atomicExch(int* at, int value) { return __atomic_exchange_n(at, value, 5); }
 static int atomicOr(int* at, int value) { return __atomic_fetch_or(at, value, 5); }
 static float __int_as_float(int bits)
 {
@@ -78,15 +79,20 @@ int main()
     const unsigned n_blocks = (n_voxels + 31) / 32;
     launch(n_blocks, CHANNELS, 32, [&] { scale_image(image.data(), domain.data(), 0.5f, n_voxels); });
     launch(n_blocks, n_classes, 32, [&] { start(image.data(), seeds.data(), far, n_voxels, distance.data()); });
-    std::vector<unsigned char> awake(n_classes * n_tiles, 1), wake(n_classes * n_tiles, 0);
-    unsigned n_visits[1] = {1}, n_rounds = 0;
-    for (; n_visits[0] && n_rounds < 100; ++n_rounds, std::swap(awake, wake)) {
-        n_visits[0] = 0;
-        launch(n_tiles, n_classes, THREADS, [&] {
-            relax(image.data(), distance.data(), lengths, 0.5f, 0.5f, far, depth, height, width, awake.data(),
-                wake.data(), n_visits, 0);
+    std::vector<int> is_awake(n_classes * n_tiles, 1), is_woken(n_classes * n_tiles, 0);
+    std::vector<Voxel> awake(n_classes * n_tiles), wake(n_classes * n_tiles);
+    for (unsigned i = 0; i < awake.size(); ++i) awake[i] = i;
+    unsigned long long n_awake[2] = {awake.size(), 0}, n_visits[1];
+    unsigned n_rounds = 0;
+    for (; n_awake[0] && n_rounds < 100; ++n_rounds, std::swap(awake, wake), std::swap(is_awake, is_woken)) {
+        // Fewer blocks than tiles, so that a block relaxes several.
+        launch(3, 1, THREADS, [&] {
+            relax(image.data(), distance.data(), lengths, 0.5f, 0.5f, far, depth, height, width, n_tiles, awake.data(),
+                is_awake.data(), wake.data(), is_woken.data(), n_awake, n_visits, 0);
         });
+        n_awake[0] = n_awake[1], n_awake[1] = 0;
     }
+    launch(n_blocks, n_classes, 32, [&] { finish(distance.data(), far, n_voxels); });
     unsigned long long counters[n_classes * N_COUNTERS] = {};
     launch(n_blocks, n_classes, 32, [&] {
         judge(image.data(), distance.data(), seeds.data(), lengths, 0.5f, 0.5f, far, depth, height, width,
