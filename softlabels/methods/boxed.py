@@ -33,6 +33,22 @@ class BoxedMethod(Method):
 
     boxed_cost: ClassVar[Rate] = Rate(us=0.003, memory_bytes=0.3, disk_bytes=0.04, volume_us=0.1, volume_bytes=45)
 
+    @classmethod
+    def check_declaration(cls) -> None:
+        """Raise TypeError if `boxed_map` is that of a base class whose `soft_map` the class has replaced."""
+        super().check_declaration()
+        of_soft, of_boxed = (next(c for c in cls.__mro__ if name in vars(c)) for name in ("soft_map", "boxed_map"))
+        if of_boxed is not BoxedMethod and of_boxed is not of_soft:
+            raise TypeError(
+                f"{cls.__name__} (method {cls.name!r}): has the soft_map of {of_soft.__name__} and the boxed_map of "
+                f"{of_boxed.__name__}; implement both in one class"
+            )
+
+    @classmethod
+    def has_boxed_map(cls) -> bool:
+        """Return whether the class implements `boxed_map`."""
+        return cls.boxed_map is not BoxedMethod.boxed_map
+
     def boxed_map(self, inputs: BoxedInputs) -> BoxedMap:
         """Return the map of one case, 0 around the boxes; `compute_boxed` checks what comes out."""
         raise NotImplementedError

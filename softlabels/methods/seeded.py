@@ -102,6 +102,8 @@ class GeodesicMethod(SeededMethod, BoxedMethod):
         """Raise TypeError if a variant has no metric."""
         super().check_declaration()
         _check_variants(cls, "default_distance")
+        if cls.gap_variants and not cls.has_boxed_map():
+            raise TypeError(f"{cls.__name__} (method {cls.name!r}): has gap_variants, but no boxed_map")
 
     def with_engine(self, engine: Engine) -> Self:
         """Return the method with the engine that its distances are solved by."""

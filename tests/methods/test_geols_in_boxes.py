@@ -1,5 +1,7 @@
 """GeoLS of many classes: what is computed in boxes is what the dense arrays give, and near what all distances give."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from helpers.real_volumes import real_volumes
@@ -133,3 +135,23 @@ def test_41_real_organs_are_the_same_to_the_stored_precision():
     assert len(masks) == 42 and share_bound(42, gap) <= half_level / 16
     assert np.abs(found.dense() - expected).max() <= half_level / 16
     assert found.nbytes < expected.nbytes / 5
+
+
+def test_a_class_that_changes_one_form_only_is_refused():
+    with pytest.raises(TypeError, match="has the soft_map of Lopsided and the boxed_map of SVLS; implement both"):
+
+        class Lopsided(METHODS["svls"]):
+            """Half of a method."""
+
+            name: ClassVar[str] = "lopsided"
+
+            def soft_map(self, inputs):
+                return super().soft_map(inputs)
+
+    with pytest.raises(TypeError, match="has gap_variants, but no boxed_map"):
+
+        class Gapless(METHODS["sing"]):
+            """A gap, and nothing that can do with one."""
+
+            name: ClassVar[str] = "gapless"
+            gap_variants: ClassVar[frozenset[str]] = frozenset({"paper"})

@@ -80,7 +80,7 @@ class Target(UpstreamStage):
 
 def _is_in_boxes(method: BoxedMethod, sources: Upstream) -> bool:
     """Return whether a map is computed in boxes: where its distances end at a gap, or, without any, it is sparse."""
-    return ends_at_gap(sources) if "distance" in method.needs else method.storage == "sparse"
+    return ends_at_gap(sources) if "distance" in method.needs else method.storage == "sparse" and method.has_boxed_map()
 
 
 def _compute_boxed(job: Job, sources: Upstream, labels: LabelSet, method: BoxedMethod) -> Result:
