@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from softlabels.errors import InputError, SoftLabelsError
-from softlabels.pipeline.failure import Failure, has_stopped_device
+from softlabels.errors import DeviceError, InputError, SoftLabelsError, StoreError
+from softlabels.pipeline.failure import Failure, device_failure
 from softlabels.pipeline.job import forget_failure, run_job
 from softlabels.pipeline.memory import CaseMemory
 from softlabels.pipeline.receipts import BatchReceipt
@@ -73,12 +74,14 @@ def run_batch(jobs: Sequence[Job], receipt_path: Path) -> BatchReceipt:
     -----
     When a device fails in the middle of a case, CUDA does not work in this process any more, so the job ends; the next
     attempt, a new process, takes that case last. If the device fails there again, this is the fault of the case, which
-    then fails alone.
+    then fails alone, as do others of its kind that cannot be tried after it.
     """
     cases = list(dict.fromkeys(job.case.id for job in jobs))
     failed: dict[str, str] = {}
     waiting: list[str] = []
-    suspects = {job.case.id for job in jobs if has_stopped_device(job.results, job.case.id, job.node.id)}
+    found = (device_failure(job.results, job.case.id, job.node.id) for job in jobs)
+    suspects = {failure.case: failure for failure in found if failure is not None}
+    untried, is_device_lost = dict(suspects), False
     for job in jobs:
         forget_failure(job)
     for job in sorted(jobs, key=lambda job: job.case.id in suspects):
@@ -88,6 +91,7 @@ def run_batch(jobs: Sequence[Job], receipt_path: Path) -> BatchReceipt:
             job.receipt_path.unlink(missing_ok=True)
             job.memory.finish(job.node.id)
             continue
+        untried.pop(job.case.id, None)
         try:
             run_job(job)
         except Exception as error:
@@ -95,8 +99,12 @@ def run_batch(jobs: Sequence[Job], receipt_path: Path) -> BatchReceipt:
             # a job of a Snakemake that was killed may be at work on the same cases, and needs what is upstream.
             job.receipt_path.unlink(missing_ok=True)
             failure = Failure.of(job.case.id, job.node.id, error)
-            is_own_fault = failure.cause == "device" and job.case.id in suspects
-            if failure.cause != "case" and not is_own_fault:
+            is_device_lost |= failure.cause == "device"
+            is_suspect = job.case.id in suspects and is_device_lost and isinstance(error, DeviceError)
+            if failure.cause != "case" and not is_suspect:
+                for earlier in untried.values():
+                    with suppress(StoreError):
+                        earlier.write(job.results)
                 raise
             failed.setdefault(job.case.id, failure.why)
             if not isinstance(error, SoftLabelsError):

@@ -103,12 +103,13 @@ def record_failure(results: Path, case_id: str, node_id: str, error: BaseExcepti
         log.warning("%s %s: its failure is not recorded: %s", case_id, node_id, of_record)
 
 
-def has_stopped_device(results: Path, case_id: str, node_id: str) -> bool:
-    """Return whether the last attempt of a job ended because the device failed in the middle of it."""
+def device_failure(results: Path, case_id: str, node_id: str) -> Failure | None:
+    """Return the failure of a job whose last attempt ended because the device failed in the middle of it."""
     try:
-        return Failure.read(failure_path(results, case_id, node_id)).cause == "device"
+        failure = Failure.read(failure_path(results, case_id, node_id))
     except FormatError:  # none, or a damaged one
-        return False
+        return None
+    return failure if failure.cause == "device" else None
 
 
 def failure_path(results: Path, case_id: str, node_id: str) -> Path:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from softlabels.errors import DeviceError, DeviceFaultError, FormatError, InputError, StoreError
 from softlabels.inputs.sheet import Case
 from softlabels.pipeline import batch
-from softlabels.pipeline.failure import record_failure
+from softlabels.pipeline.failure import device_failure, record_failure
 from softlabels.pipeline.memory import CaseMemory
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.receipts import BatchReceipt
@@ -138,14 +138,29 @@ def test_fault_that_was_the_device_s_own_leaves_no_case_behind(tmp_path, run_bat
     assert run_batch(jobs(tmp_path), path, run).is_complete and began == ["b", "c", "a"]
 
 
-def test_case_after_one_that_stops_the_device_again_is_not_blamed(tmp_path, run_batch):
+def test_two_cases_that_stop_the_device_do_not_hold_up_the_rest(tmp_path, run_batch):
     path = tmp_path / "batches/00000/prepare-01234567.json"
-    for case in "ab":
-        record_failure(tmp_path, case, PREPARE.id, DeviceFaultError("stopped"))
+    attempts = []
+    for _ in range(2):
+        run, began = stopping_the_device("a", "b")
+        with pytest.raises(DeviceFaultError):
+            run_batch(jobs(tmp_path), path, run)
+        attempts.append("".join(began))
     run, began = stopping_the_device("a", "b")
-    with pytest.raises(DeviceError, match="does not work any more"):
-        run_batch(jobs(tmp_path), path, run)
-    assert began == ["c", "a", "b"]
+    receipt = run_batch(jobs(tmp_path), path, run)
+    assert [*attempts, "".join(began)] == ["a", "b", "cab"]
+    assert receipt.failed == {"a": "stopped", "b": "CUDA does not work any more"}
+
+
+def test_machine_without_a_device_is_not_the_fault_of_a_case_that_stopped_one(tmp_path, run_batch):
+    path = tmp_path / "batches/00000/prepare-01234567.json"
+    record_failure(tmp_path, "b", PREPARE.id, DeviceFaultError("stopped"))
+    with pytest.raises(DeviceError, match="no driver"):
+        run_batch(jobs(tmp_path), path, failing("b", DeviceError("no driver")))
+    record_failure(tmp_path, "b", PREPARE.id, DeviceFaultError("stopped"))
+    with pytest.raises(DeviceError, match="no driver"):
+        run_batch(jobs(tmp_path), path, failing("a", DeviceError("no driver")))
+    assert device_failure(tmp_path, "b", PREPARE.id).why == "stopped"
 
 
 def test_want_of_memory_inside_a_reader_ends_the_job_too(tmp_path, run_batch):
