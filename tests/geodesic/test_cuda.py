@@ -3,8 +3,8 @@
 `cuda_on_cpu/` holds a libcuda.so.1 without a device, which runs the kernels' own text as C++. The last tests of this
 file start pytest once more with it, for the tests marked gpu. Races between the threads of a block are looked for by
 ThreadSanitizer. What that leaves open is the machine code and its timing: on a machine with a GPU run
-`pytest -m gpu tests/geodesic/test_cuda.py`, the same under `compute-sanitizer --tool memcheck` (then racecheck,
-synccheck, initcheck), and `python benchmarks/geodesic_cuda.py`.
+`pytest -m gpu tests/geodesic`, the same under `compute-sanitizer --tool memcheck` (then racecheck, synccheck,
+initcheck), and `python benchmarks/geodesic_cuda.py`.
 """
 
 import ctypes

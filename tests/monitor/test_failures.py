@@ -7,7 +7,7 @@ import pytest
 from helpers import made_data
 
 from softlabels.config import parse_config
-from softlabels.errors import InputError
+from softlabels.errors import DeviceFaultError, InputError
 from softlabels.monitor.failures import FailedJob, failed_jobs, local_jobs
 from softlabels.monitor.slurm import parse_queue
 from softlabels.pipeline.failure import Failure, failure_path
@@ -133,6 +133,12 @@ def test_fault_of_the_machine_explains_why_the_rest_of_its_batch_was_not_tried(t
     leave_log(tmp_path, "batches/00000", PREPARE)
     leave_failure(tmp_path, "b", PREPARE, MemoryError())
     assert shown(tmp_path, {("a", PREPARE)}, size=4) == [("batches/00000", PREPARE, "MemoryError")]
+
+
+def test_case_in_which_the_device_failed_is_named_and_the_rest_of_its_batch_was_not_tried(tmp_path):
+    leave_log(tmp_path, "batches/00000", PREPARE)
+    leave_failure(tmp_path, "b", PREPARE, DeviceFaultError("stopped"))
+    assert shown(tmp_path, {("a", PREPARE)}, size=4) == [("b", PREPARE, "stopped")]
 
 
 def test_case_that_was_repaired_since_is_no_failure(tmp_path):
