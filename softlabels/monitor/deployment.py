@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import softlabels
@@ -74,6 +75,9 @@ def isolated_package(folder: Path) -> Path:
     link, package = folder / "softlabels", package_folder()
     if not (link.is_symlink() and link.resolve() == package):
         folder.mkdir(parents=True, exist_ok=True)
+        if link.is_dir() and not link.is_symlink():
+            # A project that was copied with its links followed has a copy of the package here.
+            shutil.rmtree(link)
         fresh = folder / f".softlabels-{os.getpid()}"
         fresh.symlink_to(package, target_is_directory=True)
         fresh.replace(link)

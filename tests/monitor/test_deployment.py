@@ -32,6 +32,13 @@ def test_package_without_a_workflow_is_an_error_that_names_where_it_was_sought(t
         workflow_folder()
 
 
+def test_a_project_that_was_copied_with_its_links_followed_gets_its_link_back(tmp_path):
+    (tmp_path / "softlabels" / "store").mkdir(parents=True)
+    (tmp_path / "softlabels" / "store" / "__init__.py").touch()
+    isolated_package(tmp_path)
+    assert (tmp_path / "softlabels").is_symlink() and [path.name for path in tmp_path.iterdir()] == ["softlabels"]
+
+
 def test_job_of_another_environment_imports_softlabels_and_nothing_else_of_ours(tmp_path):
     folder = isolated_package(tmp_path / ".snakemake" / "package")
     assert [path.name for path in folder.iterdir()] == ["softlabels"] and folder.is_absolute()
