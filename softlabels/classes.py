@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,14 @@ BACKGROUND = "background"
 
 @dataclass(frozen=True)
 class LabelClass:
-    """One channel of a target: its name and the integers of the label file that belong to it."""
+    """One channel of a target: its name and the integers of the label file that belong to it.
+
+    Its colour (``#rrggbb``) is for pictures only: it is in no key, and classes that differ in it alone are equal.
+    """
 
     name: str
     values: tuple[int, ...]
+    colour: str | None = field(default=None, compare=False)
 
     @property
     def is_background(self) -> bool:
@@ -88,6 +92,11 @@ class LabelSet:
         """
         classes = tuple(map(LabelClass.from_json, content))
         return cls(classes, _share_values(classes), None)
+
+    def coloured(self, colours: Mapping[str, str]) -> LabelSet:
+        """Return the same classes, those that are named here with a colour of their own."""
+        classes = tuple(replace(one, colour=colours.get(one.name, one.colour)) for one in self.classes)
+        return replace(self, classes=classes)
 
     def foreground(self) -> LabelSet:
         """Return the same classes without the background."""

@@ -109,7 +109,7 @@ def _completed(dataset: Dataset, given: dict[str, int | list[int]] | None, spaci
     """Return a data set with what it does not say itself: voxel sizes, names of channels, labels."""
     from dataclasses import replace
 
-    from softlabels.inputs.importers import found_labels
+    from softlabels.inputs.importers import found_labels, segment_colours
     from softlabels.inputs.sheet import parsed_spacing
     from softlabels.inputs.volume import has_voxel_size, read_header
 
@@ -131,7 +131,8 @@ def _completed(dataset: Dataset, given: dict[str, int | list[int]] | None, spaci
     labels = given or dataset.labels
     if not labels:
         labels = found_labels(cases, lambda items, n: progress(items, "Reading labels", n))
-    return dataset._replace(cases=cases, channels=channels, labels=labels)
+    colours = segment_colours(cases, labels)
+    return dataset._replace(cases=cases, channels=channels, labels=labels, colours=colours)
 
 
 def _show(dataset: Dataset) -> None:
@@ -169,11 +170,13 @@ def _write(folder: Path, dataset: Dataset, *, is_nnunet: bool) -> None:
             raise InputError(f"{path}: already exists. Choose another folder, or delete it first")
     folder.mkdir(parents=True, exist_ok=True)
     cases: list[Case] = dataset.cases
-    text = config_template(list(dataset.channels), dataset.labels, is_nnunet=is_nnunet)
+    text = config_template(list(dataset.channels), dataset.labels, is_nnunet=is_nnunet, colours=dataset.colours)
     if cases:
         parsed = parse_config(yaml.safe_load(text))
         suggested = suggested_cases_per_job(make_plan(parsed), cases, stages_per_job=parsed.job_stages)
-        text = config_template(list(dataset.channels), dataset.labels, suggested, is_nnunet=is_nnunet)
+        text = config_template(
+            list(dataset.channels), dataset.labels, suggested, is_nnunet=is_nnunet, colours=dataset.colours
+        )
     write_atomically(folder / "config.yaml", text)
     write_sheet(cases, folder / "cases.tsv", dataset.channels, dataset.originals)
     for name, content in to_run.items():

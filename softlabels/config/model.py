@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
 from softlabels._shared.registry import Chosen
-from softlabels._shared.section import Section, faults_error, faults_of, shown
+from softlabels._shared.section import Section, faults_error, faults_of, shown, unknown_key
 from softlabels.classes import LabelSet
 from softlabels.config.paths import FilePath, FolderPath, ResultsPath
 from softlabels.config.plain_yaml import read_yaml
@@ -73,6 +73,10 @@ class Config(Section):
     targets: dict[Name, Annotated[Method, Chosen(METHODS), AfterValidator(_checked_target)]] = Field(
         min_length=1, description="the soft labels to compute, by your own names"
     )
+    colours: dict[Name, Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")]] = Field(
+        default_factory=dict,
+        description="class name to #rrggbb, of pictures and pages; classes left out get a colour of the palette",
+    )
     cases_per_job: int | None = Field(
         None, ge=1, le=64, description="cases that share a process: default 1, and 16 with device cuda"
     )
@@ -96,6 +100,16 @@ class Config(Section):
         if len(set(channels)) != len(channels):
             raise faults_error([f": got {channels}, expected distinct names"])
         return channels
+
+    @field_validator("colours")
+    @classmethod
+    def _check_colours(cls, colours: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        """Refuse a colour of no class."""
+        own = [target.labels or {} for target in info.data.get("targets", {}).values()]
+        known = [name for labels in (info.data.get("labels", {}), *own) for name in labels]
+        if faults := [f".{name}: no such class. {unknown_key(name, known)}" for name in colours if name not in known]:
+            raise faults_error(faults)
+        return colours
 
     @field_validator("stages_per_job")
     @classmethod
@@ -139,7 +153,7 @@ class Config(Section):
 
         A signed map separates the inside of a structure from its outside, so the background has no map.
         """
-        label_set = LabelSet.parse(target.labels or self.labels)
+        label_set = LabelSet.parse(target.labels or self.labels).coloured(self.colours)
         return label_set.foreground() if target.kind == "signed" else label_set
 
     def to_json(self) -> str:

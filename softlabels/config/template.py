@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from string import Template
 
 import yaml
@@ -24,7 +25,7 @@ channels: [$channels]
 # nnU-Net's grammar: name: integer, name: [integers] for a region, and `ignore` with the highest integer.
 labels:
 $labels
-
+$colours
 prepare:
 $prepare
 
@@ -70,7 +71,12 @@ _SING = """\
 
 
 def config_template(
-    channels: list[str], labels: dict[str, int | list[int]], cases_per_job: int = 1, *, is_nnunet: bool = False
+    channels: list[str],
+    labels: dict[str, int | list[int]],
+    cases_per_job: int = 1,
+    *,
+    is_nnunet: bool = False,
+    colours: Mapping[str, str] | None = None,
 ) -> str:
     """Return a config.yaml for the channels and labels of a data set.
 
@@ -84,11 +90,13 @@ def config_template(
     True
     """
     shown = "\n".join(f"  {_plain(name)}: {value}" for name, value in labels.items())
+    coloured = "".join(f"\n  {_plain(name)}: '{colour}'" for name, colour in (colours or {}).items())
     is_overlapping = LabelSet.parse(labels).is_overlapping
     targets = _SING if is_overlapping else _GEOLS if is_nnunet else _GEOLS + _SING
     return _TEMPLATE.substitute(
         channels=", ".join(map(_plain, channels)),
         labels=shown,
+        colours=f"# Of pictures and pages.\ncolours:{coloured}\n" if coloured else "",
         prepare=_AS_NNUNET_LEFT_IT if is_nnunet else _PREPARE,
         targets=targets,
         cases_per_job=cases_per_job,

@@ -1,7 +1,7 @@
-"""PNG and TIFF: pictures, and stacks of them in one TIFF. Their spacing is in the case sheet.
+"""PNG, BMP and TIFF: pictures, and stacks of them in one TIFF. Their spacing is in the case sheet.
 
-The parts of a PNG have checksums, which are verified before it is decoded. A TIFF has none: every strip and tile must
-be within the file, but a flipped bit within may pass.
+The parts of a PNG have checksums, which are verified before it is decoded. BMP and TIFF have
+none: the length, and every strip and tile, must be right, but a flipped bit within may pass.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from softlabels.errors import InputError
 from softlabels.inputs.frame import Frame, frame_header
 from softlabels.inputs.stream import Stream
 
-#: First 4 bytes by which the formats are recognised; those of TIFF in both byte orders, also with 64-bit offsets.
+#: First bytes by which the formats are recognised; those of TIFF in both byte orders, also with 64-bit offsets.
 PNG_START = b"\x89PNG"
+BMP_START = b"BM"
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PNG_REST = b"\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
@@ -60,15 +61,7 @@ def open_png(stream: Stream, start: bytes, spacing: tuple[float, float, float]) 
     header = frame_header(path, (_N_CHANNELS[colour], 1, height, width), dtype, spacing, "(channels, z, y, x)")
 
     def decode() -> NDArray[Any]:
-        from PIL import Image, UnidentifiedImageError
-
-        try:
-            with warnings.catch_warnings():
-                # The size was already checked against the bound on voxels.
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                samples = np.asarray(Image.open(io.BytesIO(content)))
-        except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise InputError(f"{path}: the PNG cannot be decoded ({error}); save it again") from error
+        samples = _decoded(path, _opened_picture(path, content))
         planes = np.moveaxis(samples.reshape(height, width, -1), -1, 0)
         return np.ascontiguousarray(planes[:, None], dtype)
 
@@ -101,6 +94,61 @@ def _png_header(path: Path, content: bytes) -> tuple[int, int, int, int]:
         raise InputError(f"{path}: got a PNG without a valid header; save it again")
     width, height, depth, colour = struct.unpack_from(">IIBB", first, 4)
     return width, height, depth, colour
+
+
+def open_bmp(stream: Stream, start: bytes, spacing: tuple[float, float, float]) -> Frame:
+    """Return the picture in a BMP file whose first 4 bytes, `start`, are already read.
+
+    Parameters
+    ----------
+    stream : Stream
+    start : bytes
+    spacing : 3 floats
+        Voxel size in mm, (z, y, x).
+
+    Raises
+    ------
+    InputError
+        If the file is not as long as it says, or of a rare kind that the decoder does not know.
+    """
+    path = stream.path
+    content = start + stream.read(stream.n_available)
+    stream.finish()
+    size = struct.unpack_from("<I", content, 2)[0] if len(content) >= 6 else 0
+    if size != len(content):
+        raise InputError(f"{path}: got {len(content)} bytes, but its header says {size}; copy the file again")
+    picture = _opened_picture(path, content)
+    width, height = picture.size
+    is_palette = picture.mode == "P"
+    header = frame_header(
+        path, (len(picture.getbands()), 1, height, width), np.dtype(np.uint8), spacing, "(c, z, y, x)"
+    )
+
+    def decode() -> NDArray[Any]:
+        samples = _decoded(path, picture).reshape(height, width, -1)
+        return np.ascontiguousarray(np.moveaxis(samples, -1, 0)[:, None], np.uint8)
+
+    return Frame(header, decode, is_palette=is_palette)
+
+
+def _opened_picture(path: Path, content: bytes) -> Any:
+    """Return a picture that Pillow has opened, but not decoded. Its size is checked against the bound on voxels."""
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return Image.open(io.BytesIO(content))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: the picture cannot be decoded ({error}); save it again") from error
+
+
+def _decoded(path: Path, picture: Any) -> NDArray[Any]:
+    """Return the samples of an opened picture."""
+    try:
+        return np.asarray(picture)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path}: the picture cannot be decoded ({error}); save it again") from error
 
 
 def open_tiff(stream: Stream, start: bytes, spacing: tuple[float, float, float]) -> Frame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,11 @@ from softlabels.inputs.segments import overlapping_labels
 from softlabels.inputs.stream import FileState, Stream
 
 #: Formats without a voxel size, by the first 4 bytes.
-_FRAMES = {
+_FRAMES: dict[bytes, tuple[str, Callable[..., Frame]]] = {
     b2nd.START: ("b2nd", b2nd.open_frame),
     npy.START: ("NumPy", npy.open_frame),
     pictures.PNG_START: ("PNG", pictures.open_png),
+    pictures.BMP_START: ("BMP", pictures.open_bmp),
     **dict.fromkeys(pictures.TIFF_STARTS, ("TIFF", pictures.open_tiff)),
 }
 #: The most bytes that a format may have after its samples.
@@ -146,25 +148,32 @@ def read_header(path: str | os.PathLike[str], spacing: tuple[float, float, float
 def has_voxel_size(path: str | os.PathLike[str]) -> bool:
     """Whether a file's format gives the voxel size, so that the sheet must not; see `read_volume` for errors."""
     with Stream(path) as stream:
-        return stream.read(4) not in _FRAMES
+        return _frame_format(stream.read(4)) is None
 
 
 def _sheet_spacing(
     path: str | os.PathLike[str], start: bytes, spacing: tuple[float, float, float] | None
 ) -> tuple[float, float, float] | None:
     """Return the spacing of the sheet where a file has none, else None; raise unless exactly one of them gives it."""
-    if start in _FRAMES and spacing is None:
-        raise InputError(
-            f"{path}: {_FRAMES[start][0]} has no voxel size; give it in the sheet's column 'spacing' (z y x, mm)"
-        )
-    if start not in _FRAMES and spacing is not None:
+    name, _ = _frame_format(start) or (None, None)
+    if name and spacing is None:
+        raise InputError(f"{path}: {name} has no voxel size; give it in the sheet's column 'spacing' (z y x, mm)")
+    if not name and spacing is not None:
         raise InputError(f"{path}: has a voxel size of its own; leave the sheet's column 'spacing' empty")
     return spacing
 
 
+def _frame_format(start: bytes) -> tuple[str, Callable[..., Frame]] | None:
+    """Return name and opener of a format without a voxel size, by the first 4 bytes; None for all others."""
+    # The two letters of BMP are followed by the length of the file.
+    return _FRAMES.get(pictures.BMP_START if start.startswith(pictures.BMP_START) else start)
+
+
 def _open_frame(stream: Stream, start: bytes, spacing: tuple[float, float, float]) -> Frame:
     """Return the array of a file without a voxel size, of whichever format the first bytes are."""
-    return _FRAMES[start][1](stream, start, spacing)
+    found = _frame_format(start)
+    assert found is not None  # the sheet gives a spacing for these formats only
+    return found[1](stream, start, spacing)
 
 
 def _of_lawful_size(path: str | os.PathLike[str], header: Header, max_voxels: int) -> Header:

@@ -25,7 +25,7 @@ def class_colours(classes: Iterable[LabelClass]) -> dict[tuple[int, ...], str]:
     Parameters
     ----------
     classes : iterable of LabelClass
-        Of all targets that are shown together. A class that appears twice counts once.
+        Of all targets that are shown together. A class that appears twice counts once. One that has a colour keeps it.
 
     Returns
     -------
@@ -42,7 +42,9 @@ def class_colours(classes: Iterable[LabelClass]) -> dict[tuple[int, ...], str]:
     for one in classes:
         if one.values in colours:
             continue
-        if one.is_background:
+        if one.colour is not None:
+            colours[one.values] = one.colour
+        elif one.is_background:
             colours[one.values] = BACKGROUND_COLOUR
         else:
             colours[one.values] = PALETTE[n_foreground % len(PALETTE)]

@@ -282,3 +282,13 @@ def test_only_a_stored_distribution_may_be_sparse(target, why):
 @pytest.mark.parametrize("bound", [0, 0.2, "much"])
 def test_what_a_sparse_map_may_drop_is_bounded(bound):
     assert "targets.x.max_dropped" in faults(MINIMAL | {"targets": {"x": {"method": "svls", "max_dropped": bound}}})
+
+
+def test_a_colour_of_no_class_is_refused_with_the_nearest():
+    raw = {"channels": ["T1"], "labels": {"background": 0, "core": 1}, "targets": {"a": {"method": "svls"}}}
+    config = parse_config(raw | {"colours": {"core": "#aabbcc"}})
+    assert config.label_set(config.targets["a"]).classes[1].colour == "#aabbcc"
+    with pytest.raises(ConfigError, match=r"colours\.coer: no such class. Did you mean 'core'"):
+        parse_config(raw | {"colours": {"coer": "#aabbcc"}})
+    with pytest.raises(ConfigError, match="colours.core: "):
+        parse_config(raw | {"colours": {"core": "red"}})

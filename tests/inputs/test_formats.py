@@ -10,14 +10,21 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
+import yaml
 from PIL import Image
 
+from softlabels.config import parse_config
+from softlabels.config.template import config_template
 from softlabels.errors import InputError
 from softlabels.inputs.detached import file_state
 from softlabels.inputs.foreign import unknown_format
 from softlabels.inputs.header import Segment
+from softlabels.inputs.importers import found_labels, segment_colours
 from softlabels.inputs.segments import overlapping_labels, segment_labels
+from softlabels.inputs.sheet import Case
 from softlabels.inputs.volume import read_header, read_volume
+from softlabels.pipeline.plan import make_plan
+from softlabels.view.colours import class_colours
 
 SHAPE = (5, 6, 7)
 SPACING = (3.0, 0.8, 0.9)
@@ -264,6 +271,20 @@ def test_a_palette_holds_labels_but_no_intensities(tmp_path):
         read_volume(tmp_path / "a.png", spacing=SPACING)
 
 
+@pytest.mark.parametrize("shape", [(6, 7), (6, 7, 3)])
+def test_bmp_is_read_with_colours_as_channels(tmp_path, shape):
+    values = _values(np.uint8, shape)
+    path = _png(tmp_path / "a.bmp", values)
+    volume = read_volume(path, spacing=SPACING)
+    channels = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
+    np.testing.assert_array_equal(volume.values.reshape(channels.shape), channels)
+    content = path.read_bytes()
+    for changed in (content[:-1], content + b"\0", content[:10], content[:40]):
+        path.write_bytes(changed)
+        with pytest.raises(InputError, match=r"a\.bmp"):
+            read_volume(path, spacing=SPACING)
+
+
 @pytest.mark.parametrize("flip", range(8, 8 * 60, 37))
 def test_a_flipped_bit_of_a_png_is_refused(tmp_path, flip):
     content = bytearray(_png(tmp_path / "a.png", _values(np.uint8, (6, 7))).read_bytes())
@@ -345,10 +366,10 @@ def test_npy_that_cannot_be_believed_is_refused(tmp_path):
             read_volume(tmp_path / f"{name}.npy", spacing=SPACING)
 
 
-@pytest.mark.parametrize("name", ["a.npy", "a.png", "a.tif"])
+@pytest.mark.parametrize("name", ["a.npy", "a.png", "a.tif", "a.bmp"])
 def test_formats_without_a_voxel_size_need_one_in_the_sheet(tmp_path, name):
     values = _values(np.uint8, (6, 7))
-    {"npy": np.save, "png": _png, "tif": tifffile.imwrite}[name[2:]](tmp_path / name, values)
+    {"npy": np.save, "png": _png, "bmp": _png, "tif": tifffile.imwrite}[name[2:]](tmp_path / name, values)
     with pytest.raises(InputError, match="has no voxel size; give it in the sheet's column 'spacing'"):
         read_volume(tmp_path / name)
 
@@ -387,6 +408,24 @@ def test_overlapping_segments_become_regions(tmp_path):
     assert {segment.colour for segment in read_header(path).segments} == {"#8000ff"}
 
 
+def test_a_project_of_segmentations_has_the_names_and_colours_of_slicer(tmp_path):
+    layers = np.random.default_rng(5).integers(0, 2, (2, *SHAPE)).astype(np.uint8)
+    _slicer(tmp_path / "a.seg.nrrd", layers, [("left kidney", 1, 0), ("cyst", 1, 1)])
+    np.save(tmp_path / "a.npy", _values())
+    case = Case("a", (str(tmp_path / "a.npy"),), str(tmp_path / "a.seg.nrrd"))
+    labels = found_labels([case])
+    assert labels == {"background": 0, "left_kidney": [1, 3], "cyst": [2, 3]}
+    colours = segment_colours([case], labels)
+    assert colours == {"left_kidney": "#8000ff", "cyst": "#8000ff"}
+    config = parse_config(yaml.safe_load(config_template(["CT"], labels, colours=colours)))
+    classes = config.label_set(config.targets["sing"]).classes
+    assert class_colours(classes) == {(1, 3): "#8000ff", (2, 3): "#8000ff"}
+    # A colour changes neither what a class is, nor any key.
+    plain = parse_config(yaml.safe_load(config_template(["CT"], labels)))
+    assert classes == plain.label_set(plain.targets["sing"]).classes
+    assert list(make_plan(config).nodes) == list(make_plan(plain).nodes)
+
+
 @pytest.mark.parametrize(
     ("segments", "said"),
     [
@@ -415,7 +454,7 @@ def test_segments_that_do_not_fit_their_layers_are_refused(segments, said):
         (b"CDF\x01", "MINC", "mnc2nii"),
         (b"PK\x03\x04", "zip", "unzip"),
         (b"\xff\xd8\xff\xe0", "JPEG", "PNG"),
-        (b"BM", "BMP", "PNG"),
+        (b"GIF89a", "GIF", "PNG"),
         (b"# vtk DataFile Version 3.0", "VTK", "SimpleITK"),
         (bytes(252) + b"\x2a\xe3\x89\xb8", "GIPL", "SimpleITK"),
         (b"<!DOCTYPE html>", "HTML", "copy the file again"),

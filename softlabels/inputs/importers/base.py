@@ -42,6 +42,8 @@ class Dataset(NamedTuple):
         A line for each file or case that was not taken, with the reason.
     originals : mapping of str to str
         Case id to the name in the data set, of those that had to be changed.
+    colours : mapping of str to str
+        Class name to ``#rrggbb``, of those to which the data set gives one.
     """
 
     cases: list[Case]
@@ -49,6 +51,7 @@ class Dataset(NamedTuple):
     labels: Labels
     left_out: Sequence[str] = ()
     originals: Mapping[str, str] = MappingProxyType({})
+    colours: Mapping[str, str] = MappingProxyType({})
 
 
 def identifiers(names: list[str]) -> list[str]:

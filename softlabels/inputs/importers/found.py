@@ -92,6 +92,24 @@ def found_labels(
     return {BACKGROUND: 0, **{f"label_{value}": value for value in values if value}}
 
 
+def segment_colours(cases: list[Case], labels: Labels) -> dict[str, str]:
+    """Return class name to the colour of its segment in segmentations of 3D Slicer; where they differ, the first.
+
+    Parameters
+    ----------
+    cases : list of Case
+    labels : dict
+        As `found_labels` returns them.
+    """
+    found: dict[str, str] = {}
+    for case in cases:
+        for segment in read_header(case.label, case.spacing).segments:
+            (name,) = identifiers([segment.name])
+            if segment.colour and name in labels:
+                found.setdefault(name, segment.colour)
+    return found
+
+
 def _values(case: Case) -> set[int]:
     """Return the values in a label file."""
     return {int(v) for v in np.unique(read_volume(case.label, role="label", spacing=case.spacing).values)}
