@@ -1,6 +1,8 @@
 """The commands for users, and the command that the rules call. Each parses arguments, calls functions and prints."""
 
+import os
 import sys
+from typing import NoReturn
 
 # Importing a module registers its commands; this is their order on the help page.
 # isort: off
@@ -35,24 +37,26 @@ def main() -> None:
         app()
     except SoftLabelsError as error:
         where = "".join(f"\n  in {note}" for note in getattr(error, "__notes__", []))
-        print(f"softlabels: {error}{where}", file=sys.stderr)
-        sys.exit(1)
+        _fail(f"{error}{where}")
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
         if module not in EXTRAS:
             raise
         command = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
-        print(
-            f"softlabels: `softlabels {command}` needs {module}, which is not installed here: "
+        _fail(
+            f"`softlabels {command}` needs {module}, which is not installed here: "
             f"pip install 'softlabels[{EXTRAS[module]}]'. Commands on a store or an index, such as "
-            "`softlabels verify INDEX`, run without it",
-            file=sys.stderr,
+            "`softlabels verify INDEX`, run without it"
         )
-        sys.exit(1)
     except OSError as error:
         if error.filename is None:
             raise
-        print(
-            f"softlabels: {error.filename}: {error.strerror}. Check path, permissions and free space", file=sys.stderr
-        )
-        sys.exit(1)
+        _fail(f"{error.filename}: {error.strerror}. Check path, permissions and free space")
+
+
+def _fail(message: str) -> NoReturn:
+    """End with a message on stderr, whose first word is red on a terminal."""
+    is_coloured = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    name = "\x1b[1;31msoftlabels:\x1b[0m" if is_coloured else "softlabels:"
+    print(f"{name} {message}", file=sys.stderr)
+    sys.exit(1)

@@ -52,12 +52,14 @@ def plan(
     changed = changed_inputs(project.cases, receipts)
     done = {work for work in receipts if work[0] not in changed}
     rows = forecast(project.plan, project.cases, done=done, stored=stored, rates=rates)
-    table = Table("node", "done", "in store" if find_hits else "in store?", "to do", "work", "GB memory", "GB disk")
+    stored_title = "in store" if find_hits else "in store?"
+    table = Table("node", "for", "done", stored_title, "to do", "work", "GB memory", "GB disk")
+    users = project.plan.users()
     for row in rows:
         found = str(row.n_stored) if find_hits else "--hash"
         cost = row.cost
         numbers = (duration(cost.seconds), f"{cost.memory_mb / 1e3:.1f}", f"{cost.disk_mb / 1e3:.2f}")
-        table.add_row(row.node, str(row.n_done), found, str(row.n_to_do), *numbers)
+        table.add_row(row.node, ", ".join(users[row.node]), str(row.n_done), found, str(row.n_to_do), *numbers)
     Console().print(table)
     stages_per_job = project.config.job_stages
     for line in _summary(project, rows, len(units) * len(make_steps(project.plan.nodes, stages_per_job))):
@@ -109,9 +111,14 @@ def _summary(project: Project, rows: list[NodeForecast], n_jobs: int) -> list[st
     n_unknown = sum(row.n_to_do > 0 and not row.is_measured for row in rows)
     of_up_to = "one case" if size == 1 else f"up to {size} cases"
     through = " through all stages" if takes_all else ""
-    lines = [
+    head = (
         f"{len(project.cases)} cases x {len(rows)} nodes in {n_jobs} jobs of {of_up_to}{through}; "
-        f"{sum(row.n_done for row in rows)} results are done",
+        f"{sum(row.n_done for row in rows)} results are done"
+    )
+    if not any(left):
+        return [head, "nothing is left to compute"]
+    lines = [
+        head,
         f"CPU time {cpu}" + (f", GPU time at most {between((r.cost.seconds, r.spread) for r in gpu)}" if gpu else ""),
         f"largest job {largest.cost.memory_mb / 1e3:.1f} GB ({largest.node}), "
         f"store grows by about {sum(row.cost.disk_mb for row in rows) / 1e3:.2f} GB",

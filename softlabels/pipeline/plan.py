@@ -74,6 +74,11 @@ class Plan:
             names |= {f"{target}/{stage}": node for stage, node in stages.items()}
         return names
 
+    def users(self) -> dict[str, list[str]]:
+        """Return node to the targets that it is for, in the order of the configuration."""
+        needed = {name: set(self.upstream(node)) for name, node in self.targets.items() if node is not None}
+        return {node: [name for name, nodes in needed.items() if node in nodes] for node in self.nodes}
+
     def upstream(self, node_id: str) -> list[str]:
         """Return the ids of all nodes that a node needs, itself last, upstream first."""
         needed = {node_id}

@@ -1,6 +1,7 @@
 """The plan: what is shared, what a change of one key recomputes, what stays out of every key."""
 
 import pytest
+from helpers import made_data
 
 from softlabels.config import parse_config
 from softlabels.errors import InputError
@@ -171,3 +172,13 @@ def test_a_name_that_is_none_is_refused_with_what_is_near():
         made.find_node("hard")
     with pytest.raises(InputError, match="node '': the beginning of"):
         made.find_node("")
+
+
+def test_a_node_is_for_the_targets_that_need_it():
+    targets = {"a": {"method": "geols"}, "b": {"method": "svls"}, "hard": {"method": "onehot"}}
+    plan = make_plan(parse_config(made_data.CONFIG | {"targets": targets}))
+    users = {plan.nodes[node].stage + str(names): names for node, names in plan.users().items()}
+    assert users == {
+        "prepare['a', 'b']": ["a", "b"], "seeds['a']": ["a"], "distance['a']": ["a"], "target['a']": ["a"],
+        "target['b']": ["b"],
+    }  # fmt: skip
