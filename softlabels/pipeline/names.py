@@ -23,7 +23,9 @@ def link_names(plan: Plan, results: Path, case_ids: Iterable[str]) -> None:
     case_ids : iterable of str
         Cases without a folder in the results are passed over.
     """
-    wanted = {f"{name.replace('/', '-')}{LINK_SUFFIX}": f"{node}{LINK_SUFFIX}" for name, node in plan.names().items()}
+    # `geols/target` is `geols`, and `geols/prepare` is `prepare`.
+    names = {name: node for name, node in plan.names().items() if not name.endswith(("/target", "/prepare"))}
+    wanted = {f"{name.replace('/', '-')}{LINK_SUFFIX}": f"{node}{LINK_SUFFIX}" for name, node in names.items()}
     for case_id in case_ids:
         folder = results / case_id
         try:
