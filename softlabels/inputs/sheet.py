@@ -31,6 +31,8 @@ RESERVED = frozenset(
 RATERS = "raters"
 #: A row for each case, with some paths of a few hundred characters: enough for a million cases.
 _MOST_BYTES = 2**30
+#: A sheet of another kind has a fault in every row, and a hundred say no more than twenty.
+_MOST_FAULTS = 20
 _WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
 
 
@@ -278,6 +280,8 @@ def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
 def _header_faults(header: list[str], channels: Sequence[str]) -> list[str]:
     """Return what is wrong with the header line."""
     per_channel = [f"image:{c}" for c in channels]
+    if len(header) == 1 and ";" in header[0]:
+        return ["got semicolons between the cells, as Excel writes them in some countries; save it separated by tabs"]
     faults = [f"column {c!r}: given {header.count(c)} times" for c in sorted(set(header)) if header.count(c) > 1]
     faults += [f"column {c!r}: missing" for c in ("case", "label") if c not in header]
     named = [c for c in per_channel if c in header]
@@ -368,4 +372,5 @@ def parsed_spacing(cell: str) -> tuple[float, float, float] | None:
 
 def _listed(path: str | os.PathLike[str], faults: list[str]) -> str:
     """Return one message for all faults of a sheet."""
-    return f"sheet {path}: {len(faults)} error{'s' * (len(faults) > 1)}: " + "; ".join(faults)
+    shown = faults[:_MOST_FAULTS] + [f"and {len(faults) - _MOST_FAULTS} more"] * (len(faults) > _MOST_FAULTS)
+    return f"sheet {path}: {len(faults)} error{'s' * (len(faults) > 1)}: " + "; ".join(shown)

@@ -113,6 +113,19 @@ def test_sheet_without_cases_is_a_header_to_fill_in(tmp_path):
         read_sheet(tmp_path / "s.tsv", ["T1", "T2"])
 
 
+def test_a_sheet_of_bad_rows_is_told_in_a_few_lines(tmp_path):
+    rows = "".join(f"bad id {i}\t\t\n" for i in range(5000))
+    with pytest.raises(ConfigError, match="15000 errors: line 2: .*; and 14980 more$") as caught:
+        read_sheet(_sheet(tmp_path, "case\timage\tlabel\n" + rows), ["T1"])
+    assert len(str(caught.value)) < 4000
+
+
+def test_semicolons_of_excel_are_named(tmp_path):
+    sheet = _sheet(tmp_path, "case;image;label\na;x.nii;y.nii\n", "cases.csv")
+    with pytest.raises(ConfigError, match="1 error: got semicolons between the cells, as Excel writes them"):
+        read_sheet(sheet, ["T1"])
+
+
 def test_every_fault_is_named_with_its_line(tmp_path):
     text = "case\timage\tlabel\tsplit\n../x\ta.nii\tb.nii\t\nok\t\tb.nii\ttwo words\nshort\ta.nii\nOK\ta.nii\tb.nii\t\n"
     with pytest.raises(ConfigError) as caught:

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -26,7 +27,7 @@ from softlabels.pipeline.node import nodes_to_json
 from softlabels.pipeline.plan import make_plan
 from softlabels.pipeline.stages import STAGES
 from softlabels.pipeline.units import ALL_STAGES, make_steps, make_units
-from softlabels.pipeline.upkeep import forget_incomplete
+from softlabels.pipeline.upkeep import date_back, forget_incomplete
 
 # A process that was started as `snakemake` starts again as the same.
 if workflow.is_main_process and Path(sys.argv[0]).name in ("snakemake", "__main__.py"):
@@ -55,6 +56,9 @@ JOB_FILES = JobFiles()
 if workflow.is_main_process and release_stale_lock(Path()):
     forget_incomplete(Path(CONFIG.results))
     print("The last run here was killed: its lock is removed, its finished work is kept.", file=sys.stderr)
+if workflow.is_main_process and not workflow.dryrun:
+    if n_future := date_back(Path(CONFIG.results), time.time()):
+        print(f"{n_future} receipts were dated in the future, by a machine whose clock is ahead.", file=sys.stderr)
 if workflow.is_main_process:
     for line in open_to_all([Path.cwd(), *workflow.configfiles, CONFIG.cases, CONFIG.results, CONFIG.store]):
         print(f"warning: {line}", file=sys.stderr)
