@@ -62,7 +62,7 @@ def open_entry(store: Path, key: str, manifest_digest: str | None = None) -> Ent
     """
     folder = entry_folder(store, key)
     while True:
-        before = _identity(folder)
+        before = identity_of(folder)
         if before is None:
             return None
         try:
@@ -70,11 +70,11 @@ def open_entry(store: Path, key: str, manifest_digest: str | None = None) -> Ent
                 return _opened(folder, key, manifest_digest)
         except FormatError:
             # If the entry was discarded, or discarded and published again, in the meantime, this was no damage.
-            if _identity(folder) == before:
+            if identity_of(folder) == before:
                 raise
 
 
-def _identity(folder: Path) -> tuple[int, int, int] | None:
+def identity_of(folder: Path) -> tuple[int, int, int] | None:
     """Return what changes when a folder is renamed or replaced; None if there is none."""
     with readable(folder):
         try:

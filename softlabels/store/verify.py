@@ -10,7 +10,7 @@ from pathlib import Path
 from softlabels._shared.archive import sha256_of
 from softlabels.errors import FormatError, StoreError
 from softlabels.store.format import MANIFEST, PROVENANCE, REMEDY, entry_folder
-from softlabels.store.read import open_entry, readable
+from softlabels.store.read import identity_of, open_entry, readable
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,25 @@ def verify_entry(store: Path, key: str, manifest_digest: str | None = None, *, d
     deep : bool
         As for `verify_store`.
     """
+    folder = entry_folder(store, key)
+    while True:
+        before = _identity(folder)
+        found = _verified(store, key, manifest_digest, deep=deep)
+        # If the entry was discarded, or discarded and published again, in the meantime, this was no damage.
+        if not found or _identity(folder) == before:
+            return found
+
+
+def _identity(folder: Path) -> tuple[int, int, int] | None:
+    """Return what changes when an entry is replaced; None if it is absent, or so damaged that it has none."""
+    try:
+        return identity_of(folder)
+    except StoreError:
+        return None
+
+
+def _verified(store: Path, key: str, manifest_digest: str | None, *, deep: bool) -> list[Damage]:
+    """Return what looks like damage of an entry that may be discarded at the same time."""
     folder = entry_folder(store, key)
     try:
         entry = open_entry(store, key, manifest_digest)

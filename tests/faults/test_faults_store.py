@@ -338,3 +338,14 @@ def test_example_layers_cover_every_encoding_and_role():
     layers = example_layers(0)
     assert {type(layer.encoding).__name__ for layer in layers} == {"ScaleOffset", "BitRound", "Lossless"}
     assert {layer.role for layer in layers} == {"image", "labels"}
+
+
+def test_a_check_beside_a_remover_finds_no_false_damage(path, processes, rounds):
+    writer = processes.Process(target=victims.publish_and_discard, args=(path, rounds(60, 400)))
+    writer.start()
+    n_passes, found = 0, []
+    while writer.is_alive():
+        found += Store(path).verify(deep=True)
+        n_passes += 1
+    writer.join()
+    assert writer.exitcode == 0 and n_passes > 10 and found == []

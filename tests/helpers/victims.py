@@ -139,3 +139,13 @@ def watch(store, numbers, connection):
             else:
                 seen["damaged"].append(f"read {digest}, before {expected[number]}")
     connection.send((seen, expected))
+
+
+def publish_and_discard(store, n_rounds):
+    """Publish small entries and discard them, again and again."""
+    grid = Grid((3, 10, 9), (3.0, 1.0, 1.0))
+    for _ in range(n_rounds):
+        for number in range(5):
+            publish(store, number, grid)
+        for number in range(5):
+            Store(store).discard(key_of(number))
