@@ -36,10 +36,11 @@ def run(context: typer.Context) -> None:
 
         softlabels run --profile slurm
     """
-    from softlabels.monitor.run import RunningWorkflow, run_command
+    from softlabels.monitor.run import RunningWorkflow, check_snakemake_cache, run_command
 
     command = run_command(context.args)
     _check(command)
+    check_snakemake_cache()
     if command.is_plain:
         command.replace_process()
     from softlabels.cli.run_display import Display

@@ -11,6 +11,7 @@ import selectors
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 from softlabels._shared.cpus import usable_cpus
+from softlabels._shared.files import explained
 from softlabels.errors import InputError
 from softlabels.monitor.deployment import workflow_folder
 from softlabels.monitor.events import TEXT, VARIABLE
@@ -39,6 +41,18 @@ _PLAIN = (
 
 #: Set for the jobs of a run that shows failures itself.
 FAILURES_ARE_SHOWN = "SOFTLABELS_FAILURES_ARE_SHOWN"
+
+
+def check_snakemake_cache() -> None:
+    """Raise StoreError if Snakemake's cache of sources cannot be written; Snakemake itself ends in a traceback."""
+    from snakemake.common import get_appdirs
+
+    folder = Path(get_appdirs().user_cache_dir) / "snakemake" / "source-cache"
+    with explained(folder, "Snakemake's cache cannot be written; XDG_CACHE_HOME names another folder for it"):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            # More than the smallest block of a file system, and as much as a source has.
+            file.write(bytes(1 << 14))
 
 
 @dataclass(frozen=True)

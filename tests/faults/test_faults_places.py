@@ -10,6 +10,7 @@ from helpers import ROOT, made_data
 from softlabels.config import load_config
 from softlabels.errors import StoreError
 from softlabels.inputs.sheet import read_sheet
+from softlabels.monitor.run import check_snakemake_cache
 from softlabels.pipeline.batch import make_jobs, run_batch
 from softlabels.pipeline.plan import make_plan
 from softlabels.store import Store
@@ -73,3 +74,16 @@ def test_no_job_needs_a_temporary_folder(tmp_path, monkeypatch):
     nowhere = str(tmp_path / "nowhere")
     done = _stage_in(tmp_path / "project", monkeypatch, {"TMPDIR": nowhere, "TEMP": nowhere, "TMP": nowhere})
     assert done.returncode == 0 and done.stdout.strip() == "True", done.stderr
+
+
+@needs_root
+def test_a_full_cache_of_snakemake_is_one_line(small_disk, monkeypatch):
+    disk = small_disk(4)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(disk))
+    monkeypatch.setattr("snakemake.common.APPDIRS", None)
+    with pytest.raises(StoreError, match="Snakemake's cache cannot be written; XDG_CACHE_HOME names another") as caught:
+        check_snakemake_cache()
+    assert str(disk) in str(caught.value) and "disk is full" in str(caught.value)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(disk.parent / "cache"))
+    monkeypatch.setattr("snakemake.common.APPDIRS", None)
+    check_snakemake_cache()
