@@ -38,8 +38,17 @@ def restart_in_utf8(module: str, arguments: Sequence[str]) -> None:
         return
     sys.stdout.flush()
     sys.stderr.flush()
-    environment = os.environ | {"PYTHONUTF8": "1", _RESTARTED: "1"}
+    environment = os.environ | {"PYTHONUTF8": "1", "PYTHONPATH": python_path(), _RESTARTED: "1"}
     os.execve(sys.executable, [sys.executable, "-P", "-X", "utf8", "-m", module, *arguments], environment)
+
+
+def python_path(*first: str) -> str:
+    """Return a PYTHONPATH of these folders and the present one, without its empty parts.
+
+    An empty part, as `export PYTHONPATH=/x:$PYTHONPATH` leaves one, means the folder that Python is started in, where a
+    file called random.py would be imported in place of the library.
+    """
+    return os.pathsep.join(filter(None, [*first, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]))
 
 
 def set_job_environment(package: Path, *, is_module: bool) -> None:
@@ -55,10 +64,9 @@ def set_job_environment(package: Path, *, is_module: bool) -> None:
     is_module : bool
         Whether the workflow is a module of another one. The rules of that one may import from the folder of a script.
     """
-    paths = [str(isolated_package(package)), os.environ.get("PYTHONPATH", "")]
     os.environ.update(
         PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
-        PYTHONPATH=os.pathsep.join(filter(None, paths)),
+        PYTHONPATH=python_path(str(isolated_package(package))),
     )
     if not is_module:
         # On Slurm, each job starts with `python -m snakemake` in the project's folder, where a file called random.py

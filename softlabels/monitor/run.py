@@ -22,6 +22,7 @@ from softlabels._shared.cpus import usable_cpus
 from softlabels._shared.files import explained
 from softlabels.errors import InputError
 from softlabels.monitor.deployment import workflow_folder
+from softlabels.monitor.environment import python_path
 from softlabels.monitor.events import TEXT, VARIABLE
 
 #: Where Snakemake looks for a workflow.
@@ -89,7 +90,7 @@ class RunCommand:
 
     def environment(self, **more: str) -> dict[str, str]:
         """Return the environment of Snakemake, to which the workflow adds that of its jobs."""
-        return os.environ | {"PYTHONUTF8": "1"} | more
+        return os.environ | {"PYTHONUTF8": "1", "PYTHONPATH": python_path()} | more
 
     def replace_process(self) -> NoReturn:
         """Run Snakemake in place of this process."""

@@ -55,7 +55,7 @@ class Project:
 
     @property
     def environment(self) -> dict[str, str]:
-        paths = os.pathsep.join([str(SLURM / "injected"), os.environ.get("PYTHONPATH", "")])
+        paths = os.pathsep.join(filter(None, [str(SLURM / "injected"), os.environ.get("PYTHONPATH")]))
         # Kernels compiled before are used, whoever the user is.
         cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
         cuda = {"SOFTLABELS_CUDA_ON_CPU": str(self.driver), "CUDA_ON_CPU_TELLS": "1"} if self.driver else {}

@@ -7,6 +7,8 @@ import sys
 import pytest
 from helpers import made_data
 
+from softlabels.monitor.environment import python_path
+
 #: Locales in which Python cannot name `Müller`, unless its UTF-8 mode is on.
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
@@ -66,3 +68,10 @@ def test_workflow_and_commands_work_in_an_ascii_locale_with_paths_that_are_not(t
     assert "1 good" in run("-m", "softlabels", "check", cwd=folder, **ASCII).stdout
     done = run("-m", "snakemake", "--cores", "1", cwd=folder, NUMBA_DISABLE_JIT="1", **ASCII)
     assert done.returncode == 0 and (folder / "results" / "index.json").exists(), done.stdout
+
+
+@pytest.mark.parametrize("given", ["", ":", "/x:", ":/x", "/x::/y"])
+def test_an_empty_part_of_pythonpath_does_not_bring_the_folder_of_the_project_in(monkeypatch, given):
+    monkeypatch.setenv("PYTHONPATH", given)
+    parts = python_path("/first").split(os.pathsep)
+    assert parts == ["/first", *(part for part in given.split(":") if part)]
