@@ -1,6 +1,7 @@
 """`device: cuda` on a real Slurm; its node gpu1, and no other, has an emulated driver (`cuda_on_cpu/`)."""
 
 import json
+import re
 
 import pytest
 from helpers import emulated_cuda
@@ -54,7 +55,9 @@ def test_job_without_a_device_says_so_is_retried_and_publishes_nothing(without_d
     assert without_driver.published() == sorted(["prepare", "seeds"] * 4)
     assert without_driver.receipts() == sorted(["prepare", "seeds"] * 4)
     for log in distance_logs(without_driver):
-        assert log.startswith("softlabels: device 'cuda': no CUDA driver answers")
+        # The reason is the first line, after the time.
+        first = r"\S+ \S+ failed: case\d distance-[0-9a-f]{8}: device 'cuda': no CUDA driver answers"
+        assert re.match(first, log), log
         assert "run where an NVIDIA GPU with its driver is (on Slurm: ask for one), or use device 'cpu'" in log
     status = without_driver.softlabels("status").stdout
     assert status.count("no CUDA driver answers") == 2 and "batches/00001 distance-" in status
