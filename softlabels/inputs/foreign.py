@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 
 #: `softlabels check` and the error list what is read.
-READ = (
-    "NIfTI (.nii, .nii.gz, .hdr), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), MGH (.mgz), b2nd, PNG, BMP, TIFF or .npy"
-)
+READ = "NIfTI (.nii, .nii.gz, .hdr), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), MGH (.mgz), GIPL, b2nd, PNG, BMP, TIFF or .npy"
 _ITK = "convert it with SimpleITK: sitk.WriteImage(sitk.ReadImage('{name}'), 'OUT.nii.gz')"
 _SEGMENTATION_CLASS = b"1.2.840.10008.5.1.4.1.1.66.4"
 #: (offset, bytes, name, what to do).
@@ -29,8 +27,6 @@ _SIGNATURES = (
     (0, b"\xff\xd8\xff", "JPEG", "save it as PNG; do not use JPEG for labels, whose values it changes"),
     (0, b"GIF8", "GIF", "save it as PNG"),
     (0, b"# vtk DataFile", "VTK", _ITK),
-    (252, b"\xef\xff\xe9\xb0", "GIPL", _ITK),
-    (252, b"\x2a\xe3\x89\xb8", "GIPL", _ITK),
     (0, b"<", "XML or HTML, not an image", "copy the file again from its source"),
 )
 #: The data of another file, by the end of its name.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from softlabels.errors import InputError
 from softlabels.grid import MAX_VOXELS, Grid
-from softlabels.inputs import b2nd, mgh, npy, pictures
+from softlabels.inputs import b2nd, gipl, mgh, npy, pictures
 from softlabels.inputs.detached import both, checked_ending, detached_header
 from softlabels.inputs.foreign import unknown_format
 from softlabels.inputs.frame import Frame
@@ -78,8 +78,8 @@ def read_volume(
     Parameters
     ----------
     path : path-like
-        NIfTI, NRRD, MetaImage, MGH, PNG, TIFF, NumPy, or b2nd as nnU-Net's preprocessing writes it. Of an image in two
-        files, the header.
+        NIfTI, NRRD, MetaImage, MGH, GIPL, PNG, BMP, TIFF, NumPy, or b2nd as nnU-Net's preprocessing writes it. Of an
+        image in two files, the header.
     role : {"image", "label"}
         A label must be one channel of exact integers, and comes as uint8, uint16 or int32. An image must be finite;
         it keeps its type, but becomes float32 (rounded once) if it has 64 bits or its header scales it.
@@ -185,7 +185,13 @@ def _of_lawful_size(path: str | os.PathLike[str], header: Header, max_voxels: in
 
 def _read_header(stream: Stream, start: bytes) -> Header:
     """Return the header, of whichever format the first bytes are."""
-    header = mgh.read_header(stream, start) if start == mgh.START else detached_header(stream, start)
+    header: Header | None
+    if gipl.is_gipl(stream):
+        header = gipl.read_header(stream, start)
+    elif start == mgh.START:
+        header = mgh.read_header(stream, start)
+    else:
+        header = detached_header(stream, start)
     if header is None:
         raise InputError(unknown_format(stream.path, stream.start))
     return checked_ending(stream.path, header)
