@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 #: `softlabels check` and the error list what is read.
-READ = "NIfTI (.nii, .nii.gz, .hdr), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), MGH (.mgz), GIPL, b2nd, PNG, BMP, TIFF or .npy"
+READ = "NIfTI, NRRD, MetaImage, MGH (.mgz), GIPL, b2nd, PNG, BMP, TIFF or NumPy (.npy)"
 _ITK = "convert it with SimpleITK: sitk.WriteImage(sitk.ReadImage('{name}'), 'OUT.nii.gz')"
 _SEGMENTATION_CLASS = b"1.2.840.10008.5.1.4.1.1.66.4"
 #: (offset, bytes, name, what to do).
