@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 from collections import Counter
@@ -31,6 +32,10 @@ log = logging.getLogger(__name__)
 
 #: File name of the picture of a case, in its results.
 PICTURE = "montage.png"
+#: With more columns of images than this left of the targets, a target in one line with others would be hard to find.
+MAX_LEAD_COLUMNS = 2
+#: Soft label, its difference from the hard one, and entropy: the panels of a target without seeds and distance.
+N_SHORT = 3
 
 
 def case_picture(
@@ -39,7 +44,7 @@ def case_picture(
     """Return one page from image to soft labels, at the slice with most foreground.
 
     Left, image and labels; then a row per target: its seeds, the distance from them, the soft label, its difference
-    from the hard label, and its entropy.
+    from the hard label, and its entropy. Targets without seeds and distance follow, several in a row (see `arranged`).
 
     Parameters
     ----------
@@ -68,11 +73,9 @@ def case_picture(
     shared = foreground([c for c in first if all(c in classes for classes in others)])
     titles = _distinct_titles(targets)
     rows = [_target_row(page, target, titles[name], class_name, shared) for name, target in targets.items()]
-    used = [any(column) for column in zip(*rows, strict=True)]
-    rows = [[panel for panel, is_used in zip(row, used, strict=True) if is_used] for row in rows]
-    lead = _lead_rows(page, first, len(rows))
+    lead = [page.image_panel(0), page.labels_panel(first), *map(page.image_panel, range(1, len(entries.case.channels)))]
     return draw_page(
-        [[*left, *row] for left, row in zip(lead, rows, strict=True)],
+        arranged(lead, rows),
         spacing=page.plane.spacing,
         letters=page.plane.letters,
         title=f"{entries.case.id}: from image to soft label",
@@ -130,13 +133,42 @@ def _distinct_titles(targets: Mapping[str, TargetEntries]) -> dict[str, str]:
     return {name: title if count[title] == 1 else spoken(name) for name, title in titles.items()}
 
 
-def _lead_rows(page: CaseSlice, classes: Sequence[LabelClass], n_rows: int) -> list[list[Panel | None]]:
-    """Return image and labels in equal parts for each row, filled up with gaps."""
-    first, *channels = [page.image_panel(channel) for channel in range(len(page.case.channels))]
-    panels: list[Panel | None] = [first, page.labels_panel(classes), *channels]
-    n_columns = -(-len(panels) // n_rows)
-    panels += [None] * (n_rows * n_columns - len(panels))
-    return [panels[start : start + n_columns] for start in range(0, len(panels), n_columns)]
+def arranged(lead: Sequence[Panel], rows: Sequence[Sequence[Panel | None]]) -> list[list[Panel | None]]:
+    """Return the panels of a page as lines of equal length.
+
+    Parameters
+    ----------
+    lead : sequence of Panels
+        Image and labels, which are left of the rows, in equal parts for each.
+    rows : sequence of rows
+        As `_target_row` returns them. A column that no row has is left out. Where some targets have seeds or distances
+        and others have neither, the others follow, several in a line: each alone would leave most of its line empty.
+    """
+    whole = [row for row in rows if row[0] or row[1]]
+    short = [row[-N_SHORT:] for row in rows if not (row[0] or row[1])]
+    lines = _beside(lead, whole)
+    n_short = len(lines[0]) // N_SHORT if lines else 0
+    if n_short < 2 or -(-len(lead) // len(whole)) > MAX_LEAD_COLUMNS:
+        return _beside(lead, rows)
+    for start in range(0, len(short), n_short):
+        panels = list(itertools.chain.from_iterable(short[start : start + n_short]))
+        lines.append(_filled(panels, len(lines[0])))
+    return lines
+
+
+def _beside(lead: Sequence[Panel], rows: Sequence[Sequence[Panel | None]]) -> list[list[Panel | None]]:
+    """Return the rows, without the columns that none of them uses, and equal parts of `lead` left of them."""
+    if not rows:
+        return []
+    used = [any(column) for column in zip(*rows, strict=True)]
+    n_lead = -(-len(lead) // len(rows))
+    parts = [_filled(lead[i * n_lead : (i + 1) * n_lead], n_lead) for i in range(len(rows))]
+    return [[*part, *itertools.compress(row, used)] for part, row in zip(parts, rows, strict=True)]
+
+
+def _filled(panels: Sequence[Panel | None], width: int) -> list[Panel | None]:
+    """Return a line of that width, with gaps at its end."""
+    return [*panels, *[None] * (width - len(panels))]
 
 
 def _target_row(

@@ -1,5 +1,6 @@
 """Laws of the page of a case: right slice, right labels, and every picture of a batch that can be drawn."""
 
+import itertools
 import subprocess
 import sys
 
@@ -11,9 +12,9 @@ from helpers.made_project import Project
 
 from softlabels.errors import InputError
 from softlabels.view import case_page
-from softlabels.view.case_page import case_picture
+from softlabels.view.case_page import arranged, case_picture
 from softlabels.view.entries import CaseEntries
-from softlabels.view.panels import save_png
+from softlabels.view.panels import Panel, save_png
 
 CASE = "large"
 
@@ -28,6 +29,52 @@ def test_the_case_picture_shows_the_way_from_image_to_soft_label(case):
         "SiNG paper, δ = 0.5: whole",
         "SiNG paper, δ = 0.5: entropy",
     } < set(found)
+
+
+def panel(name):
+    """Return a panel that only its title tells apart."""
+    return Panel(name, "entropy", np.zeros((2, 2)), "")
+
+
+def row(name, has_maps):
+    """Return a row of a target, of which the two first panels may be missing."""
+    maps = [panel(f"{name} seeds"), panel(f"{name} distance")] if has_maps else [None, None]
+    return [*maps, *(panel(f"{name} {part}") for part in ("soft", "difference", "entropy"))]
+
+
+def arrangement(n_lead, *has_maps):
+    """Return the titles of an arrangement, and "-" where there is a gap."""
+    rows = [row("abcdef"[i], has) for i, has in enumerate(has_maps)]
+    return [
+        " ".join(one.title.replace(" ", ".") if one else "-" for one in line)
+        for line in arranged([panel(f"lead{i}") for i in range(n_lead)], rows)
+    ]
+
+
+def test_targets_without_maps_share_lines_after_those_that_have_some():
+    short = "{0}.soft {0}.difference {0}.entropy"
+    whole = "{0}.seeds {0}.distance " + short
+    two = [f"lead0 {whole.format('a')}", f"lead1 {whole.format('b')}"]
+    assert arrangement(2, True, True) == two
+    assert arrangement(2, True, True, False) == [*two, f"{short.format('c')} - - -"]
+    assert arrangement(2, True, True, False, False) == [*two, f"{short.format('c')} {short.format('d')}"]
+    # Where none has maps, or images take much of a line, each has a line of its own.
+    assert arrangement(2, False, False) == [f"lead0 {short.format('a')}", f"lead1 {short.format('b')}"]
+    assert arrangement(4, True, False) == [
+        f"lead0 lead1 {whole.format('a')}",
+        f"lead2 lead3 - - {short.format('b')}",
+    ]
+
+
+def test_every_panel_has_one_place_and_lines_are_of_equal_length():
+    for n_lead in (2, 3, 5):
+        for has_maps in itertools.chain.from_iterable(itertools.product((True, False), repeat=n) for n in (1, 2, 5)):
+            lines = [line.split() for line in arrangement(n_lead, *has_maps)]
+            assert len({len(line) for line in lines}) == 1
+            shown = [title for line in lines for title in line if title != "-"]
+            expected = n_lead + sum(5 if has else 3 for has in has_maps)
+            assert len(shown) == len(set(shown)) == expected
+            assert not any(set(column) == {"-"} for column in zip(*lines, strict=True))
 
 
 def legends(figure):
