@@ -82,8 +82,8 @@ class Config(Section):
     )
     stages_per_job: Literal["one", "all"] | None = Field(
         None,
-        description="all: one process takes a case through all stages, which saves start-up and queueing; CPU only. "
-        "Default: one, and all where `keep` is not all",
+        description="all: one process takes a case through all stages, which saves start-up and queueing, and with "
+        "device cuda holds the GPU all the while. Default: one, and all where `keep` is not all",
     )
     keep: Literal["all", "targets"] | list[Literal["prepare", "seeds", "distance", "target"]] = Field(
         "all",
@@ -111,14 +111,6 @@ class Config(Section):
             raise faults_error(faults)
         return colours
 
-    @field_validator("stages_per_job")
-    @classmethod
-    def _check_stages_per_job(cls, stages: str | None, info: ValidationInfo) -> str | None:
-        """Refuse jobs that would hold a GPU for CPU work."""
-        if stages == "all" and info.data.get("device") == "cuda":
-            raise faults_error([": all would hold a GPU while CPUs work. Use one, or set device: cpu"])
-        return stages
-
     @field_validator("keep", mode="before")
     @classmethod
     def _check_keep_names_stages(cls, keep: Any) -> Any:
@@ -131,21 +123,12 @@ class Config(Section):
     @classmethod
     def _check_keep(cls, keep: str | list[str], info: ValidationInfo) -> str | list[str]:
         """Refuse to hand on in memory what another job is to read."""
-        if _kept_stages(keep) == frozenset(STAGE_NAMES):
-            return keep
-        faults = []
-        if info.data.get("device") == "cuda":
-            faults.append(
-                f": got {shown(keep)} with device: cuda, where distances are a job of their own, whose input and "
-                "results must be written. Set device: cpu, or keep: all"
-            )
-        if info.data.get("stages_per_job") == "one":
-            faults.append(
+        if _kept_stages(keep) != frozenset(STAGE_NAMES) and info.data.get("stages_per_job") == "one":
+            fault = (
                 f": got {shown(keep)} with stages_per_job: one, but what is not kept must stay in one process. "
                 "Delete stages_per_job, or set it to all"
             )
-        if faults:
-            raise faults_error(faults)
+            raise faults_error([fault])
         return keep
 
     def label_set(self, target: Method) -> LabelSet:

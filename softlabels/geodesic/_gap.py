@@ -7,6 +7,11 @@ is never below B again. Conversely, every prefix of a shortest path to a voxel w
 engine that keeps only what is below B therefore gives D_c, bit for bit, wherever D_c < B, and inf elsewhere. The voxels
 with D_c < B are one region around the seeds, so a box whose faces it does not reach contains all of it.
 
+An engine that knows no such field gives the same from the box alone. Its distances there, of paths within the box, are
+at least D_c; and where D_c < B at a voxel outside, the shortest path to it leaves the box through a face, where its
+distance within the box is below B. So where no face has such a distance, all that is below B has its bits, and all
+that is not is removed.
+
 The sum ``fl(N + gap)`` does not rise so, because of its rounding. B is therefore a distance itself: that to all seeds,
 starting at `gap` and a little more instead of 0. It is checked in every voxel that B is above N + gap and rises by no
 more than steps cost; and what is between N + gap and B is removed, so that the result depends on the gap alone.
@@ -117,8 +122,7 @@ def limit_of(
         del others
     gap += 2 * rounding * (_largest(nearest) + gap)
     # Peaks that no class that counts can reach keep all classes, wherever their paths run.
-    is_boundless = peaks is not None and bool(np.isinf(nearest[peaks.voxels]).any())
-    if device != "cpu" or is_boundless:
+    if peaks is not None and np.isinf(nearest[peaks.voxels]).any():
         return Limit(nearest, gap, None)
     raised = None if peaks is None else peaks.voxels
     return Limit(nearest, gap, lambda: rising_bound(problem, nearest, gap, raised, n_threads))
@@ -239,7 +243,7 @@ def solve_each(
         Where each class is expected to be near; empty exactly for a class without seeds.
     limit : Limit
     device : str
-        On CUDA whole volumes are solved and cut, with the same result.
+        CUDA solves boxes without the bound, one at a time, with the same result.
     n_threads : int
     """
     n_open = int(np.prod(problem.shape)) if problem.domain is None else int(np.count_nonzero(problem.domain))
@@ -251,7 +255,7 @@ def solve_each(
         found, box, farthest = None, guesses[index], None
         # A class that is solved in the whole anyway needs no bound.
         if _share(box, problem.shape) < _WHOLE and limit.bound is not None:
-            found = _solve_within(problem, seeds, index, box, limit.bound, n_own_threads)
+            found = _solve_within(problem, seeds, index, box, limit.bound, device, n_own_threads)
         if found is None:
             values, certificate = solve_whole(problem, seeds, index, device, n_threads)
             box, farthest = whole_box(problem), _largest(values)
@@ -265,31 +269,55 @@ def solve_each(
     large = sorted((c for c, share in enumerate(shares) if share >= _LARGE), key=lambda c: -shares[c])
     yield from map(partial(solve, n_own_threads=n_threads), large)
     small = [c for c in range(len(seeds)) if c not in large]
-    # Made here, if any class needs it, so that not all threads make it. Whole volumes take all threads each.
-    n_together = n_threads if small and limit.bound is not None else 1
+    # Made here, if any class needs it, so that not all threads make it. Whole volumes take all threads each, and a
+    # device takes one class at a time.
+    n_together = n_threads if small and limit.bound is not None and device == "cpu" else 1
     with ThreadPoolExecutor(n_together) as pool:
         yield from map_in_order(pool, solve, small, n_together)
 
 
 def _solve_within(
-    problem: Problem, seeds: BoxedVolumes, index: int, box: Box, bound: NDArray[np.float32], n_threads: int
+    problem: Problem,
+    seeds: BoxedVolumes,
+    index: int,
+    box: Box,
+    bound: NDArray[np.float32],
+    device: str,
+    n_threads: int,
 ) -> tuple[Box, NDArray[np.float32], Certificate] | None:
     """Return a box with all distances of a class that are below a bound, its map, and what proves it.
 
     The faces of the box move outwards until none of them is reached. None: the box has become too large.
     """
-    from softlabels.geodesic._cpu import solve_on_cpu
-
-    bounded, known = dataclasses.replace(problem, bound=bound), None
+    known = None
     while _share(box, problem.shape) < _WHOLE:
-        part = bounded.part(box, seeds=seeds.region(index, box)[None])
-        maps, *effort = solve_on_cpu(part, n_threads, known)
-        grown = _grown(box, maps[0], problem.shape)
+        part = problem.part(box, seeds=seeds.region(index, box)[None])
+        values, certify = _solve_below(part, np.ascontiguousarray(bound[box]), known, device, n_threads)
+        grown = _grown(box, values, problem.shape)
         if grown == box:
-            return box, maps[0], certify_problem(part, maps, n_threads, *effort)[0]
-        known = BoxedVolumes(problem.shape, [(box, maps[0])], fill=np.inf, dtype=np.float32).region(0, grown)[None]
+            return box, values, certify()
+        known = BoxedVolumes(problem.shape, [(box, values)], fill=np.inf, dtype=np.float32).region(0, grown)[None]
         box = grown
     return None
+
+
+def _solve_below(
+    part: Problem, bound: NDArray[np.float32], known: NDArray[np.float32] | None, device: str, n_threads: int
+) -> tuple[NDArray[np.float32], Callable[[], Certificate]]:
+    """Return the distances in a box that are below a bound, and what gives the certificate of how they were found.
+
+    `known` are distances that are reached in the box, for an engine that can begin with them.
+    """
+    if device != "cpu":
+        solution, (certificate,) = solve_and_certify(part, device)
+        values = solution.maps[0]
+        values[values >= bound] = np.inf
+        return values, lambda: certificate
+    from softlabels.geodesic._cpu import solve_on_cpu
+
+    bounded = dataclasses.replace(part, bound=bound)
+    maps, *effort = solve_on_cpu(bounded, n_threads, known)
+    return maps[0], lambda: certify_problem(bounded, maps, n_threads, *effort)[0]
 
 
 def solve_whole(

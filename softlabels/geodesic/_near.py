@@ -77,8 +77,8 @@ def geodesic_distance_within_gap(
 
     Notes
     -----
-    `softlabels.geodesic._gap` proves that nothing is lost. The CPU solves boxes; CUDA solves whole volumes and cuts
-    them, one at a time, with the same result. Memory: three volumes of float32 beside the image, and the boxes in work.
+    `softlabels.geodesic._gap` proves that nothing is lost. Both devices solve boxes, CUDA one at a time; the
+    field that bounds them is made on the CPU. Memory: three volumes of float32 beside the image, and the boxes in work.
 
     Examples
     --------

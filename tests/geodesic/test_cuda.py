@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import ROOT, emulated_cuda
+from helpers.made_project import Project
 from helpers.real_volumes import real_volumes
 
 from softlabels.errors import CertificateError, DeviceError
-from softlabels.geodesic import _cuda, _cuda_device, _nvrtc, distances_for_distribution, geodesic_distance
+from softlabels.geodesic import _cuda, _cuda_device, _gap, _nvrtc, distances_for_distribution, geodesic_distance
 from softlabels.geodesic._certify import certify_problem
 from softlabels.geodesic._problem import checked_problem
 from softlabels.geodesic._reference import solve_reference
@@ -123,7 +124,9 @@ def test_cuda_is_dijkstra_bit_for_bit(cuda):
 
 
 @pytest.mark.gpu
-def test_distances_for_a_distribution_are_those_of_the_cpu(cuda):
+@pytest.mark.parametrize("whole", [0.0, _gap._WHOLE, 2.0], ids=["whole", "mixed", "boxes"])
+def test_distances_for_a_distribution_are_those_of_the_cpu(cuda, monkeypatch, whole):
+    monkeypatch.setattr(_gap, "_WHOLE", whole)
     rng = np.random.default_rng(3)
     image = rng.normal(size=(2, 9, 14, 17)).astype(np.float32)
     seeds = rng.random((4, *image.shape[1:])) < 0.004
@@ -137,6 +140,23 @@ def test_distances_for_a_distribution_are_those_of_the_cpu(cuda):
         assert [box for box, _ in near.maps] == [box for box, _ in expected.maps]
         for name in ("farthest", "is_exact", "apart", "gap"):
             assert np.array_equal(getattr(near, name), getattr(expected, name)), name
+
+
+@pytest.mark.gpu
+def test_targets_are_those_of_the_cpu_where_distances_stay_in_memory(cuda, tmp_path, monkeypatch):
+    targets = {"near": {"method": "geols", "distance": {"gap": 12}}, "sing": {"method": "sing"}}
+    made = {
+        "cpu": Project(tmp_path / "cpu", monkeypatch, n_cases=1, targets=targets).run_together(),
+        cuda: Project(
+            tmp_path / "cuda", monkeypatch, n_cases=1, targets=targets, device="cuda", keep="targets"
+        ).run_together(device=cuda),
+    }
+    assert {one.manifest for one in made[cuda].values() if one.stage == "distance"} == {None}
+    assert {work: (one.key, one.quality) for work, one in made[cuda].items()} == {
+        work: (one.key, one.quality) for work, one in made["cpu"].items()
+    }
+    digests = [{one.manifest for one in found.values() if one.stage == "target"} for found in made.values()]
+    assert digests[0] == digests[1]
 
 
 @pytest.mark.gpu

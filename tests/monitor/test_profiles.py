@@ -28,7 +28,7 @@ def test_installed_profile_has_the_sites_names(home):
     assert profile["default-resources"]["slurm_account"] == "lab7"
     assert profile["default-resources"]["slurm_partition"] == "short"
     on_gpu = {rule: asked["slurm_partition"] for rule, asked in profile["set-resources"].items()}
-    assert on_gpu == dict.fromkeys(["distance_cuda", "train_cuda", "score_cuda"], "a100")
+    assert on_gpu == dict.fromkeys(["distance_cuda", "stages_cuda", "train_cuda", "score_cuda"], "a100")
 
 
 def test_nothing_but_the_site_changes_in_a_copy(home):
@@ -61,18 +61,23 @@ def test_profiles_that_are_used_together_do_not_hide_each_others_resources():
     assert not shared and "default-resources" not in default
 
 
-def asked_of_cuda_jobs(folder: Path, *more: str) -> str:
-    """Return the resources of distance_cuda in a dry run of a small cohort with the shipped profile."""
-    made_data.write_cohort(folder, device="cuda", targets={"geols": {"method": "geols"}})
+def asked_of_cuda_jobs(folder: Path, *more: str, rule: str = "distance_cuda", **changes: object) -> str:
+    """Return the resources of a rule for GPUs in a dry run of a small cohort with the shipped profile."""
+    made_data.write_cohort(folder, device="cuda", targets={"geols": {"method": "geols"}}, **changes)
     command = [sys.executable, "-m", "snakemake", "--profile", str(SHIPPED / "slurm"), "--dry-run", *more]
     said = subprocess.run(command, cwd=folder, text=True, capture_output=True, check=True).stdout
-    return next(part for part in said.split("\nrule ") if part.startswith("distance_cuda:"))
+    return next(part for part in said.split("\nrule ") if part.startswith(f"{rule}:"))
 
 
 def test_set_resources_belongs_into_the_profile_as_the_command_line_hides_its_gpu_partition(tmp_path):
     assert "slurm_partition=gpu, " in asked_of_cuda_jobs(tmp_path)
     hidden = asked_of_cuda_jobs(tmp_path, "--set-resources", "distance_cuda:mem_mb=16000")
     assert "mem_mb=16000" in hidden and "slurm_partition=cpu, " in hidden and "gpu=1" in hidden
+
+
+def test_a_job_of_all_stages_that_computes_on_cuda_goes_to_the_gpu_partition(tmp_path):
+    asked = asked_of_cuda_jobs(tmp_path, "--printshellcmds", rule="stages_cuda", keep="targets")
+    assert "slurm_partition=gpu, " in asked and "gpu=1" in asked and "--device cuda" in asked
 
 
 def test_no_rule_retries_inside_its_own_job():
