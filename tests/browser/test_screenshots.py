@@ -80,6 +80,8 @@ def test_the_viewer_shows_a_glioma(browser, glioma, size, name):
     with opened(browser, page_of(glioma, "du7294_fusion"), **options) as page:
         picture = screenshot(page, name)
         assert page.faults == [] and picture.std() > 20
+        cut = "[...document.querySelectorAll('.panel .value')].filter(v => v.scrollWidth > v.clientWidth)"
+        assert page.evaluate(f"{cut}.map(v => v.textContent)") == []
 
 
 @pytest.mark.parametrize(("size", "name"), [(DESKTOP, "report.png"), (PHONE, "report-phone.png")])
