@@ -14,6 +14,7 @@ from helpers import ROOT
 from helpers.made_cohort import SHAPES, make_cohort
 
 from softlabels.cli import EXTRAS
+from softlabels.cohort.case_table import CaseTable
 from softlabels.cohort.index import Index
 from softlabels.grid import Grid
 
@@ -115,7 +116,7 @@ def test_copy_and_restore_need_the_index_only(index, tmp_path):
     assert again.stdout.endswith("copied 0 entries of 2 cases, 0.0 MB, 4 were there\n")
     np.save(tmp_path / "prediction.npy", np.ones((3, *SHAPES["small"]), np.float32))
     grid = Grid(SHAPES["small"], (3.0, 1.0, 1.0))
-    noted = replace(Index.read(index), cases=[replace(case, grid=grid) for case in Index.read(index).cases])
+    noted = replace(Index.read(index), cases=CaseTable.of(replace(case, grid=grid) for case in Index.read(index).cases))
     noted.write(index)
     arguments = ["small", "prediction.npy", "--index", index, "--target", "geols", "-o", "new/labels.nii.gz"]
     done = softlabels(tmp_path, "restore", *arguments)

@@ -2,9 +2,11 @@
 
 from softlabels.cohort.arrays import Cohort, CohortCase, open_cohort
 from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase
-from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
+from softlabels.cohort.case_table import CaseTable, EntryAddress, IndexedCase
+from softlabels.cohort.index import Index, TargetDescription
 
 __all__ = [
+    "CaseTable",
     "CaseTarget",
     "Cohort",
     "CohortCase",

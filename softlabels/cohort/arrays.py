@@ -14,7 +14,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from softlabels.classes import class_masks
 from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase
-from softlabels.cohort.index import IndexedCase, TargetDescription
+from softlabels.cohort.case_table import IndexedCase
+from softlabels.cohort.index import TargetDescription
 from softlabels.grid import Grid, Window
 from softlabels.store.read import Entry
 
@@ -69,7 +70,7 @@ class Cohort:
 
     def __init__(self, cohort: IndexedCohort) -> None:
         self.targets: Mapping[str, TargetDescription] = cohort.index.targets
-        self.case_ids = tuple(case.id for case in cohort.index.cases)
+        self.case_ids = cohort.index.cases.ids
         self._cohort = cohort
 
     def __len__(self) -> int:

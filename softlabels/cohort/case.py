@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from softlabels._shared.archive import is_archive
 from softlabels.classes import LabelClass, class_masks
-from softlabels.cohort.index import INDEX_FILE, EntryAddress, Index, IndexedCase, TargetDescription
+from softlabels.cohort.case_table import EntryAddress, IndexedCase
+from softlabels.cohort.index import INDEX_FILE, Index, TargetDescription
 from softlabels.cohort.stored_map import StoredMap
 from softlabels.errors import FormatError, InputError, StoreError
 from softlabels.grid import Grid, Window

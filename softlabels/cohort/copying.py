@@ -16,9 +16,9 @@ from pathlib import Path
 
 from softlabels._shared.archive import is_archive
 from softlabels._shared.files import atomic_writer, explained
-from softlabels._shared.plain_json import sealed_json
 from softlabels.cohort.case import IndexedCohort, naming
-from softlabels.cohort.index import INDEX_FILE, EntryAddress, Index
+from softlabels.cohort.case_table import CaseTable, EntryAddress
+from softlabels.cohort.index import INDEX_FILE, Index
 from softlabels.errors import FormatError, InputError, StoreError
 from softlabels.store.copying import archive_entry, copy_entry, has_entry
 from softlabels.store.format import VERSION_FOLDER
@@ -121,15 +121,15 @@ def copy_cohort(
 def _chosen(index: Index, targets: Sequence[str], splits: Sequence[str]) -> Index:
     """Return the index of a copy: of some targets and cases, with the store beside it."""
     described = {name: index.target(name) for name in targets or index.targets}
-    known = sorted({str(case.split) for case in index.cases})
+    known = sorted({str(split) for split in index.cases.splits})
     if unknown := sorted(set(splits) - set(known)):
         raise InputError(f"split: got {unknown[0]!r}, expected some of {', '.join(known)}")
-    cases = [
+    cases = (
         replace(case, targets={name: address for name, address in case.targets.items() if name in described})
         for case in index.cases
         if not splits or case.split in splits
-    ]
-    return replace(index, store=STORE, targets=described, cases=tuple(cases))
+    )
+    return replace(index, store=STORE, targets=described, cases=CaseTable.of(cases))
 
 
 def _entries(index: Index, store: Path, n_threads: int) -> list[Entry]:
@@ -182,7 +182,7 @@ def _to_archive(index: Index, entries: list[Entry], path: Path, progress: Callab
             archive_entry(entry, archive, STORE)
             if progress is not None:
                 progress(done, len(entries))
-        archive.writestr(zipfile.ZipInfo(INDEX_FILE), sealed_json(index.to_json()))
+        archive.writestr(zipfile.ZipInfo(INDEX_FILE), index.to_bytes())
     return Copied(path, len(index.cases), len(entries), len(entries), n_bytes)
 
 

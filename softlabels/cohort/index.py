@@ -1,13 +1,12 @@
 """index.json, the only file that a trainer opens: the targets of a cohort, and where the entries of each case are.
 
-docs/design.md shows an example. The file carries a seal, the SHA-256 of its content, so that no change goes unnoticed.
+docs/design.md shows an example, `softlabels.cohort.index_file` defines the bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,45 +15,20 @@ from numpy.typing import NDArray
 
 from softlabels._shared.archive import read_small
 from softlabels._shared.files import write_atomically
-from softlabels._shared.plain_json import parsed_json, sealed_json, unsealed_json
 from softlabels.augmentation import completed
 from softlabels.blend import Blend
 from softlabels.classes import LabelClass, class_masks, class_numbers
-from softlabels.cohort.label_blocks import LabelBlocks
+from softlabels.cohort.case_table import CaseTable, IndexedCase
+from softlabels.cohort.index_file import incomplete, sealed_index, unsealed_index
 from softlabels.errors import FormatError, InputError
-from softlabels.grid import Grid
 from softlabels.sparse import SparseLabel, blended
 from softlabels.store.format import INDEX_BYTES
 
-INDEX_FORMAT, INDEX_VERSION = "softlabels-index", 1
 #: The name of the index in the results folder.
 INDEX_FILE = "index.json"
 
 #: What the values of a map are: probabilities in [0, 1], signed in [-1, 1], or distances in mm.
 Kind = Literal["probability", "signed", "distance"]
-
-
-@dataclass(frozen=True)
-class EntryAddress:
-    """Where an entry of the store is, and how to know that it is the right one.
-
-    Parameters
-    ----------
-    key, manifest : str
-        The entry's key and the digest of its manifest, 64 hex digits each.
-    """
-
-    key: str
-    manifest: str
-
-    def to_json(self) -> dict[str, str]:
-        """Return the address as plain JSON values."""
-        return {"key": self.key, "manifest": self.manifest}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> EntryAddress:
-        """Return the address that `to_json` described."""
-        return cls(str(content["key"]), str(content["manifest"]))
 
 
 @dataclass(frozen=True)
@@ -199,61 +173,6 @@ class TargetDescription:
 
 
 @dataclass(frozen=True)
-class IndexedCase:
-    """One case of an index.
-
-    Parameters
-    ----------
-    id : str
-    split : str or None
-        From the case sheet.
-    flags : tuple of str
-        What a person should know about the case.
-    prepare : EntryAddress
-        The entry of image and labels.
-    targets : mapping of str to EntryAddress
-        The entry of each target that has a stored map.
-    labels : LabelBlocks or None
-        The size of the volume and where its labels are; None in an index of results from before this was noted.
-    grid : Grid or None
-        Of the case's files, before cropping and resampling; None likewise.
-    """
-
-    id: str
-    split: str | None
-    flags: tuple[str, ...]
-    prepare: EntryAddress
-    targets: Mapping[str, EntryAddress]
-    labels: LabelBlocks | None = None
-    grid: Grid | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the case as plain JSON values."""
-        noted = {"labels": self.labels, "grid": self.grid}
-        return {
-            "id": self.id,
-            "split": self.split,
-            "flags": list(self.flags),
-            "prepare": self.prepare.to_json(),
-            "targets": {name: address.to_json() for name, address in self.targets.items()},
-            **{name: fact.to_json() for name, fact in noted.items() if fact is not None},
-        }
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> IndexedCase:
-        """Return the case that `to_json` described."""
-        return cls(
-            id=content["id"],
-            split=content["split"],
-            flags=tuple(content["flags"]),
-            prepare=EntryAddress.from_json(content["prepare"]),
-            targets={name: EntryAddress.from_json(address) for name, address in content["targets"].items()},
-            labels=LabelBlocks.from_json(content["labels"]) if "labels" in content else None,
-            grid=Grid.from_json(content["grid"]) if "grid" in content else None,
-        )
-
-
-@dataclass(frozen=True)
 class Index:
     """The content of index.json.
 
@@ -268,7 +187,7 @@ class Index:
     targets : mapping of str to TargetDescription
     missing : tuple of str
         Ids of cases that were left out because they have no result.
-    cases : tuple of IndexedCase
+    cases : CaseTable
         In the order of the case sheet.
     """
 
@@ -277,7 +196,7 @@ class Index:
     ignore_label: int | None
     targets: Mapping[str, TargetDescription]
     missing: tuple[str, ...]
-    cases: tuple[IndexedCase, ...]
+    cases: CaseTable
 
     def target(self, name: str) -> TargetDescription:
         """Return the description of a target; InputError with the names that exist if there is none of that name."""
@@ -287,55 +206,58 @@ class Index:
 
     def case(self, case_id: str) -> IndexedCase:
         """Return a case; InputError if there is none of that id."""
-        if case_id not in self._by_id:
-            known = f"{len(self.cases)} cases such as {self.cases[0].id}" if self.cases else "no cases"
+        position = self.cases.position(case_id)
+        if position is None:
+            known = f"{len(self.cases)} cases such as {self.cases.ids[0]}" if self.cases else "no cases"
             raise InputError(f"case {case_id!r}: not in the index, which has {known}")
-        return self._by_id[case_id]
-
-    @cached_property
-    def _by_id(self) -> dict[str, IndexedCase]:
-        return {case.id: case for case in self.cases}
+        return self.cases[position]
 
     def keys(self) -> set[str]:
         """Return the keys of all entries that the index names."""
-        return {address.key for case in self.cases for address in (case.prepare, *case.targets.values())}
+        return self.cases.keys()
 
     def store_path(self, index_path: str | Path) -> Path:
         """Return where the store was when the index at this path was written: absolute, without ``..`` and links."""
         return (Path(index_path).parent / self.store).resolve()
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the index as plain JSON values, without its seal."""
+    def to_bytes(self) -> bytes:
+        """Return the bytes of index.json."""
+        return sealed_index(self.head, self.cases)
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """All but the cases, as plain JSON values."""
         return {
-            "format": INDEX_FORMAT,
-            "version": INDEX_VERSION,
             "store": self.store,
             "channels": list(self.channels),
             "ignore_label": self.ignore_label,
             "targets": {name: target.to_json() for name, target in self.targets.items()},
             "missing": list(self.missing),
-            "cases": [case.to_json() for case in self.cases],
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> Index:
-        """Return the index that `to_json` described."""
-        return cls(
-            store=content["store"],
-            channels=tuple(content["channels"]),
-            ignore_label=content["ignore_label"],
-            targets={name: TargetDescription.from_json(target) for name, target in content["targets"].items()},
-            missing=tuple(content["missing"]),
-            cases=tuple(map(IndexedCase.from_json, content["cases"])),
-        )
+    def from_bytes(cls, raw: bytes) -> Index:
+        """Return the index that `to_bytes` described; FormatError if it is none, or is not as it was written."""
+        head, cases = unsealed_index(raw)
+        try:
+            return cls(
+                store=head["store"],
+                channels=tuple(head["channels"]),
+                ignore_label=head["ignore_label"],
+                targets={name: TargetDescription.from_json(target) for name, target in head["targets"].items()},
+                missing=tuple(head["missing"]),
+                cases=cases,
+            )
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise incomplete(error) from None
 
     def write(self, path: Path) -> None:
         """Write index.json in one step: a reader sees the whole file or none."""
-        write_atomically(path, sealed_json(self.to_json()))
+        write_atomically(path, self.to_bytes())
 
     @classmethod
     def read(cls, path: str | Path) -> Index:
-        """Return the index in a file.
+        """Return the index in a file; a case is read when it is asked for.
 
         Raises
         ------
@@ -344,37 +266,14 @@ class Index:
         """
         path = Path(path)
         try:
-            raw = read_small(path, INDEX_BYTES)
-            content = parsed_json(raw)
+            return cls.from_bytes(read_small(path, INDEX_BYTES))
         except FileNotFoundError:
             raise FormatError(
                 f"index {path}: no such file. Run snakemake in the project's folder, which writes it last"
             ) from None
+        except FormatError as error:
+            raise FormatError(f"index {path}: {error}") from None
         except OSError as error:
             raise FormatError(
                 f"index {path}: cannot be read ({error.strerror}). Give the path of an index.json"
             ) from error
-        except ValueError as error:
-            raise FormatError(
-                f"index {path}: not JSON ({error}). Delete it and run snakemake again in the project's folder"
-            ) from None
-        version = (content.get("format"), content.get("version")) if isinstance(content, dict) else None
-        if version != (INDEX_FORMAT, INDEX_VERSION):
-            raise FormatError(
-                f"index {path}: got {version}, expected {(INDEX_FORMAT, INDEX_VERSION)}. "
-                "Write it again with this version of softlabels"
-            )
-        try:
-            content = unsealed_json(raw)
-        except ValueError:
-            raise FormatError(
-                f"index {path}: changed since it was written (its seal does not match). Delete it and run snakemake "
-                "again in the project's folder; what a run can vary, such as alpha or the store's place, is an "
-                "argument of the data set"
-            ) from None
-        try:
-            return cls.from_json(content)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise FormatError(
-                f"index {path}: incomplete ({type(error).__name__}: {error}). Delete it and run snakemake again"
-            ) from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from softlabels._shared.archive import is_folder
 from softlabels.cohort.case import IndexedCohort
-from softlabels.cohort.index import EntryAddress
+from softlabels.cohort.case_table import EntryAddress
 from softlabels.store.format import REMEDY, entry_folder
 from softlabels.store.verify import verify_entry
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from softlabels._shared.files import relative_path
 from softlabels.classes import LabelSet
-from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
+from softlabels.cohort.case_table import CaseTable, EntryAddress, IndexedCase
+from softlabels.cohort.index import Index, TargetDescription
 from softlabels.cohort.label_blocks import LabelBlocks
 from softlabels.config import Config
 from softlabels.errors import FormatError, InputError
@@ -36,19 +37,24 @@ def build_index(config: Config, plan: Plan, cases: list[Case], folder: Path, *, 
         If receipts are missing and `allow_missing` is False, or if no case is complete; names the cases.
     """
     results = Path(config.results)
-    complete: list[IndexedCase] = []
     missing: list[str] = []
     n_kept: dict[str, int] = {}
-    for case in cases:
-        try:
-            receipts = _receipts(case, plan, results)
-            complete.append(_indexed_case(case, plan, results, receipts))
-        except FormatError:
-            missing.append(case.id)
-            continue
-        for node, receipt in receipts.items():
-            if "sparse" in receipt.quality:
-                n_kept[node] = max(receipt.quality["sparse"]["n_kept"], n_kept.get(node, 0))
+
+    def finished() -> Iterator[IndexedCase]:
+        """Yield what the index says of each finished case; note the missing ones, and what sparse targets keep."""
+        for case in cases:
+            try:
+                receipts = _receipts(case, plan, results)
+                indexed = _indexed_case(case, plan, results, receipts)
+            except FormatError:
+                missing.append(case.id)
+                continue
+            for node, receipt in receipts.items():
+                if "sparse" in receipt.quality:
+                    n_kept[node] = max(receipt.quality["sparse"]["n_kept"], n_kept.get(node, 0))
+            yield indexed
+
+    complete = CaseTable.of(finished())
     if not complete or (missing and not allow_missing):
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise InputError(
@@ -64,7 +70,7 @@ def build_index(config: Config, plan: Plan, cases: list[Case], folder: Path, *, 
             for name, node in plan.targets.items()
         },
         missing=tuple(missing),
-        cases=tuple(complete),
+        cases=complete,
     )
 
 

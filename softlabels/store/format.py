@@ -17,7 +17,7 @@ VERSION_FOLDER = f"v{FORMAT_VERSION}"
 TMP_PREFIX, TRASH_PREFIX = ".tmp-", ".trash-"
 
 #: The most bytes that an index may have: it grows with the cohort, by 1 to 10 kB a case, with the number of labels.
-INDEX_BYTES = 2**30
+INDEX_BYTES = 2**32
 
 NGFF_VERSION = "0.5"
 #: A patch of 96 voxels touches two or three chunks along an axis; more chunks cost more calls than they save bytes.

@@ -228,7 +228,7 @@ class SoftLabelDataset(Dataset[Sample]):
     @property
     def case_ids(self) -> list[str]:
         """The cases, in the order of the index."""
-        return [case.id for case in self._cases]
+        return list(self._cases.ids)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the random patches of another epoch; call it before each one."""
@@ -311,7 +311,9 @@ class SoftLabelDataset(Dataset[Sample]):
             self._check_encodings(targets)
         self._open[position] = targets
         if len(self._open) > MAX_OPEN:
-            self._open.pop(next(iter(self._open)))  # the one that was used longest ago
+            oldest = next(iter(self._open))  # the one that was used longest ago
+            del self._open[oldest]
+            self._tables.pop(oldest, None)
         return targets
 
     def _check_encodings(self, targets: list[CaseTarget]) -> None:
@@ -320,7 +322,7 @@ class SoftLabelDataset(Dataset[Sample]):
             if (found := map_encoding(target)) != encoding:
                 raise FormatError(
                     f"case {target.case.id}, target {target.name!r}: got a map stored as {found}, expected {encoding} "
-                    f"as in case {self._cases[0].id}. Leave blend_on_device out"
+                    f"as in case {self._cases.ids[0]}. Leave blend_on_device out"
                 )
 
     def _case(self, position: int) -> PreparedCase:
@@ -343,7 +345,7 @@ class SoftLabelDataset(Dataset[Sample]):
         if self.mode == "whole":
             return number, (0, 0, 0)
         position = number // self.patches_per_case
-        shape, centre = self._shape(position), None
+        shape, centre = self._case(position).shape, None
         if rng.random() < self.foreground_fraction:
             centre = self._foreground_table(position).draw(rng, self._case(position).labels)
         return position, random_origin(shape, self.patch_size or shape, rng, centre)

@@ -11,7 +11,8 @@ from warnings import warn
 import numpy as np
 
 from softlabels._shared.files import read_small_text
-from softlabels.cohort.index import Index, IndexedCase
+from softlabels.cohort.case_table import CaseTable
+from softlabels.cohort.index import Index
 from softlabels.errors import InputError
 
 #: How many names an error shows.
@@ -85,7 +86,7 @@ def nnunet_folds(path: str | Path) -> list[Fold]:
         raise InputError(f"{path}: expected a list of {{'train': [...], 'val': [...]}} ({error!r})") from error
 
 
-def chosen_cases(index: Index, split: str | None, ids: Sequence[str] | None, where: str | Path) -> list[IndexedCase]:
+def chosen_cases(index: Index, split: str | None, ids: Sequence[str] | None, where: str | Path) -> CaseTable:
     """Return the cases of a split, or those with some ids; at least one.
 
     Parameters
@@ -110,9 +111,10 @@ def chosen_cases(index: Index, split: str | None, ids: Sequence[str] | None, whe
     """
     if ids is not None:
         return _with_ids(index, split, ids, where)
-    chosen = [case for case in index.cases if split is None or case.split == split]
+    known = index.cases.splits
+    chosen = [position for position, its_split in enumerate(known) if split is None or its_split == split]
     if not chosen:
-        splits = sorted({str(case.split) for case in index.cases})
+        splits = sorted({str(its_split) for its_split in known})
         raise InputError(f"split: got {split!r}, expected one of {', '.join(splits) or 'none'} (in {where})")
     if index.missing:
         warn(
@@ -121,10 +123,10 @@ def chosen_cases(index: Index, split: str | None, ids: Sequence[str] | None, whe
             MissingCasesWarning,
             stacklevel=3,
         )
-    return chosen
+    return index.cases.chosen(chosen)
 
 
-def _with_ids(index: Index, split: str | None, ids: Sequence[str], where: str | Path) -> list[IndexedCase]:
+def _with_ids(index: Index, split: str | None, ids: Sequence[str], where: str | Path) -> CaseTable:
     """Return the cases with some ids, in the order of the index."""
     if split is not None:
         raise InputError(f"cases, split: got both, expected one of them. Leave split {split!r} out")
@@ -133,11 +135,12 @@ def _with_ids(index: Index, split: str | None, ids: Sequence[str], where: str | 
             f"cases: {len(without)} have no result in {where}: {_some(without)}. Run snakemake in the project's folder "
             "(softlabels status shows why), or leave them out"
         )
-    missing = sorted(set(ids) - {case.id for case in index.cases})
+    wanted = set(ids)
+    missing = sorted(wanted.difference(index.cases.ids))
     if missing or not ids:
         shown = f"{len(missing)} ids that it lacks: {_some(missing)}" if missing else "no id"
         raise InputError(f"cases: got {shown}; expected ids of the {len(index.cases)} cases in {where}")
-    return [case for case in index.cases if case.id in set(ids)]
+    return index.cases.chosen([position for position, case_id in enumerate(index.cases.ids) if case_id in wanted])
 
 
 def _some(names: Sequence[str]) -> str:

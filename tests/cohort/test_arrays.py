@@ -12,7 +12,7 @@ from helpers.made_cohort import description, write_index
 from softlabels.blend import Blend, blend
 from softlabels.classes import LabelClass
 from softlabels.cohort.arrays import open_cohort
-from softlabels.cohort.index import EntryAddress, IndexedCase
+from softlabels.cohort.case_table import EntryAddress, IndexedCase
 from softlabels.errors import FormatError, InputError
 from softlabels.grid import Grid
 from softlabels.store import Layer, ScaleOffset, Store, entry_key

@@ -1,18 +1,22 @@
-"""Laws of index.json: its bytes are fixed, it comes back as it was, and nothing but an index is one."""
+"""Laws of index.json: its bytes are fixed, it comes back as it was, old ones too, and nothing but an index is one."""
 
+import hashlib
 import json
 import os
 from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
+import numpy as np
 import pytest
 from helpers.made_cohort import TARGETS, key_of
 
 from softlabels._shared.plain_json import sealed_json
 from softlabels.blend import Blend
 from softlabels.classes import LabelClass
-from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
+from softlabels.cohort.case_table import CaseTable, EntryAddress, IndexedCase
+from softlabels.cohort.index import Index, TargetDescription
+from softlabels.cohort.index_file import sealed_index
 from softlabels.cohort.label_blocks import LabelBlocks
 from softlabels.errors import FormatError, InputError
 
@@ -23,10 +27,10 @@ INDEX = Index(
     ignore_label=None,
     targets=TARGETS,
     missing=("b",),
-    cases=(IndexedCase("a", "train", ("class 'core' absent",), PREPARE, {"geols": GEOLS}),),
+    cases=CaseTable.of([IndexedCase("a", "train", ("class 'core' absent",), PREPARE, {"geols": GEOLS})]),
 )
 
-#: What version 1 of the format looks like; a change here is a change of the format.
+#: What the format looks like; a change here is a change of the format.
 SMALL = Index(
     store="../store",
     channels=("T1",),
@@ -45,34 +49,20 @@ SMALL = Index(
         )
     },
     missing=(),
-    cases=(IndexedCase("a", None, (), EntryAddress("0", "1"), {"geols": EntryAddress("2", "3")}),),
+    cases=CaseTable.of(
+        IndexedCase(name, split, (), EntryAddress("0", "1"), {"geols": EntryAddress("2", "3")})
+        for name, split in (("a", None), ("b", "val"))
+    ),
 )
 SMALL_TEXT = """\
     {
-     "cases": [
-      {
-       "flags": [],
-       "id": "a",
-       "prepare": {
-        "key": "0",
-        "manifest": "1"
-       },
-       "split": null,
-       "targets": {
-        "geols": {
-         "key": "2",
-         "manifest": "3"
-        }
-       }
-      }
-     ],
+     "format": "softlabels-index",
+     "version": 2,
      "channels": [
       "T1"
      ],
-     "format": "softlabels-index",
      "ignore_label": 3,
      "missing": [],
-     "seal": "SEAL",
      "store": "../store",
      "targets": {
       "geols": {
@@ -110,7 +100,11 @@ SMALL_TEXT = """\
        "variant": "paper"
       }
      },
-     "version": 1
+     "cases": [
+    {"id":"a","split":null,"flags":[],"prepare":{"key":"0","manifest":"1"},"targets":{"geols":{"key":"2","manifest":"3"}}},
+    {"id":"b","split":"val","flags":[],"prepare":{"key":"0","manifest":"1"},"targets":{"geols":{"key":"2","manifest":"3"}}}
+     ],
+     "seal": "SEAL"
     }
 """
 
@@ -120,7 +114,35 @@ def test_the_bytes_of_the_format_are_fixed(tmp_path):
     text = (tmp_path / "index.json").read_text()
     seal = json.loads(text)["seal"]
     assert text == dedent(SMALL_TEXT).replace("SEAL", seal)
-    assert seal == "7c7b6351b8545afec6bb52687141f05aaca338bad8331477d16d17fcfa8933ac"
+    assert seal == hashlib.sha256(text[: text.index(' "seal"')].encode()).hexdigest()
+    assert seal == "6d3d89ccb4c3ed4b1a991bd0d2963fbdd27d6c16c21bd8a5470579787f9fb8e3"
+
+
+def old_content(index):
+    """Return what version 1 of the format says, without its seal."""
+    return {"format": "softlabels-index", "version": 1, **index.head, "cases": [case.to_json() for case in index.cases]}
+
+
+@pytest.mark.parametrize("index", [INDEX, SMALL])
+def test_an_index_of_version_1_says_the_same_and_is_written_as_version_2(tmp_path, index):
+    (tmp_path / "old.json").write_bytes(sealed_json(old_content(index)))
+    found = Index.read(tmp_path / "old.json")
+    assert found == index and found.to_bytes() == index.to_bytes()
+
+
+def test_the_seal_of_version_1_is_still_checked(tmp_path):
+    path = tmp_path / "index.json"
+    path.write_bytes(sealed_json(old_content(SMALL)).replace(b'"alpha": 0.1', b'"alpha": 0.2'))
+    with pytest.raises(FormatError, match="changed since it was written .*seal"):
+        Index.read(path)
+
+
+def test_an_index_that_was_laid_out_otherwise_is_refused_even_if_it_says_the_same(tmp_path):
+    path = tmp_path / "index.json"
+    for text in (json.dumps(json.loads(SMALL.to_bytes()), indent=1), SMALL.to_bytes().decode().replace("\n", "\r\n")):
+        path.write_bytes(text.encode())
+        with pytest.raises(FormatError, match="changed since it was written"):
+            Index.read(path)
 
 
 def test_a_case_whose_labels_are_counted_says_where_they_are():
@@ -151,20 +173,28 @@ def test_the_store_is_found_beside_the_index_wherever_both_are(tmp_path, monkeyp
 
 
 def test_targets_and_cases_are_found_by_name_or_refused():
-    assert INDEX.target("geols") is TARGETS["geols"] and INDEX.case("a") is INDEX.cases[0]
+    assert INDEX.target("geols") is TARGETS["geols"] and INDEX.case("a") == INDEX.cases[0]
     with pytest.raises(InputError, match="target: got 'nope', expected one of 'onehot', 'smooth', 'geols'"):
         INDEX.target("nope")
     with pytest.raises(InputError, match="case 'b': not in the index, which has 1 cases such as a"):
         INDEX.case("b")
     with pytest.raises(InputError, match="which has no cases"):
-        replace(INDEX, cases=()).case("a")
+        replace(INDEX, cases=CaseTable.of([])).case("a")
 
 
 @pytest.mark.parametrize("part", ["format", "version", "store", "channels", "targets", "missing", "cases"])
 def test_a_sealed_file_that_lacks_a_part_is_refused(tmp_path, part):
-    content = {name: value for name, value in INDEX.to_json().items() if name != part}
+    content = {name: value for name, value in old_content(INDEX).items() if name != part}
     (tmp_path / "index.json").write_bytes(sealed_json(content))
     with pytest.raises(FormatError, match=r"index .*index.json: (got|incomplete) .*(again|version)"):
+        Index.read(tmp_path / "index.json")
+
+
+@pytest.mark.parametrize("part", ["store", "channels", "targets", "missing"])
+def test_a_sealed_head_that_lacks_a_part_is_refused(tmp_path, part):
+    head = {name: value for name, value in INDEX.head.items() if name != part}
+    (tmp_path / "index.json").write_bytes(sealed_index(head, INDEX.cases))
+    with pytest.raises(FormatError, match=r"index .*index.json: incomplete .*snakemake again"):
         Index.read(tmp_path / "index.json")
 
 
@@ -173,15 +203,34 @@ def test_a_sealed_file_that_lacks_a_part_is_refused(tmp_path, part):
     [("cases", 3), ("targets", []), ("targets", {"a": {"node": None}}), ("cases", [{"id": "a"}]), ("channels", None)],
 )
 def test_a_sealed_file_of_another_shape_is_refused(tmp_path, name, value):
-    (tmp_path / "index.json").write_bytes(sealed_json(INDEX.to_json() | {name: value}))
+    (tmp_path / "index.json").write_bytes(sealed_json(old_content(INDEX) | {name: value}))
     with pytest.raises(FormatError, match=r"index .*index.json: incomplete .*snakemake again"):
         Index.read(tmp_path / "index.json")
 
 
+@pytest.mark.parametrize("line", [b'{"id":"a"}', b'{"id":3,"split":null}', b"[]", b"3", b"{", b""])
+def test_a_sealed_line_that_is_no_case_is_refused(tmp_path, line):
+    table = replace(INDEX.cases, text=line, places=np.array([[0, len(line)]]))
+    (tmp_path / "index.json").write_bytes(sealed_index(INDEX.head, table))
+    if line:
+        with pytest.raises(FormatError, match=r"index .*index.json: incomplete .*snakemake again"):
+            Index.read(tmp_path / "index.json")
+    else:
+        assert len(Index.read(tmp_path / "index.json").cases) == 0
+
+
+def test_a_sealed_case_that_lacks_something_is_an_error_that_names_it(tmp_path):
+    line = b'{"id":"a","split":null,"flags":[],"prepare":{"key":"0"},"targets":{}}'
+    table = replace(INDEX.cases, text=line, places=np.array([[0, len(line)]]))
+    (tmp_path / "index.json").write_bytes(sealed_index(INDEX.head, table))
+    with pytest.raises(FormatError, match=r"case a: incomplete in the index .*'manifest'.*snakemake again"):
+        Index.read(tmp_path / "index.json").cases[0]
+
+
 def test_a_blend_that_this_version_does_not_know_is_refused(tmp_path):
-    content = INDEX.to_json()
-    content["targets"]["geols"]["blend"] = {"rule": "sharpen"}
-    (tmp_path / "index.json").write_bytes(sealed_json(content))
+    head = INDEX.head
+    head["targets"]["geols"]["blend"] = {"rule": "sharpen"}
+    (tmp_path / "index.json").write_bytes(sealed_index(head, INDEX.cases))
     with pytest.raises(FormatError, match="incomplete .*'sharpen', expected one of onehot"):
         Index.read(tmp_path / "index.json")
 

@@ -9,6 +9,7 @@ from comparison.training import Run
 from helpers.made_cohort import CLASSES, TARGETS, make_cohort
 
 from softlabels.cohort.case import IndexedCohort
+from softlabels.cohort.case_table import CaseTable
 from softlabels.cohort.index import Index
 from softlabels.view.export import write_nifti
 
@@ -42,7 +43,7 @@ def cohort(tmp_path_factory):
     made = Index.read(index)
     signed = replace(TARGETS["sing"], classes=CLASSES[1:], is_overlapping=False)
     turned = replace(TARGETS["svls"], classes=(CLASSES[2], CLASSES[0], CLASSES[1]))
-    cases = tuple(
+    cases = CaseTable.of(
         replace(case, targets={**case.targets, "signed": case.targets["sing"], "turned": case.targets["svls"]})
         for case in made.cases
     )

@@ -9,7 +9,8 @@ from softlabels.augmentation import NOT_ELASTIC
 from softlabels.blend import Blend
 from softlabels.classes import LabelClass
 from softlabels.cohort.case import IndexedCohort
-from softlabels.cohort.index import EntryAddress, Index, IndexedCase, TargetDescription
+from softlabels.cohort.case_table import CaseTable, EntryAddress, IndexedCase
+from softlabels.cohort.index import Index, TargetDescription
 from softlabels.cohort.label_blocks import LabelBlocks
 from softlabels.grid import Grid
 from softlabels.store import BitRound, Layer, Lossless, ScaleOffset, Store
@@ -112,7 +113,7 @@ def make_cohort(folder, shapes=SHAPES, spacing=(3.0, 1.0, 1.0), affine=(), targe
 def write_index(folder, cases, targets=TARGETS):
     """Write index.json beside the store."""
     path = folder / "results" / "index.json"
-    Index("../store", ("T1", "T2"), IGNORE, targets, (), tuple(cases)).write(path)
+    Index("../store", ("T1", "T2"), IGNORE, targets, (), CaseTable.of(cases)).write(path)
     return path
 
 

@@ -73,7 +73,7 @@ def test_the_index_is_the_same_and_has_the_flags_of_what_was_not_kept(tmp_path, 
     for project in made:
         monkeypatch.chdir(tmp_path / project.config.keep)
         project.run_together()
-        indexes.append(project.index().to_json())
+        indexes.append(project.index().to_bytes())
     assert indexes[0] == indexes[1]
     path = next(project.results.glob("case0/distance-*.json"))
     replace(Receipt.read(path), flags=["map T1:edema: not certified exact"]).write(path)

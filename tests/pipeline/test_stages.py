@@ -244,7 +244,7 @@ def test_a_calibration_reaches_the_soft_label_without_computing_anything(tmp_pat
     targets = {"plain": {"method": "gaussian"}, "wide": {"method": "gaussian", "calibrate": calibrate}}
     project = Project(tmp_path, monkeypatch, n_cases=1, targets=targets)
     project.run_all()
-    described = Index.from_json(project.index().to_json()).targets
+    described = Index.from_bytes(project.index().to_bytes()).targets
     assert described["plain"].node == described["wide"].node
     assert described["wide"].blend.calibration == Calibration(0.5, (0.0, 0.0, 1.0), "rater 2")
     labels = np.array([[[0, 2]]], np.uint8)

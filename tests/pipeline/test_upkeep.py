@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from softlabels.cohort.index import EntryAddress, Index, IndexedCase
+from softlabels.cohort.case_table import CaseTable, EntryAddress, IndexedCase
+from softlabels.cohort.index import Index
 from softlabels.errors import StoreError
 from softlabels.pipeline.receipts import BatchReceipt, Receipt, receipt_path
 from softlabels.pipeline.upkeep import (
@@ -44,7 +45,7 @@ def leave(results: Path, case: str, stage: str, key: str, **upstream: str) -> Pa
 def leave_index(results: Path, **targets: str) -> Path:
     prepare, *addresses = (EntryAddress(key, "0" * 64) for key in (E, *targets.values()))
     case = IndexedCase("a", None, (), prepare, dict(zip(targets, addresses, strict=True)))
-    Index("store", ("T1",), None, {}, (), (case,)).write(results / "index.json")
+    Index("store", ("T1",), None, {}, (), CaseTable.of([case])).write(results / "index.json")
     return results / "index.json"
 
 

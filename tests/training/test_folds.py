@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from softlabels.cohort.index import EntryAddress, Index, IndexedCase
+from softlabels.cohort.case_table import CaseTable, EntryAddress, IndexedCase
+from softlabels.cohort.index import Index
 from softlabels.errors import InputError
 from softlabels.training.folds import Fold, MissingCasesWarning, chosen_cases, k_folds, nnunet_folds
 
@@ -61,7 +62,7 @@ def test_a_missing_file_says_when_it_is_written(tmp_path):
 
 def an_index(missing):
     nowhere = EntryAddress("0", "0")
-    cases = tuple(IndexedCase(name, split, (), nowhere, {}) for name, split in (("a", "train"), ("b", "val")))
+    cases = CaseTable.of(IndexedCase(name, split, (), nowhere, {}) for name, split in (("a", "train"), ("b", "val")))
     return Index("../store", ("T1",), None, {}, tuple(missing), cases)
 
 

@@ -24,7 +24,8 @@ from monai.transforms.io.array import SUPPORTED_READERS
 from numpy.typing import NDArray
 
 from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase
-from softlabels.cohort.index import INDEX_FILE, IndexedCase
+from softlabels.cohort.case_table import IndexedCase
+from softlabels.cohort.index import INDEX_FILE
 from softlabels.errors import FormatError, InputError
 from softlabels.training.augmentation import checked_keys
 from softlabels.training.folds import chosen_cases

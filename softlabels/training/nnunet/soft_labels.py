@@ -105,7 +105,7 @@ class SoftLabels:
 
     def check_cases(self, identifiers: Iterable[str]) -> None:
         """Raise InputError unless the index has every case."""
-        missing = sorted(set(identifiers) - {case.id for case in self._cohort.index.cases})
+        missing = sorted(set(identifiers).difference(self._cohort.index.cases.ids))
         if missing:
             raise InputError(
                 f"{self.index}: no soft label of {len(missing)} training cases: {', '.join(missing[:_SHOWN])}"
