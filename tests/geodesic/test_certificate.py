@@ -1,6 +1,7 @@
 """The certificate accepts the map and nothing else."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,6 +83,24 @@ def test_counts_are_those_of_the_definition():
         (found,) = certify_problem(problem, distance[None], n_threads=2)
         expected = count_by_hand(problem, distance)
         assert (found.n_violated, found.n_unattained, found.n_unreachable) == expected, (cost, extra)
+
+
+def test_maps_are_judged_together_as_each_is_by_itself():
+    rng = np.random.default_rng(2)
+    for number, n_classes in enumerate([2, 4, 5, 9]):
+        extra = [{}, {"walls": 0.4}, {"cap": 4.0}, {"n_channels": 2}][number]
+        problem = random_problem(rng, (6, 5, 19), SPACINGS[number % 3], n_classes=n_classes, lamb=1.0, **extra)
+        distance = _cpu.solve_on_cpu(problem)[0]
+        wrong = rng.random(distance.shape) < 0.02
+        wrong[1] = False
+        distance[wrong] = np.round(distance[wrong]) + 1
+        together = certify_problem(problem, distance, n_threads=2)
+        alone = [
+            certify_problem(replace(problem, seeds=seeds[None]), one[None])[0]
+            for seeds, one in zip(problem.seeds, distance, strict=True)
+        ]
+        assert together == alone
+        assert [found.is_exact for found in together[:2]] == [False, True]
 
 
 def test_a_plateau_that_holds_itself_up_is_rejected():
