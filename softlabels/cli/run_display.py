@@ -143,9 +143,9 @@ def _counts(state: RunState) -> str:
 
 
 def _facts(state: RunState, now: float, *, is_remote: bool) -> list[str]:
-    """Return what else is known of a run: jobs at work, failed cases, the time left."""
+    """Return what else is known of a run: running jobs, failed cases, the time left."""
     n_active = len(state.active)
-    facts = [f"{n_active} job{'s' * (n_active > 1)} {'submitted' if is_remote else 'at work'}"] if n_active else []
+    facts = [f"{n_active} job{'s' * (n_active > 1)} {'submitted' if is_remote else 'running'}"] if n_active else []
     if n_failed := len(state.failed_cases()):
         facts.append(f"{n_failed} failed")
     left = state.seconds_left(now)

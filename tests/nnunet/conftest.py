@@ -134,7 +134,7 @@ def _compute_soft_labels(folders: NnunetFolders, number: int, configuration: str
 @pytest.fixture(scope="session")
 def trainers(nnunet) -> None:
     """Install the trainer, and a trainer of two short epochs for each target, as a user would."""
-    from softlabels.training.nnunet.__main__ import FILE_NAME, trainers_folder
+    from softlabels.training.nnunet.trainers_file import FILE_NAME, trainers_folder
 
     names = sorted({name for targets in TARGETS.values() for name in targets})
     nnunet.run("softlabels.training.nnunet", "install", *[word for name in names for word in ("--target", name)])

@@ -1,9 +1,9 @@
 """Trainers of two short epochs; nnU-Net finds them by their names."""
 
+import os
 import shutil
+import signal
 from pathlib import Path
-
-import torch
 
 from softlabels.training.nnunet.trainer import nnUNetTrainerSoftLabels
 
@@ -11,9 +11,8 @@ from softlabels.training.nnunet.trainer import nnUNetTrainerSoftLabels
 class nnUNetTrainerSoftLabels_short(nnUNetTrainerSoftLabels):
     """It keeps the checkpoint of its first epoch, from which a killed training would go on."""
 
-    def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cpu")):  # noqa: B008
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 2, 2, 1
+    epochs = 2
+    iterations = 2
 
     def save_checkpoint(self, filename):
         super().save_checkpoint(filename)
@@ -38,3 +37,17 @@ class nnUNetTrainerSoftLabels_short_phi(nnUNetTrainerSoftLabels_short):
 
 class nnUNetTrainerSoftLabels_short_sing(nnUNetTrainerSoftLabels_short):
     soft_target = "sing"
+
+
+class nnUNetTrainerSoftLabels_interrupted(nnUNetTrainerSoftLabels_short_geols):
+    """Soon after its start a worker is killed, or the store is moved away."""
+
+    iterations = 60  # more batches than are queued
+
+    def on_train_epoch_start(self):
+        super().on_train_epoch_start()
+        if os.environ["INTERRUPTED_BY"] == "kill":
+            os.kill(self._workers[0].pid, signal.SIGKILL)
+        else:
+            store = self.soft_labels.index.parents[1] / "store"
+            store.rename(store.with_name("moved"))

@@ -12,8 +12,9 @@ import nnunetv2
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities import find_class_by_name
 
-from softlabels.training.nnunet.__main__ import FILE_NAME, main, trainers_folder
+from softlabels.training.nnunet.__main__ import main
 from softlabels.training.nnunet.trainer import nnUNetTrainerSoftLabels
+from softlabels.training.nnunet.trainers_file import FILE_NAME, trainers_folder
 
 
 def test_installed_trainers_are_found_by_name_until_they_are_uninstalled():

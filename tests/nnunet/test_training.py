@@ -100,3 +100,21 @@ def test_an_index_of_another_data_set_ends_before_training_with_one_clear_error(
     options = ["-tr", "nnUNetTrainerSoftLabels", "-device", "cpu"]
     error = nnunet.fails(TRAIN, "3", "3d_fullres", "0", *options, **variables)
     assert re.search(r"case c\d: \d+ of \d+ voxels of nnU-Net's segmentation are not as when", error)
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        ("kill", r"WorkerError: data loading: 1 of 2 background workers was killed \(SIGKILL\)\. .*nnUNet_n_proc_DA"),
+        ("move", r"FormatError: case c\d, target 'geols', entry \w{12}: \S+store is missing: it was removed"),
+    ],
+)
+def test_a_training_whose_workers_end_says_why(nnunet, trainers, by, expected):
+    nnunet.prepare(1, "3d_fullres")
+    store = nnunet.index(1, "3d_fullres").parents[1] / "store"
+    options = ["-tr", "nnUNetTrainerSoftLabels_interrupted", "-device", "cpu"]
+    try:
+        assert re.search(expected, nnunet.fails(TRAIN, "1", "3d_fullres", "0", *options, INTERRUPTED_BY=by))
+    finally:
+        if by == "move":
+            store.with_name("moved").rename(store)

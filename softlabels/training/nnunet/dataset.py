@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from softlabels.training.buffers import SAMPLES
 from softlabels.training.nnunet.soft_labels import SoftLabels
+from softlabels.training.nnunet.workers import Failures
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,15 @@ class ImageWithSoftLabel:
     soft_labels : SoftLabels
     identifier : str
         Of the case.
+    failures : Failures
+        Where an error of reading is recorded.
     """
 
     image: Any
     segmentation: Any
     soft_labels: SoftLabels
     identifier: str
+    failures: Failures
 
     dtype = np.dtype(np.float32)
     ndim = 4
@@ -41,6 +45,11 @@ class ImageWithSoftLabel:
 
     def __getitem__(self, region: tuple[slice, ...]) -> NDArray[np.float32]:
         """Return all channels in a box, as nnU-Net's loader cuts it: ``[:, z0:z1, y0:y1, x0:x1]``."""
+        with self.failures.recorded(self.identifier):
+            return self._read(region)
+
+    def _read(self, region: tuple[slice, ...]) -> NDArray[np.float32]:
+        """Return all channels in a box."""
         bounds = [part.indices(n)[:2] for part, n in zip(region[1:], self.shape[1:], strict=True)]
         labels = np.asarray(self.segmentation[region])[0]
         n_channels = self.image.shape[0]
@@ -61,16 +70,23 @@ class WithSoftLabels:
     dataset : nnUNetBaseDataset
         The training cases.
     soft_labels : SoftLabels
+
+    Attributes
+    ----------
+    failures : Failures
+        What the workers that read the cases failed with.
     """
 
     def __init__(self, dataset: Any, soft_labels: SoftLabels) -> None:
-        self.dataset, self.soft_labels = dataset, soft_labels
+        self.dataset, self.soft_labels, self.failures = dataset, soft_labels, Failures()
         self.identifiers = dataset.identifiers
 
     def load_case(self, identifier: str) -> tuple[Any, ...]:
         """Return image with soft label, segmentation, segmentation of the previous stage, properties."""
-        image, segmentation, *rest = self.dataset.load_case(identifier)
-        return ImageWithSoftLabel(image, segmentation, self.soft_labels, identifier), segmentation, *rest
+        with self.failures.recorded(identifier):
+            image, segmentation, *rest = self.dataset.load_case(identifier)
+        joined = ImageWithSoftLabel(image, segmentation, self.soft_labels, identifier, self.failures)
+        return joined, segmentation, *rest
 
     def __getitem__(self, identifier: str) -> tuple[Any, ...]:
         return self.load_case(identifier)

@@ -7,13 +7,16 @@ checkpoints, inference. Neither validation nor inference reads a soft label.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import torch
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
 from softlabels.losses import rebalanced_weights
 from softlabels.training.nnunet.choice import Choice, chosen
@@ -21,6 +24,9 @@ from softlabels.training.nnunet.dataset import WithSoftLabels
 from softlabels.training.nnunet.loss import SoftLabelLoss
 from softlabels.training.nnunet.soft_labels import SoftLabels
 from softlabels.training.nnunet.transforms import with_soft_label
+from softlabels.training.nnunet.workers import Failures, killed_error
+
+_DEFAULT_DEVICE = torch.device("cuda")  # nnU-Net's
 
 
 class nnUNetTrainerSoftLabels(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net is untyped
@@ -30,6 +36,8 @@ class nnUNetTrainerSoftLabels(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net i
     ----------
     soft_target : str or None
         The target of this class; None: the target of the variable, or the only one of the index.
+    epochs, iterations : int or None
+        Epochs of a training, and iterations of an epoch; None: nnU-Net's 1000 and 250.
     boundary_schedule : callable
         Epoch to (region weight, boundary weight), for level sets; see `softlabels.losses.schedules`.
     soft_labels : SoftLabels or None
@@ -38,9 +46,36 @@ class nnUNetTrainerSoftLabels(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net i
 
     soft_target: str | None = None
     boundary_schedule: Callable[[int], tuple[float, float]] = staticmethod(rebalanced_weights)
+    epochs: int | None = None
+    iterations: int | None = None
     soft_labels: SoftLabels | None = None
     loss: Any
     _soft_loss: SoftLabelLoss
+    _failures: Failures | None = None
+    _workers: Sequence[BaseProcess] = ()
+
+    # nnU-Net saves the arguments by these names, and makes a trainer of a checkpoint with them.
+    def __init__(
+        self, plans: Any, configuration: str, fold: int, dataset_json: Any, device: torch.device = _DEFAULT_DEVICE
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        if self.epochs is not None:
+            self.num_epochs = self.epochs
+        if self.iterations is not None:
+            self.num_iterations_per_epoch = self.iterations
+            self.num_val_iterations_per_epoch = max(1, self.iterations // 5)  # 50 to 250, as in nnU-Net
+
+    def run_training(self) -> None:
+        """Train; an error of a background worker is raised here, where nnU-Net only says that a worker is gone."""
+        try:
+            super().run_training()
+        except RuntimeError as error:
+            cause = self._failures.first() if self._failures else None
+            codes = [worker.exitcode for worker in self._workers]
+            cause = cause or killed_error(codes, get_allowed_n_proc_DA())
+            if cause is None:
+                raise
+            raise cause from error
 
     def on_train_start(self) -> None:
         """Find and check the soft labels before anything is trained, and take the loss that fits their kind."""
@@ -65,6 +100,7 @@ class nnUNetTrainerSoftLabels(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net i
         train, validation = super().get_tr_and_val_datasets()
         with_labels = WithSoftLabels(train, soft_labels)
         with_labels.check(with_labels=self.local_rank == 0)
+        self._failures = with_labels.failures
         self.print_to_log_file(f"softlabels: {soft_labels}, {len(train.identifiers)} cases checked")
         return with_labels, validation
 
@@ -86,7 +122,10 @@ class nnUNetTrainerSoftLabels(nnUNetTrainer):  # type: ignore[misc]  # nnU-Net i
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Return nnU-Net's loaders; what they yield for training has the soft label behind the hard target."""
         self._opened()
-        return super().get_dataloaders()
+        loaders = super().get_dataloaders()
+        # batchgenerators forgets its processes when it ends them, and they are asked for their exit codes then.
+        self._workers = [worker for loader in loaders for worker in getattr(loader, "_processes", [])]
+        return loaders
 
     def _opened(self) -> SoftLabels:
         """Return the soft labels, opened by now."""

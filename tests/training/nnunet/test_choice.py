@@ -9,8 +9,8 @@ import pytest
 from helpers.made_cohort import SHAPES, make_cohort
 
 from softlabels.errors import InputError
-from softlabels.training.nnunet.__main__ import FILE_NAME, trainers_source
 from softlabels.training.nnunet.choice import RECORD, Choice, chosen
+from softlabels.training.nnunet.trainers_file import FILE_NAME, Length, added_to, trainers_source
 
 
 @pytest.fixture
@@ -100,14 +100,52 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_trainers_are_written_for_nnunet_to_find(tmp_path):
-    done = run("install", "--folder", str(tmp_path / "trainers"), "--target", "geols", "--target", "sing")
+def classes(path):
+    """Return base and attributes of each class in a file."""
+    found = {}
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ClassDef):
+            attributes = {one.targets[0].id: ast.literal_eval(one.value) for one in node.body}
+            found[node.name.removeprefix("nnUNetTrainerSoftLabels")] = (
+                node.bases[0].id.removeprefix("nnUNetTrainerSoftLabels"),
+                attributes,
+            )
+    return found
+
+
+def test_trainers_are_written_for_nnunet_to_find_and_stay_when_others_are_added(tmp_path):
+    folder = tmp_path / "trainers"
+    done = run("install", "--folder", str(folder), "--target", "geols", "--target", "sing")
     assert done.returncode == 0, done.stderr
-    assert f"export nnUNet_extTrainer={tmp_path / 'trainers'}" in done.stdout
-    assert "-tr nnUNetTrainerSoftLabels | nnUNetTrainerSoftLabels_geols | nnUNetTrainerSoftLabels_sing" in done.stdout
-    tree = ast.parse((tmp_path / "trainers" / FILE_NAME).read_text())
-    classes = {node.name: ast.literal_eval(node.body[0].value) for node in tree.body if isinstance(node, ast.ClassDef)}
-    assert classes == {"nnUNetTrainerSoftLabels_geols": "geols", "nnUNetTrainerSoftLabels_sing": "sing"}
+    assert f"export nnUNet_extTrainer={folder}" in done.stdout
+    printed = [line.strip() for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert printed == [f"nnUNetTrainerSoftLabels{suffix}" for suffix in ("", "_geols", "_sing")]
+    both = {"_geols": ("", {"soft_target": "geols"}), "_sing": ("", {"soft_target": "sing"})}
+    assert classes(folder / FILE_NAME) == both
+    done = run("install", "--folder", str(folder), "--target", "phi", "--epochs", "3", "--iterations", "5")
+    assert "nnUNetTrainerSoftLabels_phi_3epochs_5iterations" in done.stdout
+    short = {"epochs": 3, "iterations": 5}
+    more = {
+        "_phi": ("", {"soft_target": "phi"}),
+        "_3epochs_5iterations": ("", short),
+        "_phi_3epochs_5iterations": ("_phi", short),
+    }
+    assert classes(folder / FILE_NAME) == both | more
+    run("install", "--folder", str(folder), "--target", "sing")
+    assert classes(folder / FILE_NAME) == both | more
+
+
+def test_a_file_of_another_version_is_replaced():
+    assert added_to("class nnUNetTrainerSoftLabels_old:\n    pass\n", trainers_source([])) == trainers_source([])
+
+
+def test_lengths_below_one_and_iterations_without_epochs_are_refused(tmp_path):
+    for length, wrong in ((Length(0), "epochs: got 0"), (Length(2, -1), "iterations: got -1")):
+        with pytest.raises(InputError, match=wrong):
+            trainers_source([], length)
+    done = run("install", "--folder", str(tmp_path), "--iterations", "5")
+    assert done.returncode == 2
+    assert "--iterations needs --epochs" in done.stderr
 
 
 def test_what_is_no_name_of_a_target_is_refused():
