@@ -1,4 +1,4 @@
-"""Writing NIfTI-1 with numpy alone, for machines that have no image library."""
+"""Writing NIfTI-1 with numpy alone: the only writer, because machines that only train have no image library."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ SUFFIXES = (".nii.gz", ".nii")
 _HEADER_BYTES, _OFFSET = 348, 352
 _CODES = {"uint8": 2, "int16": 4, "int32": 8, "float32": 16, "float64": 64, "int8": 256, "uint16": 512, "uint32": 768}
 _MM_AND_SECONDS = 10
+_LONGEST_AXIS = 2**15 - 1
 #: Aligned to a scanner's or any other known space.
 _SCANNER = 1
 
@@ -41,8 +42,8 @@ def write_nifti_file(values: NDArray[Any], affine: NDArray[np.float64], path: st
     Raises
     ------
     InputError
-        If the suffix or the dtype is another.
-    OSError
+        If the suffix or the dtype is another, or an axis is longer than the format allows.
+    StoreError
         If the file cannot be written.
     """
     path = Path(path)
@@ -54,8 +55,10 @@ def write_nifti_file(values: NDArray[Any], affine: NDArray[np.float64], path: st
         raise InputError(
             f"NIfTI: got {values.dtype} {values.shape}, expected 3 or 4 axes of one of {', '.join(_CODES)}. Convert it"
         )
+    if max(values.shape) > _LONGEST_AXIS:
+        raise InputError(f"NIfTI: got a volume of {values.shape}, expected at most {_LONGEST_AXIS} along each axis")
     header = _header(values.shape, values.dtype, np.asarray(affine, np.float64))
-    with atomic_writer(path, suffix) as file:
+    with atomic_writer(path) as file:
         # No time in the gzip header: equal volumes make equal files.
         packed = gzip.GzipFile("", "wb", 6, file, mtime=0) if suffix == ".nii.gz" else file
         packed.write(header)

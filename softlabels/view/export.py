@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from softlabels import __version__
-from softlabels._shared.files import atomic_writer, write_atomically
+from softlabels._shared.files import write_atomically
+from softlabels._shared.nifti import write_nifti_file
 from softlabels.cohort.case import CaseTarget
-from softlabels.errors import InputError, StoreError
+from softlabels.errors import InputError
 from softlabels.grid import Grid
 from softlabels.store.read import Entry
 from softlabels.view.entries import CaseEntries, TargetEntries
 from softlabels.view.sidecars import itksnap_labels, label_names, layer_sidecar, slicer_colours, target_sidecar
 
-_SUFFIXES = (".nii.gz", ".nii")
 #: Largest cosine between two axes of a grid that still counts as orthogonal.
 _SHEAR_TOLERANCE = 1e-4
 
@@ -141,36 +140,11 @@ def write_nifti(values: NDArray[Any], grid: Grid, path: str | Path) -> Path:
     Raises
     ------
     InputError
-        If the suffix is another, or the affine is sheared, which qform and ITK cannot express.
+        If the suffix or the dtype is another, or the affine is sheared, which qform and ITK cannot express.
     StoreError
         If the file cannot be written.
     """
-    path = Path(path)
-    suffix = next((s for s in _SUFFIXES if path.name.endswith(s)), None)
-    if suffix is None:
-        raise InputError(f"export: got {path.name!r}, expected a name that ends in {' or '.join(_SUFFIXES)}")
-    image = _sitk_image(values, grid)
-    with atomic_writer(path, suffix) as file:
-        try:
-            sitk.WriteImage(image, str(file.name), useCompression=suffix == ".nii.gz")
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise StoreError(f"{path}: cannot be written ({reason}); check the folder and free space") from error
-    return path
-
-
-def _sitk_image(values: NDArray[Any], grid: Grid) -> sitk.Image:
-    """Return a 3D image, or a 4D one with the channels last."""
-    values = values.astype(np.uint8) if values.dtype == bool else values
-    place = grid.to_sitk()
-    rotation = np.reshape(place["direction"], (3, 3))
+    rotation = grid.affine_ras[:3, :3] / np.linalg.norm(grid.affine_ras[:3, :3], axis=0)
     if np.abs(rotation.T @ rotation - np.eye(3)).max() > _SHEAR_TOLERANCE:
         raise InputError("export: got a sheared affine, expected orthogonal axes. Resample the case (prepare.spacing)")
-    volumes = []
-    for volume in values if values.ndim == 4 else [values]:
-        image = sitk.GetImageFromArray(volume)
-        image.SetOrigin(place["origin"])
-        image.SetSpacing(place["spacing"])
-        image.SetDirection(place["direction"])
-        volumes.append(image)
-    return sitk.JoinSeries(volumes) if values.ndim == 4 else volumes[0]
+    return write_nifti_file(values, grid.to_nifti_affine(), path)

@@ -41,6 +41,24 @@ def test_both_libraries_read_the_voxels_where_they_are(tmp_path, suffix):
         assert not grid_of(read).differences(expected)
 
 
+def test_the_place_is_that_of_itk_to_the_last_unit_of_float32(tmp_path):
+    """Files that were exported by SimpleITK before have the same geometry."""
+    values = np.zeros((3, 4, 5), np.uint8)
+    for affine in affines():
+        ours = nibabel.load(write_nifti_file(values, affine, tmp_path / "ours.nii")).header
+        place = Grid.from_xyz((5, 4, 3), affine, np.linalg.norm(affine[:3, :3], axis=0)).to_sitk()
+        image = sitk.GetImageFromArray(values)
+        image.SetOrigin(place["origin"])
+        image.SetSpacing(place["spacing"])
+        image.SetDirection(place["direction"])
+        sitk.WriteImage(image, str(tmp_path / "itk.nii"))
+        itk = nibabel.load(tmp_path / "itk.nii").header
+        assert ours["sform_code"] == itk["sform_code"] and ours["qform_code"] == itk["qform_code"]
+        assert ours["pixdim"][:4] == pytest.approx(itk["pixdim"][:4], rel=1e-6)
+        np.testing.assert_allclose(ours.get_sform(), itk.get_sform(), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(ours.get_qform(), itk.get_qform(), rtol=1e-6, atol=1e-4)
+
+
 @pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "uint16", "int32", "uint32", "float32", "float64", ">f4"])
 def test_every_type_and_channels_come_back(tmp_path, dtype):
     values = np.random.default_rng(2).integers(0, 2, (3, 2, 4, 5)).astype(dtype)
@@ -61,6 +79,7 @@ def test_what_nifti_cannot_hold_is_refused(tmp_path):
     for values, name, says in (
         (np.ones((2, 3, 4)), "a.mha", "expected a name that ends in .nii.gz or .nii"),
         (np.ones((2, 3, 4), np.float16), "a.nii", "got float16"),
+        (np.zeros((1, 1, 2**15), np.uint8), "a.nii", r"got a volume of \(1, 1, 32768\), expected at most 32767"),
         (np.ones((3, 4)), "a.nii", r"got float64 \(3, 4\), expected 3 or 4 axes"),
     ):
         with pytest.raises(InputError, match=says):
