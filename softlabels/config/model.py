@@ -19,7 +19,7 @@ from softlabels.config.tune import Tune
 from softlabels.errors import ConfigError
 from softlabels.geodesic.metric import Engine
 from softlabels.methods import METHODS, GeodesicMethod, Method, RunContext
-from softlabels.methods.base import Labels, Name
+from softlabels.methods.keys import Labels, Name
 
 #: The stages of the pipeline, upstream first.
 STAGE_NAMES = ("prepare", "seeds", "distance", "target")

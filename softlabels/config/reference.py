@@ -25,7 +25,7 @@ from softlabels.config.tables import (
 from softlabels.config.tune import Tune
 from softlabels.errors import InputError
 from softlabels.methods import METHODS, Distance
-from softlabels.methods.base import Calibrate
+from softlabels.methods.keys import Calibrate
 from softlabels.seeds import STRATEGIES
 
 _KEY_HEADER = ("key", "values", "default", "meaning")

@@ -17,7 +17,7 @@ from softlabels.evaluation.judged_calibration import JudgedCalibration
 from softlabels.evaluation.tuned import Tuned, TunedFamily
 from softlabels.evaluation.tuning import FOLDER
 from softlabels.methods import Method
-from softlabels.methods.base import Calibrate
+from softlabels.methods.keys import Calibrate
 
 #: The name of the target in the configuration that is written.
 TARGET_NAME = "tuned"

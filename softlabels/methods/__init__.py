@@ -8,11 +8,12 @@ from softlabels._shared.rate import Rate
 from softlabels._shared.registry import Registry
 from softlabels.augmentation import ANY_AUGMENTATION, NOT_ELASTIC, RIGID
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
-from softlabels.methods.base import FAR_MM, Method, RunContext, Softness, TuningGrid
+from softlabels.methods.base import FAR_MM, Method
 from softlabels.methods.dilation import Dilation
 from softlabels.methods.gaussian import Gaussian
 from softlabels.methods.geodesic_band import GeodesicBand
 from softlabels.methods.geols import GeoLS
+from softlabels.methods.keys import RunContext, Softness, TuningGrid
 from softlabels.methods.label_smoothing import LabelSmoothing
 from softlabels.methods.level_set import LevelSet
 from softlabels.methods.multi_rater import MultiRater

@@ -21,8 +21,8 @@ from softlabels._shared.box import smooth_near_boundary
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
 from softlabels.methods.arrays import BoxedInputs, BoxedMap, TargetInputs, TargetMap
-from softlabels.methods.base import TuningGrid
 from softlabels.methods.boxed import BoxedMethod, Smooth, smoothed
+from softlabels.methods.keys import TuningGrid
 
 #: Where the kernel ends, in standard deviations.
 _TRUNCATE = 4.0

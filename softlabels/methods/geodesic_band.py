@@ -47,8 +47,9 @@ from softlabels.augmentation import NOT_ELASTIC
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
-from softlabels.methods.base import Method, Softness, TuningGrid
+from softlabels.methods.base import Method
 from softlabels.methods.gaussian import gaussian_map
+from softlabels.methods.keys import Softness, TuningGrid
 from softlabels.methods.unmix import normalised
 
 #: The depths of the cores, in sigmas.

@@ -45,7 +45,7 @@ from softlabels._shared.boxed import BoxedVolumes, blocks_of, hull, intersection
 from softlabels.augmentation import NOT_ELASTIC
 from softlabels.errors import InputError, SeedError
 from softlabels.methods.arrays import BoxedInputs, BoxedMap, Need, TargetInputs, TargetMap
-from softlabels.methods.base import TuningGrid
+from softlabels.methods.keys import TuningGrid
 from softlabels.methods.seeded import Distance, GeodesicMethod
 from softlabels.seeds import SeedStrategy, SkeletonSeeds
 

@@ -10,7 +10,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from softlabels.methods.base import Method, TuningGrid
+from softlabels.methods.base import Method
+from softlabels.methods.keys import TuningGrid
 
 
 class LabelSmoothing(Method):

@@ -40,7 +40,7 @@ from softlabels.augmentation import NOT_ELASTIC
 from softlabels.errors import InputError, SeedError
 from softlabels.grid import checked_spacing
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
-from softlabels.methods.base import TuningGrid
+from softlabels.methods.keys import TuningGrid
 from softlabels.methods.seeded import SeededMethod
 from softlabels.seeds import ErosionSeeds, SeedStrategy
 

@@ -13,8 +13,9 @@ from softlabels._shared.section import Section
 from softlabels.classes import LabelSet
 from softlabels.geodesic.metric import METRIC_OF_ENGINE, METRICS, Engine, MetricName
 from softlabels.methods.arrays import Need
-from softlabels.methods.base import Method, RunContext
+from softlabels.methods.base import Method
 from softlabels.methods.boxed import BoxedMethod
+from softlabels.methods.keys import RunContext
 from softlabels.seeds import STRATEGIES, SeedStrategy
 
 #: Classes from which on `gap: auto` is a number.

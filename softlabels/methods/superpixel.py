@@ -37,7 +37,8 @@ from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
 from softlabels.methods.advice import SUPERPIXEL_LOSSES, LossAdvice
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
-from softlabels.methods.base import Method, RunContext
+from softlabels.methods.base import Method
+from softlabels.methods.keys import RunContext
 
 #: Percentiles that become 0 and 1, so that one bright voxel does not flatten the rest.
 _LOW, _HIGH = 0.5, 99.5

@@ -28,8 +28,8 @@ from softlabels._shared.section import faults_error
 from softlabels.errors import InputError
 from softlabels.grid import checked_spacing
 from softlabels.methods.arrays import BoxedInputs, BoxedMap, TargetInputs, TargetMap
-from softlabels.methods.base import TuningGrid
 from softlabels.methods.boxed import BoxedMethod, Smooth, smoothed
+from softlabels.methods.keys import TuningGrid
 
 
 class SVLS(BoxedMethod):

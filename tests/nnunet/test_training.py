@@ -106,7 +106,7 @@ def test_an_index_of_another_data_set_ends_before_training_with_one_clear_error(
     ("by", "expected"),
     [
         ("kill", r"WorkerError: data loading: 1 of 2 background workers was killed \(SIGKILL\)\. .*nnUNet_n_proc_DA"),
-        ("move", r"FormatError: case c\d, target 'geols', entry \w{12}: \S+store is missing: it was removed"),
+        ("move", r"FormatError: case c\d, target 'geols', entry \w{12}: .*whole store \S+ is missing: it was removed"),
     ],
 )
 def test_a_training_whose_workers_end_says_why(nnunet, trainers, by, expected):
