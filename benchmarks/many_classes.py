@@ -1,6 +1,9 @@
 """A case of a hundred classes, from files to a stored GeoLS target: full distances beside those within a gap.
 
 Usage: python benchmarks/many_classes.py [--shape 160,160,160 --classes 105] [--only NAME] [--write]
+       python benchmarks/many_classes.py --methods [--shape 160,160,160 --classes 105] [--only NAME] [--write]
+
+With --methods, every method that has a map of its own computes the target of one case instead.
 
 The case is a synthetic CT: organs as balls of random size and place, z-scores. All stages run in one process of two
 threads, without Snakemake, once for each configuration and each in a process of its own. Peak memory is that of the
@@ -23,7 +26,7 @@ import numpy as np
 from results import write_section
 
 ROOT = Path(__file__).resolve().parents[1]
-SECTION = "Many classes"
+SECTION, METHODS_SECTION = "Many classes", "Many classes, by method"
 CHANGES = {
     "full distances, dense target, all stages kept": {
         "target": {"distance": {"gap": "none"}, "storage": "dense"},
@@ -31,6 +34,19 @@ CHANGES = {
     },
     "within the gap, sparse target, all stages kept": {"target": {}, "keep": "all"},
     "within the gap, sparse target, `keep: targets`": {"target": {}, "keep": "targets"},
+}
+#: Every method that reads one label file, and the forms of GeoLS and SiNG that need all distances.
+BY_METHOD = {
+    "svls": {"target": {"method": "svls"}, "keep": "all"},
+    "gaussian": {"target": {"method": "gaussian"}, "keep": "all"},
+    "dilation": {"target": {"method": "dilation"}, "keep": "all"},
+    "partial_volume": {"target": {"method": "partial_volume"}, "keep": "all"},
+    "superpixel": {"target": {"method": "superpixel"}, "keep": "all"},
+    "level_set": {"target": {"method": "level_set"}, "keep": "all"},
+    "sing": {"target": {"method": "sing"}, "keep": "all"},
+    "sing, `keep: targets`": {"target": {"method": "sing"}, "keep": "targets"},
+    "geols, `gap: none`": {"target": {"distance": {"gap": "none"}}, "keep": "all"},
+    "geols, `gap: none`, `keep: targets`": {"target": {"distance": {"gap": "none"}}, "keep": "targets"},
 }
 #: Shape, classes, and which configurations: one as large as a TotalSegmentator case, and one as a FLARE case.
 CASES = [
@@ -112,7 +128,7 @@ def warm_up(folder: Path, change: dict, n_classes: int) -> None:
     measure(folder / "warm")
 
 
-def table_of(folder: Path, shape: tuple[int, int, int], n_classes: int, only: str) -> str:
+def table_of(folder: Path, shape: tuple[int, int, int], n_classes: int, only: str, changes: dict) -> str:
     """Measure a case with the configurations whose name contains a text; return a table."""
     import SimpleITK as sitk
 
@@ -123,7 +139,7 @@ def table_of(folder: Path, shape: tuple[int, int, int], n_classes: int, only: st
     n_present = len(np.unique(labels))
     del image, labels
     rows = []
-    for number, (title, change) in enumerate(CHANGES.items()):
+    for number, (title, change) in enumerate(changes.items()):
         if only not in title:
             continue
         own = folder / f"{number}"
@@ -151,23 +167,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--shape", help="D,H,W of one case instead of all")
     parser.add_argument("--classes", type=int, default=105, help="of that case")
+    parser.add_argument("--methods", action="store_true", help="measure each method instead")
     parser.add_argument("--only", default="", help="a part of the names of the configurations to run")
     parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md")
     arguments = parser.parse_args()
-    cases = CASES
+    changes, cases, section = CHANGES, CASES, SECTION
+    if arguments.methods:
+        changes, cases, section = BY_METHOD, CASES[:1], METHODS_SECTION
     if arguments.shape:
         cases = [(tuple(int(n) for n in arguments.shape.split(",")), arguments.classes, arguments.only)]
     tables = []
     for shape, n_classes, only in cases:
         with tempfile.TemporaryDirectory() as name:
-            tables.append(table_of(Path(name), shape, n_classes, arguments.only or only))
+            tables.append(table_of(Path(name), shape, n_classes, arguments.only or only, changes))
+    what, option = ("each method", "--methods ") if arguments.methods else ("GeoLS `paper`", "")
     intro = (
-        "Synthetic CTs, GeoLS `paper`, z-scores; two threads, one process for all stages, without Snakemake. "
+        f"Synthetic CTs, {what}, z-scores; two threads, one process for all stages, without Snakemake. "
         f"{platform.machine()}, {os.cpu_count()} CPUs shared with other work, load {os.getloadavg()[0]:.1f}, "
-        f"{time.strftime('%Y-%m-%d')}. `python benchmarks/many_classes.py --write`"
+        f"{time.strftime('%Y-%m-%d')}. `python benchmarks/many_classes.py {option}--write`"
     )
     if arguments.write:
-        write_section(SECTION, "\n\n".join([intro, *tables]))
+        write_section(section, "\n\n".join([intro, *tables]))
 
 
 if __name__ == "__main__":

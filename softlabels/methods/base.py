@@ -32,6 +32,9 @@ FAR_MM = 100.0
 #: The variant of a method that has one form only.
 STANDARD = "standard"
 
+#: Classes from which on the pipeline computes class by class where a method can, so that memory does not follow them.
+MANY_CLASSES = 8
+
 #: Classes from which on `storage: auto` keeps the largest ones of each voxel.
 SPARSE_FROM = 16
 

@@ -42,6 +42,7 @@ from pydantic import Field
 
 from softlabels._shared.box import Box
 from softlabels._shared.boxed import BoxedVolumes, blocks_of, hull, intersection, within
+from softlabels._shared.rate import Rate
 from softlabels.augmentation import NOT_ELASTIC
 from softlabels.errors import InputError, SeedError
 from softlabels.methods.arrays import BoxedInputs, BoxedMap, Need, TargetInputs, TargetMap
@@ -69,6 +70,7 @@ class GeoLS(GeodesicMethod):
     allows_overlap: ClassVar[bool] = False
     needs_background: ClassVar[bool] = True
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
+    cost: ClassVar[Rate] = Rate(us=0.05, memory_bytes=9.5, disk_bytes=0.2, volume_bytes=15)
     default_seeds: ClassVar[Mapping[str, SeedStrategy]] = {
         "paper": SkeletonSeeds(),
         "official": SkeletonSeeds(fallback=False, per_component=False, lone_slice="3d"),

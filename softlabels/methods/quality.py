@@ -127,6 +127,45 @@ def boxed_quality_figures(values: BoxedVolumes, masks: BoxedVolumes) -> dict[str
     return {name: _rounded(value) for name, value in (found | total.figures_of_sums()).items()}
 
 
+class QualityByClass:
+    """The figures of `quality_figures` of a signed map or a distance, from the maps of its classes one by one.
+
+    Parameters
+    ----------
+    shape : 4 ints
+        (C, D, H, W).
+    kind : {"signed", "distance"}
+
+    Examples
+    --------
+    >>> quality = QualityByClass((1, 1, 1, 3), kind="signed")
+    >>> quality.add(0, np.float32([[[1, 0.5, -1]]]), np.array([[[True, False, False]]]))
+    >>> quality.figures()["disagreement"]
+    0.333333
+    """
+
+    def __init__(self, shape: tuple[int, ...], *, kind: str) -> None:
+        self._total, self._is_wrong, self._kind = _Totals(shape[0]), np.zeros(shape[1:], bool), kind
+        self._done: set[int] = set()
+
+    def add(self, index: int, soft: NDArray[np.float32], hard: NDArray[np.bool_]) -> None:
+        """Add the map (D, H, W) of a class; nothing changes if it is added again."""
+        if index not in self._done:
+            self._done.add(index)
+            self._total.add_range(soft)
+            self._is_wrong |= _wrong_sign(soft if self._kind == "signed" else -soft, hard)
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures of the classes that were added."""
+        self._total.n_wrong = int(np.count_nonzero(self._is_wrong))
+        return {name: _rounded(value) for name, value in self._total.figures(self._is_wrong.size).items()}
+
+
+def _wrong_sign(inner: NDArray[np.float32], hard: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return where values that are positive inside say another side than the hard label."""
+    return ((inner > 0) & ~hard) | ((inner < 0) & hard)
+
+
 class _Totals:
     """Running sums over slabs, in float64."""
 
@@ -183,7 +222,7 @@ class _Totals:
 
     def add_signs(self, inner: NDArray[np.float32], hard: NDArray[np.bool_]) -> None:
         """Add wrong signs; `inner` is positive inside."""
-        self.n_wrong += int(np.count_nonzero((((inner > 0) & ~hard) | ((inner < 0) & hard)).any(axis=0)))
+        self.n_wrong += int(np.count_nonzero(_wrong_sign(inner, hard).any(axis=0)))
 
     def figures(self, n_voxels: int) -> dict[str, Any]:
         """Return the figures of every kind."""

@@ -50,7 +50,8 @@ from softlabels._shared.section import faults_error
 from softlabels.augmentation import NOT_ELASTIC
 from softlabels.errors import SeedError
 from softlabels.geodesic import euclidean_distance, geodesic_distance
-from softlabels.methods.arrays import Need, TargetInputs, TargetMap
+from softlabels.methods.arrays import Need
+from softlabels.methods.by_class import ClassInputs, ClassMap, MethodByClass
 from softlabels.methods.seeded import Distance, GeodesicMethod
 from softlabels.seeds import CannySeeds, SeedStrategy
 
@@ -63,7 +64,7 @@ Box = tuple[slice, slice, slice]
 _TINY = np.float32(1e-8)
 
 
-class SiNG(GeodesicMethod):
+class SiNG(MethodByClass, GeodesicMethod):
     """Signed normalised geodesic transform (Dang, Nguyen, Tiulpin, MICCAI 2024)."""
 
     name: ClassVar[str] = "sing"
@@ -77,6 +78,7 @@ class SiNG(GeodesicMethod):
     filling: ClassVar[Mapping[str, float]] = {"official": 0.0}
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
     cost: ClassVar[Rate] = Rate(us=0.05, memory_bytes=10, disk_bytes=0.1, volume_bytes=50)
+    by_class_cost: ClassVar[Rate] = Rate(us=0.016, memory_bytes=0.1, disk_bytes=0.05, volume_bytes=110)
     default_seeds: ClassVar[Mapping[str, SeedStrategy]] = {
         "paper": CannySeeds(),
         "official": CannySeeds(mode="slices", fallback=False, per_component=False),
@@ -119,38 +121,28 @@ class SiNG(GeodesicMethod):
             return method
         return method.model_copy(update={"distance": Distance(engine="geodistk", iterations=iterations)})
 
-    def soft_map(self, inputs: TargetInputs) -> TargetMap:
-        """Return the map u of a case."""
-        image, seeds_of, distances = (inputs.required(name) for name in ("image", "seeds", "distance"))
-        values = np.empty(inputs.masks.shape, np.float32)
-        flags: list[str] = []
-        notes: dict[str, list[Any]] = {"beta": [], "tau": []}
-        for index, (name, mask) in enumerate(zip(inputs.class_names, inputs.masks, strict=True)):
-            seeds, distance = seeds_of[index], distances[:, index]
-            beta: float | None = None
-            tau: list[float] | None = None
-            if not mask.any():
-                flags.append(f"class '{name}' absent: -1 everywhere")
-                values[index] = self.absent_value
-            elif mask.all():
-                # The seeds that a fallback may have put inside are no boundary.
-                flags.append(f"class '{name}' fills the volume, it has no boundary: {self.filling_value:+g} everywhere")
-                values[index] = self.filling_value
-            elif not seeds.any() and self.variant == "official":
-                flags.append(f"class '{name}' present, but it has no seed: 0 everywhere")
-                values[index] = 0
-            elif not seeds.any():
+    def class_map(self, inputs: ClassInputs) -> ClassMap:
+        """Return the map u of one class."""
+        name, mask, seeds = inputs.name, inputs.mask, inputs.seeds
+        assert seeds is not None and inputs.image is not None, "compute has refused inputs without them"
+        if not mask.any():
+            return _constant(mask.shape, self.absent_value, f"class '{name}' absent: -1 everywhere")
+        if mask.all():
+            # The seeds that a fallback may have put inside are no boundary.
+            flag = f"class '{name}' fills the volume, it has no boundary: {self.filling_value:+g} everywhere"
+            return _constant(mask.shape, self.filling_value, flag)
+        if not seeds.any():
+            if self.variant == "paper":
                 raise SeedError(f"class '{name}': present, but it has no seed; set seeds.fallback to true")
-            elif self.variant == "paper":
-                values[index], beta, tau = paper_map(distance, mask, seeds, inputs.spacing, band=self.band)
-            else:
-                spatial = self._spatial(seeds, inputs.spacing)
-                values[index], beta, tau = official_map(
-                    distance, mask, seeds, inputs.spacing, image=image, spatial=spatial
-                )
-            notes["beta"].append(beta)
-            notes["tau"].append(tau)
-        return TargetMap(values, flags, notes)
+            return _constant(mask.shape, 0, f"class '{name}' present, but it has no seed: 0 everywhere")
+        if self.variant == "paper":
+            u, beta, tau = paper_map(inputs.distance, mask, seeds, inputs.spacing, band=self.band)
+        else:
+            spatial = self._spatial(seeds, inputs.spacing)
+            u, beta, tau = official_map(
+                inputs.distance, mask, seeds, inputs.spacing, image=inputs.image, spatial=spatial
+            )
+        return ClassMap(u, notes={"beta": beta, "tau": tau})
 
     def _spatial(self, seeds: Bools, spacing: Spacing) -> Floats | None:
         """Return GeodisTK's own lamb-0 distance where it is the engine, which need not have converged."""
@@ -163,6 +155,11 @@ class SiNG(GeodesicMethod):
             flat, seeds, spacing, engine="geodistk", metric="harmonic", lamb=0.0, iterations=self.distance.iterations
         )
         return found
+
+
+def _constant(shape: tuple[int, ...], value: float, flag: str) -> ClassMap:
+    """Return a map of one value, with what a person should know about it."""
+    return ClassMap(np.full(shape, value, np.float32), [flag], {"beta": None, "tau": None})
 
 
 def paper_map(

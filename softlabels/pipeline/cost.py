@@ -127,7 +127,7 @@ def planned_seconds(plan: Plan, case_of: Mapping[str, Case], works: Iterable[tup
 def shipped_rate(plan: Plan, node_id: str) -> Rate:
     """Return the rate of a node as measured before the release. Content matters too, see `SPREAD`."""
     node = plan.nodes[node_id]
-    return STAGES[node.stage].cost(node)
+    return STAGES[node.stage].cost(node, plan.nodes)
 
 
 def measured_rates(

@@ -9,6 +9,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,10 +99,10 @@ def _hold(job: Job) -> None:
     _forget_receipt_of_another(job, key)
 
     def compute() -> Result:
-        with _failures_recorded(job):
-            return stage.compute(job, sources)
+        return stage.compute(job, sources)
 
-    job.memory.hold(job.node.id, HeldResult(job, sources, key, compute))
+    held = HeldResult(job, sources, key, compute, partial(_failures_recorded, job))
+    job.memory.hold(job.node.id, held)
 
 
 def _forget_receipt_of_another(job: Job, key: str) -> None:
@@ -155,14 +156,19 @@ def _entry_of(job: Job, sources: Sources, work: Work) -> tuple[Entry, str]:
         return entry, "reused"
     result = stage.compute(job, sources)
     attributes = {"stage": node.stage, "algorithm": node.algorithm, "params": stage.key_params(node, job.case.id)}
-    made = {"seconds": round(work.seconds, 4), "effort": result.effort, "history": sources.history()}
+
+    def provenance() -> dict[str, Any]:
+        """Return what is known when all has been made."""
+        made = {"seconds": round(work.seconds, 4), "effort": result.effort, "history": sources.history()}
+        return _provenance(job, sources) | attributes | made
+
     return job.store.publish(
         key,
         result.layers,
         grid=result.grid,
         attributes=attributes,
         quality=result.quality,
-        provenance=_provenance(job, sources) | attributes | made,
+        provenance=provenance,
     )
 
 

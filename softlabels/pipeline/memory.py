@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from softlabels._shared.boxed import BoxedVolumes
 from softlabels._shared.compile_clock import clock
+from softlabels._shared.on_demand import VolumesOnDemand
 from softlabels.errors import InputError
 from softlabels.pipeline.receipts import LINK_SUFFIX, Receipt
 
@@ -73,6 +75,15 @@ class Work:
 def _clocks() -> tuple[float, float]:
     """Return wall and CPU time in seconds since some time, without that of compiling kernels."""
     return time.perf_counter() - clock.wall_seconds, time.process_time() - clock.cpu_seconds
+
+
+def volumes_of(entry: Entry, layer: str, n_threads: int) -> VolumesOnDemand:
+    """Return a layer of channels of an entry that are read when they are needed, those that share chunks at a time."""
+
+    def read(first: int, stop: int) -> NDArray[Any]:
+        return entry.read(layer, n_threads=n_threads, channels=(first, stop))
+
+    return VolumesOnDemand(entry.shape(layer), read, dtype=entry.dtype(layer), n_together=entry.chunks(layer)[0])
 
 
 class CaseMemory:
@@ -135,26 +146,42 @@ class HeldResult:
         Of the entry that it would be.
     result : callable
         Computes it; called once at most.
+    recorded : callable
+        Returns the context in which a failure to compute it is recorded.
 
     Notes
     -----
-    If the store has that entry, from another project or from before `keep` was changed, it is read instead.
+    If the store has that entry, from another project or from before `keep` was changed, it is read instead. A layer
+    that is made on demand is made again for every reader, and what it is made of is held as long as it may be read.
     """
 
-    def __init__(self, job: Job, sources: Upstream, key: str, result: Callable[[], Result]) -> None:
-        self.key, self.grid = key, sources.grid
-        self._job, self._sources, self._result = job, sources, result
+    def __init__(
+        self,
+        job: Job,
+        sources: Upstream,
+        key: str,
+        result: Callable[[], Result],
+        recorded: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self.key, self.grid, self.params = key, sources.grid, job.node.params
+        self._job, self._sources, self._result, self._recorded = job, sources, result, recorded
         self._layers: dict[str, Layer] = {}
         self._entry: Entry | None = None
-        self._quality: dict[str, Any] | None = None
-        self._work = Work()
+        self._quality: dict[str, Any] | Callable[[], dict[str, Any]] | None = None
+        self._works: list[Work] = []
 
     @property
     def quality(self) -> dict[str, Any]:
         """The figures of the result, which is computed if it has not been."""
         self.compute()
-        assert self._quality is not None
-        return self._quality
+        return self._figures()
+
+    def _figures(self) -> dict[str, Any]:
+        """Return the figures of the result, with what is left to make of a layer on demand; empty if not computed."""
+        if callable(self._quality):
+            with self._at_work():
+                self._quality = self._quality()
+        return {} if self._quality is None else self._quality
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -176,42 +203,61 @@ class HeldResult:
         if self._entry is not None:
             return self._entry.read(name, n_threads=n_threads)
         values = self._layer(name).values
-        return values.dense() if isinstance(values, BoxedVolumes) else np.asarray(values)
+        return values.dense() if isinstance(values, BoxedVolumes | VolumesOnDemand) else np.asarray(values)
 
-    def read_boxed(self, name: str, *, fill: float) -> BoxedVolumes:
-        """Return a layer of channels, each cut to the box of what is not `fill`."""
+    def boxed(self, name: str, *, fill: float) -> BoxedVolumes | None:
+        """Return a layer of channels if it is held in boxes of what is not `fill`, else None."""
         self.compute()
-        if self._entry is None:
-            held = self._layer(name).values
-            if isinstance(held, BoxedVolumes) and held.fill == fill:
-                return held
-        return BoxedVolumes.of_array(self.read(name), fill=fill)
+        held = None if self._entry is not None else self._layer(name).values
+        return held if isinstance(held, BoxedVolumes) and held.fill == fill else None
+
+    def volumes(self, name: str) -> VolumesOnDemand:
+        """Return a layer of channels, a few of which are read or made at a time."""
+        self.compute()
+        if self._entry is not None:
+            return volumes_of(self._entry, name, self._job.threads or 1)
+        values = self._layer(name).values
+        if isinstance(values, VolumesOnDemand):
+            return values
+        return VolumesOnDemand(values.shape, lambda a, b: values[a:b, :, :, :], dtype=values.dtype)
 
     def compute(self) -> None:
         """Compute the result, or find it in the store; nothing happens the second time."""
         if self._quality is not None:
             return
         job = self._job
+        with self._at_work():
+            self._entry = job.store.find(self.key)
+            self._quality = self._computed() if self._entry is None else self._entry.quality
+        if not callable(self._quality):
+            job.memory.finish(job.node.id)
+        found = "computed" if self._entry is None else "found in the store"
+        later = ", its maps on demand" if callable(self._quality) else ""
+        log.info("%s %s: %s in %.2f s, not kept%s", job.case.id, job.node.id, found, self._works[0].seconds, later)
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Measure work on this result apart from that of its reader; a failure takes the result back."""
+        job = self._job
         try:
-            with job.memory.measured() as self._work:
-                self._entry = job.store.find(self.key)
-                self._quality = self._computed() if self._entry is None else self._entry.quality
+            with self._recorded(), job.memory.measured() as work:
+                self._works.append(work)
+                yield
         except BaseException:
             # A receipt of an earlier run must not pass for a result that this run did not produce.
             job.memory.drop(job.node.id)
             job.receipt_path.unlink(missing_ok=True)
             raise
-        job.memory.finish(job.node.id)
-        found = "computed" if self._entry is None else "found in the store"
-        log.info("%s %s: %s in %.2f s, not kept", job.case.id, job.node.id, found, self._work.seconds)
 
-    def _computed(self) -> dict[str, Any]:
-        """Compute the layers; return the figures of the result."""
+    def _computed(self) -> dict[str, Any] | Callable[[], dict[str, Any]]:
+        """Compute the layers, those on demand aside; return the figures of the result, or what returns them."""
         from softlabels.store.in_memory import in_memory
 
         result = self._result()
         while result.layers:
             layer = in_memory(result.layers.pop(0), self._job.threads or 1)
+            if isinstance(layer.values, VolumesOnDemand):
+                layer = replace(layer, values=layer.values.within(self._at_work))
             self._layers[layer.name] = layer
         return result.quality
 
@@ -224,7 +270,7 @@ class HeldResult:
 
         Of what was not computed there are no figures.
         """
-        own = {self._job.node.stage: {"key": self.key, "quality": self._quality or {}}}
+        own = {self._job.node.stage: {"key": self.key, "quality": self._figures()}}
         if self._entry is not None:
             return self._entry.provenance.get("history", {}) | own
         return self._sources.history() | own
@@ -240,10 +286,11 @@ class HeldResult:
         for earlier in self._sources.held():
             earlier.write_receipts(known)
         job, recorded = self._job, known.get(self._job.node.stage, {})
-        quality = self._quality
-        if quality is None:
+        quality = self._figures()
+        if self._quality is None:
             quality = recorded.get("quality", {}) if recorded.get("key") == self.key else {}
         is_computed = self._quality is not None and self._entry is None
+        works = self._works if is_computed else []
         job.receipt_path.with_suffix(LINK_SUFFIX).unlink(missing_ok=True)
         Receipt(
             case=job.case.id,
@@ -253,8 +300,8 @@ class HeldResult:
             manifest=None,
             store=str(job.store.path),
             outcome="computed" if is_computed else "reused",
-            seconds=round(self._work.seconds if is_computed else 0.0, 4),
-            cpu_seconds=round(self._work.cpu_seconds if is_computed else 0.0, 4),
+            seconds=round(sum(work.seconds for work in works), 4),
+            cpu_seconds=round(sum(work.cpu_seconds for work in works), 4),
             quality=quality,
             flags=sorted(quality.get("flags", [])),
             upstream=dict(self._sources.keys),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from softlabels._shared.boxed import BoxedVolumes
+from softlabels._shared.on_demand import VolumesOnDemand
 from softlabels.errors import StoreError
 from softlabels.store.encoding import Encoding, Lossless
 from softlabels.store.publish import ChannelStack, Layer
@@ -32,7 +34,8 @@ def in_memory(layer: Layer, n_threads: int = 1) -> Layer:
     Returns
     -------
     Layer
-        With a read-only array, or boxed volumes where they came so. Without loss, its values are the given ones.
+        With a read-only array, or with boxed volumes or volumes on demand where they came so; the latter are rounded
+        when they are made. Without loss, its values are the given ones.
 
     Raises
     ------
@@ -49,6 +52,9 @@ def in_memory(layer: Layer, n_threads: int = 1) -> Layer:
     encoding = layer.encoding.for_values(layer.values.dtype)
     if isinstance(layer.values, BoxedVolumes):
         return replace(layer, values=_boxed(layer.name, layer.values, encoding, n_threads))
+    if isinstance(layer.values, VolumesOnDemand):
+        rounded = partial(_round_trip, layer.name, encoding=encoding, n_threads=n_threads)
+        return replace(layer, values=layer.values.changed(rounded, encoding.values_dtype(layer.values.dtype)))
     values = _dense(layer.values)
     if not isinstance(encoding, Lossless):
         values = _round_trip(layer.name, values, encoding, n_threads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,9 @@ from softlabels.store.format import (
 from softlabels.store.garbage import remove_tree, temporary_name
 from softlabels.store.read import Entry, open_entry
 from softlabels.store.shard import Writable, new_file, write_shard
+
+#: A record of an entry, or what returns it once the layers are written: some figures are found while they are made.
+Record = dict[str, Any] | Callable[[], dict[str, Any]]
 
 
 class ChannelStack:
@@ -124,21 +127,23 @@ def publish_entry(
     *,
     grid: Grid,
     attributes: dict[str, Any],
-    quality: dict[str, Any],
-    provenance: dict[str, Any],
+    quality: Record,
+    provenance: Record,
     n_threads: int,
 ) -> tuple[Entry, str]:
     """Publish layers under `key`; see `Store.publish`."""
-    _require_publishable(layers, grid, attributes, quality, provenance)
+    _require_publishable(layers, grid)
+    require_plain_json(attributes, "attributes")
     final = entry_folder(store, key)
     found = open_entry(store, key)
     if found is not None:
         return found, "reused"
     with explained(final, "cannot be published"), temporary_folder(store) as tmp:
         files = _write_zarr(tmp, layers, grid, attributes, n_threads)
-        files[QUALITY] = _write_file(tmp / QUALITY, readable_json(quality))
+        found_quality, found_provenance = _completed(quality, "quality"), _completed(provenance, "provenance")
+        files[QUALITY] = _write_file(tmp / QUALITY, readable_json(found_quality))
         _write_file(tmp / MANIFEST, sealed_json({"format": FORMAT_VERSION, "key": key, "files": files}))
-        _write_file(tmp / PROVENANCE, sealed_json(provenance))
+        _write_file(tmp / PROVENANCE, sealed_json(found_provenance))
         _sync_folders(tmp)
         final.parent.mkdir(exist_ok=True)
         try:
@@ -156,22 +161,21 @@ def publish_entry(
     return entry, outcome
 
 
-def _require_publishable(
-    layers: Sequence[Layer],
-    grid: Grid,
-    attributes: dict[str, Any],
-    quality: dict[str, Any],
-    provenance: dict[str, Any],
-) -> None:
-    """Raise InputError unless the layers are on the grid, with different names, and the records are plain JSON."""
+def _completed(record: Record, name: str) -> dict[str, Any]:
+    """Return a record once all layers are written; raise InputError unless it is plain JSON."""
+    found = record() if callable(record) else record
+    require_plain_json(found, name)
+    return found
+
+
+def _require_publishable(layers: Sequence[Layer], grid: Grid) -> None:
+    """Raise InputError unless the layers are on the grid, with different names."""
     names = [layer.name for layer in layers]
     if not names or len(set(names)) != len(names) or "labels" in [n.name for n in layers if n.role == "image"]:
         raise InputError(f"layers: got names {names}, expected at least one, all different, no image called 'labels'")
     for layer in layers:
         if layer.values.shape[-3:] != grid.shape:
             raise InputError(f"layer {layer.name!r}: got shape {layer.values.shape}, expected the grid's {grid.shape}")
-    for name, record in (("attributes", attributes), ("quality", quality), ("provenance", provenance)):
-        require_plain_json(record, name)
 
 
 @contextmanager

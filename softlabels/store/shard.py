@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -26,8 +27,9 @@ from numpy.typing import NDArray
 from softlabels._shared.archive import located
 from softlabels._shared.boxed import BoxedVolumes
 from softlabels._shared.in_order import map_in_order
+from softlabels._shared.on_demand import VolumesOnDemand
 from softlabels.errors import FormatError
-from softlabels.store.encoding import BitRound, Encoding
+from softlabels.store.encoding import BitRound, Encoding, Lossless
 from softlabels.store.format import REMEDY, chunk_shape, codec, grid_of_chunks
 
 _INDEX_DTYPE = np.dtype("<u8")
@@ -39,7 +41,7 @@ Figures = tuple[float, float, float]
 
 
 class Writable(Protocol):
-    """Values that are written part by part: an array, a `ChannelStack` or `BoxedVolumes`."""
+    """Values that are written part by part: an array, a `ChannelStack`, `BoxedVolumes` or `VolumesOnDemand`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -56,7 +58,8 @@ class Writable(Protocol):
 def write_shard(path: Path, values: Writable, encoding: Encoding, n_threads: int) -> dict[str, Any]:
     """Write `values` to a new file; return its manifest record, layout, finite range and largest error.
 
-    Memory: a few chunks per thread beside `values`. Chunks that no box of `BoxedVolumes` meets are encoded once.
+    Memory: a few chunks per thread beside `values`. Chunks that no box of `BoxedVolumes` meets are encoded once. Of
+    `VolumesOnDemand`, those that share chunks are held as they are stored: up to `CHUNK_BYTES` for each chunk of space.
     """
     dtype = encoding.stored_dtype(values.dtype)
     chunks = chunk_shape(values.shape, dtype.itemsize)
@@ -66,16 +69,16 @@ def write_shard(path: Path, values: Writable, encoding: Encoding, n_threads: int
 
     constant: dict[tuple[int, ...], tuple[bytes, int, Figures]] = {}
 
-    def encoded(chunk: tuple[int, ...]) -> tuple[bytes, int, Figures]:
+    def encoded(part: Writable, code: Encoding, chunk: tuple[int, ...]) -> tuple[bytes, int, Figures]:
         starts = [i * c for i, c in zip(chunk, chunks, strict=True)]
-        region = tuple(slice(a, min(a + c, n)) for a, c, n in zip(starts, chunks, values.shape, strict=True))
-        size = tuple(part.stop - part.start for part in region)
-        is_constant = isinstance(values, BoxedVolumes) and all(
-            values.is_filled(c, region[1:]) for c in range(region[0].start, region[0].stop)
+        region = tuple(slice(a, min(a + c, n)) for a, c, n in zip(starts, chunks, part.shape, strict=True))
+        size = tuple(side.stop - side.start for side in region)
+        is_constant = isinstance(part, BoxedVolumes) and all(
+            part.is_filled(c, region[1:]) for c in range(region[0].start, region[0].stop)
         )
         if is_constant and size in constant:
             return constant[size]
-        block, figures = _encoded_block(values, region, encoding, chunks, dtype)
+        block, figures = _encoded_block(part, region, code, chunks, dtype)
         data = compressor.encode(block)
         found = data, google_crc32c.value(data), figures
         if is_constant:
@@ -87,14 +90,15 @@ def write_shard(path: Path, values: Writable, encoding: Encoding, n_threads: int
     figures: list[Figures] = []
     offset = 0
     with ThreadPoolExecutor(n_threads) as pool, _HashedFile(path) as file:
-        for data, checksum, found in map_in_order(
-            pool, encoded, np.ndindex(*grid_of_chunks(values.shape, chunks)), n_threads
-        ):
-            size = file.append(data) + file.append(_crc_bytes(checksum))
-            index.append((offset, size))
-            checksums.append(f"{checksum:08x}")
-            figures.append(found)
-            offset += size
+        for part, code, error in _parts_in_order(values, encoding, chunks[0], dtype, pool):
+            figures.append((error, math.inf, -math.inf))
+            places = np.ndindex(*grid_of_chunks(part.shape, chunks))
+            for data, checksum, found in map_in_order(pool, partial(encoded, part, code), places, n_threads):
+                size = file.append(data) + file.append(_crc_bytes(checksum))
+                index.append((offset, size))
+                checksums.append(f"{checksum:08x}")
+                figures.append(found)
+                offset += size
         index_bytes = np.array(index, _INDEX_DTYPE).tobytes()
         offset += file.append(index_bytes) + file.append(_crc_bytes(google_crc32c.value(index_bytes)))
     errors, lows, highs = zip(*figures, strict=True)
@@ -106,6 +110,34 @@ def write_shard(path: Path, values: Writable, encoding: Encoding, n_threads: int
         "range": (min(lows), max(highs)),
         "error": max(errors),
     }
+
+
+def _parts_in_order(
+    values: Writable, encoding: Encoding, n_channels: int, dtype: np.dtype[Any], pool: ThreadPoolExecutor
+) -> Iterator[tuple[Writable, Encoding, float]]:
+    """Yield what is written one after another, how that is encoded, and the largest error of what was before.
+
+    That is everything at once; or of volumes that are made on demand, those that share chunks, as they are stored.
+    """
+    if not isinstance(values, VolumesOnDemand):
+        yield values, encoding, 0.0
+        return
+    for first in range(0, len(values), n_channels):
+        stored = np.empty((min(n_channels, len(values) - first), *values.shape[1:]), dtype)
+        error = max(_encode(values.volume(first + row), encoding, out, pool) for row, out in enumerate(stored))
+        values.release()
+        yield stored, Lossless(), error
+
+
+def _encode(volume: NDArray[Any], encoding: Encoding, out: NDArray[Any], pool: ThreadPoolExecutor) -> float:
+    """Write a volume (D, H, W) as it is stored; return its largest error."""
+    n_rows = max(1, _SLAB_VOXELS // math.prod(volume.shape[-2:]))
+
+    def encode(row: int) -> float:
+        out[row : row + n_rows], error = encoding.encode(volume[row : row + n_rows])
+        return error
+
+    return max(pool.map(encode, range(0, len(volume), n_rows)))
 
 
 def _encoded_block(

@@ -15,7 +15,7 @@ from softlabels.errors import InputError, StoreError
 from softlabels.grid import Grid
 from softlabels.store import garbage, verify
 from softlabels.store.format import VERSION_FOLDER, entry_folder
-from softlabels.store.publish import Layer, publish_entry
+from softlabels.store.publish import Layer, Record, publish_entry
 from softlabels.store.read import Entry, open_entry
 
 _KEY = re.compile("[0-9a-f]{64}")
@@ -79,8 +79,8 @@ class Store:
         *,
         grid: Grid,
         attributes: dict[str, Any],
-        quality: dict[str, Any],
-        provenance: dict[str, Any],
+        quality: Record,
+        provenance: Record,
     ) -> tuple[Entry, str]:
         """Publish layers as the entry of `key`, unless another writer was first.
 
@@ -97,6 +97,8 @@ class Store:
         provenance : dict
             Plain JSON about the making: who, where, when, how long.
 
+        A function in the place of `quality` or `provenance` is called once the layers are written.
+
         Returns
         -------
         tuple of Entry and str
@@ -109,9 +111,16 @@ class Store:
         InputError
             If a layer does not fit the grid or its encoding.
         """
-        records = {"attributes": attributes, "quality": quality, "provenance": provenance}
-        key = _checked_key(key)
-        entry, outcome = publish_entry(self.path, key, layers, grid=grid, n_threads=self.n_threads, **records)
+        entry, outcome = publish_entry(
+            self.path,
+            _checked_key(key),
+            layers,
+            grid=grid,
+            attributes=attributes,
+            quality=quality,
+            provenance=provenance,
+            n_threads=self.n_threads,
+        )
         garbage.mark_used(entry.path)
         return entry, outcome
 

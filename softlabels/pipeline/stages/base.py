@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from softlabels._shared.boxed import BoxedVolumes
+from softlabels._shared.boxed import BoxedVolumes, boxed
+from softlabels._shared.on_demand import VolumesOnDemand
 from softlabels._shared.rate import Rate
 from softlabels._shared.registry import Distribution
 from softlabels.classes import LabelClass, class_masks
 from softlabels.errors import InputError
-from softlabels.pipeline.memory import CaseMemory, HeldResult
+from softlabels.pipeline.memory import CaseMemory, HeldResult, volumes_of
 from softlabels.pipeline.receipts import FileRecord, find_result, receipt_path
 from softlabels.preprocess.masks import boxed_class_masks
 from softlabels.store.key import entry_key
@@ -80,15 +81,17 @@ class Result:
     layers : list of Layer
     grid : Grid
         The grid of all layers.
-    quality : dict
-        Figures of the result: the same on every machine, part of what is published.
+    quality : dict, or callable that returns it
+        Figures of the result: the same on every machine, part of what is published. A function is called once the
+        layers have been read, where these are made on demand.
     effort : dict
-        What the computation took, such as iterations: it may differ between machines, so it goes to the provenance.
+        What the computation took, such as iterations: it may differ between machines, so it goes to the provenance. Of
+        layers that are made on demand it is complete when `quality` has been called.
     """
 
     layers: list[Layer]
     grid: Grid
-    quality: dict[str, Any]
+    quality: dict[str, Any] | Callable[[], dict[str, Any]]
     effort: dict[str, Any] = field(default_factory=dict)
 
 
@@ -169,8 +172,8 @@ class Stage(ABC, Generic[AnySources]):
         return []
 
     @abstractmethod
-    def cost(self, node: Node) -> Rate:
-        """Return what a job takes for each voxel of one of its maps."""
+    def cost(self, node: Node, nodes: Mapping[str, Node]) -> Rate:
+        """Return what a job takes for each voxel of one of its maps; `nodes` are all nodes of the plan, by id."""
 
     @abstractmethod
     def n_maps(self, node: Node, nodes: Mapping[str, Node]) -> int:
@@ -247,6 +250,11 @@ class Upstream:
         """The grid of all entries of a case."""
         return self.prepared.grid
 
+    def params(self, role: str) -> Mapping[str, Any]:
+        """Return the parameters of the node that plays a role."""
+        result = self.results[role]
+        return result.params if isinstance(result, HeldResult) else result.attributes["params"]
+
     def channels(self, role: str, layer: str) -> tuple[str, ...]:
         """Return the names of a layer's channels; none if it has one channel without a name."""
         return self.results[role].channels(layer) or ()
@@ -260,16 +268,19 @@ class Upstream:
 
         A few channels are in memory at a time: those that share chunks.
         """
-        entry = self.results[role]
-        if isinstance(entry, HeldResult):
-            return entry.read_boxed(layer, fill=fill)
-        n_channels, n_together = entry.shape(layer)[0], entry.chunks(layer)[0]
-        parts = []
-        for first in range(0, n_channels, n_together):
-            channels = (first, min(first + n_together, n_channels))
-            read = entry.read(layer, n_threads=self.threads, channels=channels)
-            parts += list(BoxedVolumes.of_array(read, fill=fill))
-        return BoxedVolumes(entry.shape(layer)[1:], parts, fill=fill, dtype=entry.dtype(layer))
+        result = self.results[role]
+        if isinstance(result, HeldResult) and (held := result.boxed(layer, fill=fill)) is not None:
+            return held
+        volumes = self.volumes(role, layer)
+        parts = [boxed(volumes.volume(index), fill=fill) for index in range(len(volumes))]
+        return BoxedVolumes(volumes.shape[1:], parts, fill=fill, dtype=volumes.dtype)
+
+    def volumes(self, role: str, layer: str) -> VolumesOnDemand:
+        """Return a layer of channels that are read when they are needed, those that share chunks at a time."""
+        result = self.results[role]
+        if isinstance(result, HeldResult):
+            return result.volumes(layer)
+        return volumes_of(result, layer, self.threads)
 
     def has(self, role: str, layer: str) -> bool:
         """Return whether the entry that plays a role has a layer."""

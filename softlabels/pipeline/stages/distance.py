@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from softlabels._shared.on_demand import VolumesOnDemand
 from softlabels._shared.rate import Rate
+from softlabels.methods.base import MANY_CLASSES
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.stages.base import Job, Result, Upstream, UpstreamStage
 from softlabels.pipeline.stages.near import DISTANCE_BITS, compute_near
@@ -17,11 +19,14 @@ from softlabels.pipeline.stages.near import DISTANCE_BITS, compute_near
 if TYPE_CHECKING:
     from softlabels.config import Config
     from softlabels.methods import GeodesicMethod
+    from softlabels.store.shard import Writable
 
 log = logging.getLogger(__name__)
 
 #: Of an engine's report, what depends on threads and schedule and not on the result.
 _EFFORT = ("iterations", "tile_visits")
+#: Classes that are solved together where there are many: more save little time, and each takes 5 bytes a voxel.
+_CLASSES_TOGETHER = 4
 
 
 class Distance(UpstreamStage):
@@ -46,10 +51,12 @@ class Distance(UpstreamStage):
             params |= {"engine": engine, "iterations": method.distance.iterations, "device": config.device}
         return Node(self.name, self.version, params, {"prepare": prepare.id, "seeds": seeds.id})
 
-    def cost(self, node: Node) -> Rate:
+    def cost(self, node: Node, nodes: Mapping[str, Node]) -> Rate:
         """Return the cost per voxel, channel and class; with a gap per voxel and channel, whatever the classes."""
         if "gap" in node.params:
             return Rate(us=0.4, memory_bytes=12, disk_bytes=7, volume_bytes=30)
+        if len(nodes[node.inputs["seeds"]].params["classes"]) >= MANY_CLASSES:
+            return Rate(us=0.045, memory_bytes=0.1, disk_bytes=1.6, volume_bytes=110)
         return Rate(us=0.045, memory_bytes=4.5, disk_bytes=1.4, volume_bytes=15)
 
     def n_maps(self, node: Node, nodes: Mapping[str, Node]) -> int:
@@ -63,31 +70,91 @@ class Distance(UpstreamStage):
 
     def compute(self, job: Job, sources: Upstream) -> Result:
         """Return one map per channel and class, with what the certificate found for each."""
-        from softlabels.store import BitRound, ChannelStack, Layer
-
         if "gap" in job.node.params:
             return compute_near(job, sources)
-        image, seeds, domain = sources.read("prepare", "image"), sources.read("seeds", "seeds"), sources.domain()
+        maps = _Maps(job, sources)
+        if maps.n_classes >= MANY_CLASSES:
+            return maps.on_demand()
+        return maps.at_once()
+
+
+class _Maps:
+    """All distances of a case: whole maps, of all classes at once or of a few at a time."""
+
+    def __init__(self, job: Job, sources: Upstream) -> None:
+        self.job, self.sources = job, sources
+        image, self.domain = sources.read("prepare", "image"), sources.domain()
         is_vector = job.node.params["modalities"] == "vector"
-        parts = [image] if is_vector else list(image[:, None])
-        names = ["all"] if is_vector else sources.channels("prepare", "image")
-        classes = sources.channels("seeds", "seeds")
-        distances, maps, effort = [], [], {}
-        for part, name in zip(parts, names, strict=True):
-            distance, findings = _solve(job, part, seeds, sources.grid.spacing, domain)
-            distances.append(distance)
-            effort[name] = {k: int(findings[0][k]) for k in _EFFORT if k in findings[0]}
-            found = [{k: v for k, v in report.items() if k not in _EFFORT} for report in findings]
-            maps += [{"map": f"{name}:{c}", **report} for c, report in zip(classes, found, strict=True)]
-            log.info("%s: %d of %d distance maps done", job.case.id, len(maps), len(parts) * len(seeds))
-        layer = Layer(
-            "distance",
-            ChannelStack(distances),
-            channels=tuple(m["map"] for m in maps),
-            encoding=BitRound(DISTANCE_BITS),
-        )
+        self.parts = [image] if is_vector else list(image[:, None])
+        self.channels = ("all",) if is_vector else sources.channels("prepare", "image")
+        self.classes = sources.channels("seeds", "seeds")
+        self.names = tuple(f"{name}:{c}" for name in self.channels for c in self.classes)
+        self.effort: dict[str, dict[str, int]] = {name: {} for name in self.channels}
+        #: Index of a map to what the certificate found.
+        self.reports: dict[int, dict[str, Any]] = {}
+
+    @property
+    def n_classes(self) -> int:
+        """The number of classes."""
+        return len(self.classes)
+
+    def at_once(self) -> Result:
+        """Return the maps, all classes of a channel solved together."""
+        from softlabels.store import ChannelStack
+
+        seeds = self.sources.read("seeds", "seeds")
+        found = [self._solved(number, seeds, 0) for number in range(len(self.parts))]
+        return self._result(ChannelStack(found), self._quality())
+
+    def on_demand(self) -> Result:
+        """Return maps that are solved when they are read, a few classes at a time."""
+        seeds, n_classes = self.sources.read_boxed("seeds", "seeds", fill=False), self.n_classes
+        shape = seeds.shape[1:]
+
+        def make(first: int, stop: int) -> NDArray[np.float32]:
+            """Solve some maps, which may be of two channels."""
+            found = []
+            for number in range(len(self.parts)):
+                start, end = (min(max(n - number * n_classes, 0), n_classes) for n in (first, stop))
+                if start < end:
+                    some = seeds[start:end, 0 : shape[0], 0 : shape[1], 0 : shape[2]]
+                    found.append(self._solved(number, some, start))
+            return found[0] if len(found) == 1 else np.concatenate(found)
+
+        def quality() -> dict[str, Any]:
+            """Return the figures of all maps; those that nobody has read are solved for them."""
+            for index in range(len(self.names)):
+                if index not in self.reports:
+                    make(index, index + 1)
+            return self._quality()
+
+        maps = VolumesOnDemand((len(self.names), *shape), make, dtype=np.float32, n_together=_CLASSES_TOGETHER)
+        return self._result(maps, quality)
+
+    def _solved(self, number: int, seeds: NDArray[np.bool_], start: int) -> NDArray[np.float32]:
+        """Return the (n, D, H, W) maps of the classes from `start` in one channel, and note what is known of each."""
+        part, name = self.parts[number], self.channels[number]
+        distance, findings = _solve(self.job, part, seeds, self.sources.grid.spacing, self.domain)
+        first = number * self.n_classes + start
+        for index, report in enumerate(findings, start=first):
+            self.reports[index] = {k: v for k, v in report.items() if k not in _EFFORT}
+        effort = self.effort[name]
+        effort |= {k: max(effort.get(k, 0), int(findings[0][k])) for k in _EFFORT if k in findings[0]}
+        log.info("%s: %d of %d distance maps done", self.job.case.id, len(self.reports), len(self.names))
+        return distance
+
+    def _result(self, maps: Writable, quality: dict[str, Any] | Callable[[], dict[str, Any]]) -> Result:
+        """Return the result with its one layer."""
+        from softlabels.store import BitRound, Layer
+
+        layer = Layer("distance", maps, channels=self.names, encoding=BitRound(DISTANCE_BITS))
+        return Result([layer], self.sources.grid, quality, self.effort)
+
+    def _quality(self) -> dict[str, Any]:
+        """Return the figures of all maps."""
+        maps = [{"map": name, **self.reports[index]} for index, name in enumerate(self.names)]
         flags = [f"map {m['map']}: not certified exact" for m in maps if not m["certified"]]
-        return Result([layer], sources.grid, {"maps": maps, "certified": not flags, "flags": flags}, effort)
+        return {"maps": maps, "certified": not flags, "flags": flags}
 
 
 def _solve(

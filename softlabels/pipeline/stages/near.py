@@ -80,7 +80,7 @@ def compute_near(job: Job, sources: Upstream) -> Result:
 
 def ends_at_gap(sources: Upstream) -> bool:
     """Return whether what a job reads are distances that end at a gap."""
-    return "distance" in sources.results and "gap" in sources.results["distance"].quality
+    return "distance" in sources.results and "gap" in sources.params("distance")
 
 
 def near_inputs(sources: Upstream, n_classes: int) -> dict[str, Any]:

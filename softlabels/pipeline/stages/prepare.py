@@ -79,7 +79,7 @@ class Prepare(Stage[CaseFiles]):
         """Return all files of the case."""
         return list(case.files())
 
-    def cost(self, node: Node) -> Rate:
+    def cost(self, node: Node, nodes: Mapping[str, Node]) -> Rate:
         """Return the cost per voxel and channel."""
         return Rate(us=0.06, memory_bytes=13, disk_bytes=1.2, volume_bytes=17)
 

@@ -37,7 +37,7 @@ class Seeds(UpstreamStage):
         """Return the package that provides the strategy, if it is not softlabels."""
         return STRATEGIES.distributions(node.params["strategy"])
 
-    def cost(self, node: Node) -> Rate:
+    def cost(self, node: Node, nodes: Mapping[str, Node]) -> Rate:
         """Return the cost per voxel and class."""
         return STRATEGIES[node.params["strategy"]].cost
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +16,12 @@ from softlabels.classes import LabelClass, LabelSet, class_masks
 from softlabels.errors import InputError
 from softlabels.methods import METHODS, Method, TargetInputs
 from softlabels.methods.arrays import BoxedInputs
-from softlabels.methods.base import SPARSE_FROM
+from softlabels.methods.base import MANY_CLASSES, SPARSE_FROM
 from softlabels.methods.boxed import BoxedMethod
+from softlabels.methods.by_class import MethodByClass
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.stages.base import Job, Result, Upstream, UpstreamStage
+from softlabels.pipeline.stages.by_class import target_by_class
 from softlabels.pipeline.stages.near import DISTANCE_BITS, ends_at_gap, farthest_of, near_inputs
 from softlabels.pipeline.stages.prepare import prepared_digests
 
@@ -48,12 +51,20 @@ class Target(UpstreamStage):
         """Return the label file for methods that need the labels before resampling, else nothing."""
         return [("label", case.label)] if "source_labels" in METHODS[node.params["method"]].needs else []
 
-    def cost(self, node: Node) -> Rate:
-        """Return the cost per voxel and class."""
-        method = METHODS[node.params["method"]]
-        if issubclass(method, BoxedMethod) and node.params.get("storage") == "sparse":
-            return method.boxed_cost
-        return method.cost
+    def cost(self, node: Node, nodes: Mapping[str, Node]) -> Rate:
+        """Return the cost per voxel and class; the declared memory is for one channel, where distances are read."""
+        method, is_many = METHODS[node.params["method"]], len(node.params["classes"]) >= MANY_CLASSES
+        distance = nodes.get(node.inputs.get("distance", ""))
+        if issubclass(method, MethodByClass) and is_many:
+            return method.by_class_cost
+        if issubclass(method, BoxedMethod):
+            is_sparse = node.params.get("storage") == "sparse"
+            if "gap" in distance.params if distance else is_sparse and method.has_boxed_map():
+                return method.boxed_cost
+        if distance is None or distance.params["modalities"] == "vector":
+            return method.cost
+        n_more = len(nodes[node.inputs["prepare"]].checks["channels"]) - 1
+        return replace(method.cost, memory_bytes=method.cost.memory_bytes + 4 * n_more)
 
     def n_maps(self, node: Node, nodes: Mapping[str, Node]) -> int:
         """Return the number of classes."""
@@ -62,12 +73,17 @@ class Target(UpstreamStage):
     def compute(self, job: Job, sources: Upstream) -> Result:
         """Return the map that training will read, with its quality figures."""
         from softlabels.methods.quality import quality_figures
+        from softlabels.store import Layer
 
         params = dict(job.node.params)
         labels = LabelSet.from_json(params.pop("classes"))
         method = METHODS[params["method"]].from_node_parameters(params)
         if isinstance(method, BoxedMethod) and _is_in_boxes(method, sources):
             return _compute_boxed(job, sources, labels, method)
+        if isinstance(method, MethodByClass) and len(labels.classes) >= MANY_CLASSES:
+            values, by_class = target_by_class(job, sources, labels, method)
+            encoding = _encoding(method.value_range, method.precision)
+            return Result([Layer("target", values, labels.names, encoding)], sources.grid, by_class)
         inputs = method_inputs(job, sources, labels, method.needs)
         target = method.compute(inputs)
         quality = quality_figures(
