@@ -232,21 +232,25 @@ def _normalised(
     """Return a channel clipped and normalised, and whether it had to be set to 0 because it is constant."""
     if clip_percentiles is None and normalise == "none":
         return channel, False
+    # In place, in two arrays of the channel's size: memory that is touched for the first time costs more than the sums.
     values = channel.astype(np.float64)
     sample = values if inside is None else values[inside]
+    scratch = sample.copy(order="K")
     if clip_percentiles is not None:
-        low, high = np.percentile(sample, clip_percentiles)
-        values = values.clip(low, high)
-        sample = values if inside is None else sample.clip(low, high)
+        low, high = np.percentile(scratch, clip_percentiles, overwrite_input=True)
+        np.clip(values, low, high, out=values)
+        np.clip(sample, low, high, out=sample)
     if normalise == "none":
         return values, False
     if normalise == "zscore":
         centre = sample.mean()
-        width = np.sqrt(np.square(sample - centre).mean())
+        np.subtract(sample, centre, out=scratch)
+        width = np.sqrt(np.square(scratch, out=scratch).mean())
     else:
         centre = sample.min()
         width = sample.max() - centre
     if sample.min() == sample.max():
         return np.zeros_like(values), True
-    values = (values - centre) / width
+    values -= centre
+    values /= width
     return values if inside is None else np.where(inside, values, 0.0), False

@@ -219,6 +219,30 @@ def test_threads_change_no_bit_and_flag_the_same_channels():
         assert one.flags == three.flags == ("constant_in_domain:2", "constant_in_domain:5")
 
 
+@pytest.mark.parametrize("domain", ["none", "nonzero"])
+def test_normalised_channels_have_the_bits_of_the_plain_formulas_and_the_image_is_left_alone(domain):
+    rng = np.random.default_rng(0)
+    image = rng.normal(100, 30, (3, 9, 11, 7)).round(3) * (rng.random((3, 9, 11, 7)) < 0.8)
+    labels = np.zeros(image.shape[1:], np.uint8)
+    grid = Grid(image.shape[1:], (1, 1, 1))
+    for options in ({"normalise": "zscore"}, {"normalise": "minmax"}, {"normalise": "none"}):
+        before = image.copy()
+        found = prepare(image, labels, grid, clip_percentiles=(2, 97.5), domain=domain, threads=2, **options)
+        assert np.array_equal(image, before)
+        inside = np.ones(labels.shape, bool) if found.domain is None else found.domain
+        for channel, stored in zip(image, found.image, strict=True):
+            clipped = np.clip(channel, *np.percentile(channel if domain == "none" else channel[inside], (2, 97.5)))
+            sample = clipped if domain == "none" else clipped[inside]
+            centre, width = 0.0, 1.0
+            if options["normalise"] == "zscore":
+                centre = sample.mean()
+                width = np.sqrt(np.square(sample - centre).mean())
+            elif options["normalise"] == "minmax":
+                centre, width = sample.min(), sample.max() - sample.min()
+            expected = np.where(inside | (options["normalise"] == "none"), (clipped - centre) / width, 0)
+            assert np.array_equal(stored, np.float32(expected))
+
+
 def test_clip_is_at_the_percentiles_of_each_channel():
     ramp = np.stack([np.arange(101.0), np.arange(101.0) * 10]).reshape(2, 1, 1, 101)
     image = prepare(ramp, np.zeros((1, 1, 101), np.uint8), Grid((1, 1, 101), (1, 1, 1)), clip_percentiles=(5, 90)).image

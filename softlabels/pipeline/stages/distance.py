@@ -100,11 +100,12 @@ class _Maps:
 
     def at_once(self) -> Result:
         """Return the maps, all classes of a channel solved together."""
-        from softlabels.store import ChannelStack
-
         seeds = self.sources.read("seeds", "seeds")
-        found = [self._solved(number, seeds, 0) for number in range(len(self.parts))]
-        return self._result(ChannelStack(found), self._quality())
+        # One array for all: the memory that one channel is solved in serves the next.
+        maps = np.empty((len(self.parts), *seeds.shape), np.float32)
+        for number, out in enumerate(maps):
+            out[...] = self._solved(number, seeds, 0)
+        return self._result(maps.reshape(-1, *seeds.shape[1:]), self._quality())
 
     def on_demand(self) -> Result:
         """Return maps that are solved when they are read, a few classes at a time."""
