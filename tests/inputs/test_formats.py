@@ -9,30 +9,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import tifffile
-import yaml
-from PIL import Image
+from helpers.small_volume import SHAPE, SPACING
+from helpers.small_volume import values as _values
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from softlabels.config import parse_config
-from softlabels.config.template import config_template
 from softlabels.errors import InputError
 from softlabels.inputs.detached import file_state
 from softlabels.inputs.foreign import unknown_format
-from softlabels.inputs.header import Segment
-from softlabels.inputs.importers import found_labels, segment_colours
-from softlabels.inputs.segments import overlapping_labels, segment_labels
-from softlabels.inputs.sheet import Case
 from softlabels.inputs.volume import read_header, read_volume
-from softlabels.pipeline.plan import make_plan
-from softlabels.view.colours import class_colours
 
-SHAPE = (5, 6, 7)
-SPACING = (3.0, 0.8, 0.9)
 AFFINE = np.array([[-0.9, 0.0, 0.3, 4.0], [0.0, 0.8, 0.0, -5.0], [0.27, 0.0, 1.0, 6.0], [0, 0, 0, 1.0]])
-
-
-def _values(dtype=np.int16, shape=SHAPE):
-    return np.random.default_rng(3).integers(0, 200, shape).astype(dtype)
 
 
 def _itk_image():
@@ -257,213 +244,6 @@ def test_gipl_is_read_as_itk_reads_it(tmp_path, dtype, name):
             read_volume(tmp_path / name)
 
 
-# Formats without a voxel size.
-
-
-def _png(path, values, **more):
-    Image.fromarray(values).save(path, **more)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        (_values(np.uint8, (6, 7)), (1, 6, 7)),
-        (_values(np.uint16, (6, 7)) * np.uint16(300), (1, 6, 7)),
-        (_values(np.uint8, (6, 7, 3)), (3, 1, 6, 7)),
-        (_values(np.uint8, (6, 7, 4)), (4, 1, 6, 7)),
-    ],
-)
-def test_png_is_read_with_colours_as_channels(tmp_path, values, expected):
-    volume = read_volume(_png(tmp_path / "a.png", values), spacing=(1.0, 1.0, 1.0))
-    assert volume.values.shape == expected
-    channels = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
-    np.testing.assert_array_equal(volume.values.reshape(channels.shape), channels)
-    assert read_header(tmp_path / "a.png", (1.0, 1.0, 1.0)).dtype == values.dtype
-
-
-def test_a_palette_holds_labels_but_no_intensities(tmp_path):
-    indices = _values(np.uint8, (6, 7)) % 4
-    picture = Image.fromarray(indices, mode="P")
-    picture.putpalette([0, 0, 0, 200, 30, 40, 10, 250, 60, 7, 8, 9])
-    picture.save(tmp_path / "a.png")
-    label = read_volume(tmp_path / "a.png", role="label", spacing=SPACING)
-    np.testing.assert_array_equal(label.values[0], indices)
-    with pytest.raises(InputError, match="colour table"):
-        read_volume(tmp_path / "a.png", spacing=SPACING)
-
-
-@pytest.mark.parametrize("shape", [(6, 7), (6, 7, 3)])
-def test_bmp_is_read_with_colours_as_channels(tmp_path, shape):
-    values = _values(np.uint8, shape)
-    path = _png(tmp_path / "a.bmp", values)
-    volume = read_volume(path, spacing=SPACING)
-    channels = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
-    np.testing.assert_array_equal(volume.values.reshape(channels.shape), channels)
-    content = path.read_bytes()
-    for changed in (content[:-1], content + b"\0", content[:10], content[:40]):
-        path.write_bytes(changed)
-        with pytest.raises(InputError, match=r"a\.bmp"):
-            read_volume(path, spacing=SPACING)
-
-
-@pytest.mark.parametrize("flip", range(8, 8 * 60, 37))
-def test_a_flipped_bit_of_a_png_is_refused(tmp_path, flip):
-    content = bytearray(_png(tmp_path / "a.png", _values(np.uint8, (6, 7))).read_bytes())
-    content[flip // 8] ^= 1 << flip % 8
-    (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(InputError, match=r"a\.png"):
-        read_volume(tmp_path / "a.png", spacing=SPACING)
-
-
-@pytest.mark.parametrize("change", [lambda b: b[:-1], lambda b: b[:-12], lambda b: b + b"\0", lambda b: b[:40]])
-def test_a_png_of_another_length_is_refused(tmp_path, change):
-    path = _png(tmp_path / "a.png", _values(np.uint8, (6, 7)))
-    path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(InputError, match=r"a\.png: (truncated|.* bytes after)"):
-        read_volume(path, spacing=SPACING)
-
-
-@pytest.mark.parametrize(
-    ("shape", "options", "expected"),
-    [
-        ((6, 7), {}, (1, 6, 7)),
-        (SHAPE, {}, SHAPE),
-        (SHAPE, {"compression": "zlib"}, SHAPE),
-        (SHAPE, {"byteorder": ">", "bigtiff": True}, SHAPE),
-        ((6, 7, 3), {"photometric": "rgb"}, (3, 1, 6, 7)),
-        ((5, 6, 7, 3), {"photometric": "rgb", "compression": "zlib"}, (3, 5, 6, 7)),
-        ((5, 2, 6, 7), {"imagej": True}, (2, 5, 6, 7)),
-    ],
-)
-def test_tiff_is_read_with_pages_as_slices(tmp_path, shape, options, expected):
-    values = _values(np.uint16 if "photometric" not in options else np.uint8, shape)
-    tifffile.imwrite(tmp_path / "a.tif", values, **options)
-    volume = read_volume(tmp_path / "a.tif", spacing=SPACING)
-    assert volume.values.shape == expected
-    if len(shape) == 4:
-        axis = 1 if options.get("imagej") else 3
-        np.testing.assert_array_equal(volume.values, np.moveaxis(values, axis, 0))
-    else:
-        expected_values = np.moveaxis(values, -1, 0) if "photometric" in options else values
-        np.testing.assert_array_equal(volume.values.reshape(expected_values.shape), expected_values)
-    assert volume.grid.spacing == SPACING
-
-
-@pytest.mark.parametrize("compression", [None, "zlib"])
-@pytest.mark.parametrize("bigtiff", [False, True])
-def test_a_cut_tiff_is_refused(tmp_path, compression, bigtiff):
-    values = _values(np.uint8, (5, 60, 70))
-    tifffile.imwrite(tmp_path / "a.tif", values, compression=compression, bigtiff=bigtiff)
-    content = (tmp_path / "a.tif").read_bytes()
-    # The writer leaves some unused bytes at the end, which mean nothing.
-    for length in np.linspace(4, len(content.rstrip(b"\0")) - 20, 40).astype(int):
-        (tmp_path / "a.tif").write_bytes(content[:length])
-        with pytest.raises(InputError, match=r"a\.tif"):
-            read_volume(tmp_path / "a.tif", spacing=SPACING)
-
-
-@pytest.mark.parametrize("shape", [(6, 7), SHAPE, (2, *SHAPE)])
-@pytest.mark.parametrize("dtype", ["<i2", ">f4", "u1", "?"])
-def test_npy_is_read(tmp_path, shape, dtype):
-    values = _values(dtype, shape)
-    np.save(tmp_path / "a.npy", values)
-    volume = read_volume(tmp_path / "a.npy", spacing=SPACING)
-    np.testing.assert_array_equal(volume.values.ravel(), values.ravel())
-    assert volume.grid.spacing == SPACING
-    assert volume.digest != read_volume(tmp_path / "a.npy", spacing=(1.0, 1.0, 1.0)).digest
-
-
-def test_npy_that_cannot_be_believed_is_refused(tmp_path):
-    np.save(tmp_path / "a.npy", _values())
-    content = (tmp_path / "a.npy").read_bytes()
-    np.save(tmp_path / "object.npy", np.array([[None]]), allow_pickle=True)
-    np.save(tmp_path / "fortran.npy", np.asfortranarray(_values()))
-    np.save(tmp_path / "complex.npy", _values().astype(np.complex64))
-    (tmp_path / "short.npy").write_bytes(content[:-1])
-    (tmp_path / "long.npy").write_bytes(content + b"\0")
-    (tmp_path / "header.npy").write_bytes(content[:30] + b"__import__('os')" + content[46:])
-    for name in ("object", "fortran", "complex", "short", "long", "header"):
-        with pytest.raises(InputError, match=rf"{name}\.npy"):
-            read_volume(tmp_path / f"{name}.npy", spacing=SPACING)
-
-
-@pytest.mark.parametrize("name", ["a.npy", "a.png", "a.tif", "a.bmp"])
-def test_formats_without_a_voxel_size_need_one_in_the_sheet(tmp_path, name):
-    values = _values(np.uint8, (6, 7))
-    {"npy": np.save, "png": _png, "bmp": _png, "tif": tifffile.imwrite}[name[2:]](tmp_path / name, values)
-    with pytest.raises(InputError, match="has no voxel size; give it in the sheet's column 'spacing'"):
-        read_volume(tmp_path / name)
-
-
-# Segmentations of Slicer.
-
-
-def _slicer(path, layers, segments):
-    """Write a `.seg.nrrd` as Slicer does; layers (L, D, H, W)."""
-    n_layers, depth, height, width = layers.shape
-    pairs = "".join(
-        f"Segment{i}_Name:={name}\nSegment{i}_LabelValue:={value}\nSegment{i}_Layer:={layer}\n"
-        f"Segment{i}_Color:=0.5 0 1\nSegment{i}_ID:=Segment_{i}\n"
-        for i, (name, value, layer) in enumerate(segments)
-    )
-    path.write_bytes(
-        (
-            f"NRRD0004\ntype: unsigned char\ndimension: 4\nspace: left-posterior-superior\n"
-            f"sizes: {n_layers} {width} {height} {depth}\nspace directions: none (1,0,0) (0,1,0) (0,0,1)\n"
-            f"kinds: list domain domain domain\nencoding: raw\nspace origin: (0,0,0)\n{pairs}\n"
-        ).encode()
-        + np.moveaxis(layers, 0, -1).tobytes()
-    )
-    return path
-
-
-def test_overlapping_segments_become_regions(tmp_path):
-    rng = np.random.default_rng(5)
-    layers = np.stack([rng.integers(0, 3, SHAPE), rng.integers(0, 2, SHAPE)]).astype(np.uint8)
-    path = _slicer(tmp_path / "a.seg.nrrd", layers, [("Leber", 1, 0), ("Gefäße", 2, 0), ("tumour", 1, 1)])
-    volume = read_volume(path, role="label")
-    labels = segment_labels(read_header(path).segments)
-    for (name, values), mask in zip(labels.items(), (layers[0] == 1, layers[0] == 2, layers[1] == 1), strict=True):
-        np.testing.assert_array_equal(np.isin(volume.values, values), mask, err_msg=name)
-    assert list(labels) == ["Leber", "Gefäße", "tumour"]
-    assert {segment.colour for segment in read_header(path).segments} == {"#8000ff"}
-
-
-def test_a_project_of_segmentations_has_the_names_and_colours_of_slicer(tmp_path):
-    layers = np.random.default_rng(5).integers(0, 2, (2, *SHAPE)).astype(np.uint8)
-    _slicer(tmp_path / "a.seg.nrrd", layers, [("left kidney", 1, 0), ("cyst", 1, 1)])
-    np.save(tmp_path / "a.npy", _values())
-    case = Case("a", (str(tmp_path / "a.npy"),), str(tmp_path / "a.seg.nrrd"))
-    labels = found_labels([case])
-    assert labels == {"background": 0, "left_kidney": [1, 3], "cyst": [2, 3]}
-    colours = segment_colours([case], labels)
-    assert colours == {"left_kidney": "#8000ff", "cyst": "#8000ff"}
-    config = parse_config(yaml.safe_load(config_template(["CT"], labels, colours=colours)))
-    classes = config.label_set(config.targets["sing"]).classes
-    assert class_colours(classes) == {(1, 3): "#8000ff", (2, 3): "#8000ff"}
-    # A colour changes neither what a class is, nor any key.
-    plain = parse_config(yaml.safe_load(config_template(["CT"], labels)))
-    assert classes == plain.label_set(plain.targets["sing"]).classes
-    assert list(make_plan(config).nodes) == list(make_plan(plain).nodes)
-
-
-@pytest.mark.parametrize(
-    ("segments", "said"),
-    [
-        ([(f"s{i}", i + 1, 0) for i in range(9)], "at most 8"),
-        ([("a", 1, 0), ("b", 1, 0)], "layers; save it again"),
-        ([("a", 1, 0), ("b", 1, 2)], "layers; save it again"),
-        ([("a", 1, 0), ("b", 1, 1)], "values \\[2\\] of no segment"),
-    ],
-)
-def test_segments_that_do_not_fit_their_layers_are_refused(segments, said):
-    layers = np.zeros((2, 1, 1, 3), np.uint8)
-    layers[0, 0, 0] = [0, 1, 2]
-    with pytest.raises(InputError, match=f"a: .*{said}"):
-        overlapping_labels(layers, [Segment(*one) for one in segments], "a")
-
-
 # What is not read.
 
 
@@ -502,3 +282,21 @@ def test_analyze_is_refused_because_it_has_no_orientation(tmp_path):
     nib.AnalyzeImage(_values().T, np.eye(4)).to_filename(tmp_path / "a.hdr")
     with pytest.raises(InputError, match="Analyze does not say where left is"):
         read_volume(tmp_path / "a.hdr")
+
+
+@given(start=st.binary(min_size=1, max_size=600))
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_random_bytes_are_refused(tmp_path_factory, start):
+    path = tmp_path_factory.getbasetemp() / "random.nii"
+    path.write_bytes(start)
+    with pytest.raises(InputError, match="random.nii"):
+        read_volume(path)
+
+
+@given(text=st.text(alphabet="NRRD0123456789:=() \n,.-eEnaINF" + "sizetypdmnrcog", max_size=300), mha=st.booleans())
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_random_text_headers_are_refused(tmp_path_factory, text, mha):
+    path = tmp_path_factory.getbasetemp() / "text.img"
+    path.write_bytes((b"ObjectType = Image\n" if mha else b"NRRD0004\n") + text.encode())
+    with pytest.raises(InputError, match="text.img"):
+        read_volume(path)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st  # noqa: E402
 from softlabels.errors import InputError  # noqa: E402
 from softlabels.losses import (  # noqa: E402
     boundary_loss,
-    constant_weights,
     dice_loss,
     dice_metric_loss,
     focal_l1,
@@ -25,10 +24,8 @@ from softlabels.losses import (  # noqa: E402
     l1_loss,
     l2_loss,
     product_loss,
-    rebalanced_weights,
     soft_binary_cross_entropy,
     soft_cross_entropy,
-    stolen_weights,
     superpixel_loss,
 )
 
@@ -399,18 +396,3 @@ def test_integer_one_hot_labels_are_taken_as_probabilities():
 
 
 # Schedules
-
-
-def test_stolen_weights_are_the_authors_recurrence():
-    region, boundary = 1.0, 0.01
-    for epoch in range(200):
-        assert stolen_weights(epoch) == pytest.approx((region, boundary), rel=1e-9)
-        region, boundary = max(0.1, region - 0.01), boundary + 0.01
-
-
-def test_rebalanced_and_constant_weights():
-    weights = [rebalanced_weights(epoch) for epoch in range(150)]
-    assert weights[0] == (1, 0) and weights[-1] == pytest.approx((0.01, 0.99))
-    assert all(sum(pair) == pytest.approx(1) for pair in weights)
-    assert all(later[0] <= sooner[0] for sooner, later in zip(weights, weights[1:], strict=False))
-    assert {constant_weights(epoch) for epoch in range(5)} == {(1.0, 0.1)}

@@ -10,36 +10,16 @@ from multiprocessing import get_context
 
 import numpy as np
 import pytest
+from helpers.stored_layers import GRID, RECORDS, example_layers, key_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softlabels._shared.boxed import BoxedVolumes
 from softlabels.errors import FormatError, InputError, StoreError
 from softlabels.grid import Grid
-from softlabels.store import BitRound, ChannelStack, Layer, Lossless, ScaleOffset, Store, entry_key
+from softlabels.store import BitRound, ChannelStack, Layer, Lossless, ScaleOffset, Store
 from softlabels.store.format import CHUNK_BYTES, CHUNK_SIDE, chunk_shape
 from softlabels.store.read import open_entry
-
-GRID = Grid((21, 70, 67), (3.0, 1.0, 0.8))
-RECORDS = {"attributes": {"stage": "test"}, "quality": {"worst": 0.25}, "provenance": {"host": "here"}}
-
-
-def key_of(**params):
-    return entry_key(stage="test", algorithm="1", params=params, inputs={})
-
-
-def example_layers(grid=GRID, n_classes=3, seed=0):
-    rng = np.random.default_rng(seed)
-    target = rng.random((n_classes, *grid.shape)).astype(np.float32)
-    distance = rng.exponential(30, (2, *grid.shape)).astype(np.float32)
-    distance[1, :, :9] = np.inf
-    labels = rng.integers(0, 4, grid.shape).astype(np.uint16)
-    return [
-        Layer("target", target, [f"class {i}" for i in range(n_classes)], ScaleOffset("uint8", 0, 1)),
-        Layer("distance", distance, ["T1:a", "T1:b"], BitRound(12)),
-        Layer("labels", labels, role="labels"),
-        Layer("seeds", labels == 3),
-    ]
 
 
 @pytest.fixture
@@ -78,33 +58,9 @@ def test_the_entry_tells_what_was_recorded(entry):
     assert entry.nbytes == sum(path.stat().st_size for path in files)
 
 
-windows = st.tuples(
-    *[st.tuples(st.integers(0, n - 1), st.integers(1, n)).filter(lambda w: w[0] < w[1]) for n in GRID.shape]
-)
-
-
-@settings(max_examples=30, deadline=None, derandomize=True)
-@given(window=windows, name=st.sampled_from(["target", "distance", "labels", "seeds"]))
-def test_a_window_is_that_part_of_the_whole(shared_entry, window, name):
-    slices = tuple(slice(*part) for part in window)
-    whole = shared_entry.read(name)[(..., *slices)]
-    np.testing.assert_array_equal(shared_entry.read(name, window), whole)
-    np.testing.assert_array_equal(shared_entry.read(name, slices), whole)
-
-
 @pytest.fixture(scope="module")
 def shared_entry(tmp_path_factory):
     return Store(tmp_path_factory.mktemp("shared")).publish(key_of(), example_layers(), grid=GRID, **RECORDS)[0]
-
-
-def test_threads_read_what_one_thread_reads(shared_entry):
-    window = (slice(2, 19), slice(5, 70), slice(0, 66))
-    for name in shared_entry.layers:
-        whole = shared_entry.read(name)
-        for n_threads in (2, 3, 50):
-            np.testing.assert_array_equal(shared_entry.read(name, n_threads=n_threads), whole)
-            found = shared_entry.read(name, window, n_threads)
-            np.testing.assert_array_equal(found, whole[(..., *window)])
 
 
 def test_arrays_are_written_as_the_one_that_they_make_up(store):
@@ -118,76 +74,6 @@ def test_arrays_are_written_as_the_one_that_they_make_up(store):
         entry, _ = store.publish(key_of(n=number), [layer], grid=GRID, **RECORDS)
         digests |= {record["sha256"] for name, record in entry.files.items() if name.endswith("/c/0/0/0/0")}
     assert len(digests) == 1
-
-
-def test_open_slices_reach_to_the_border(shared_entry):
-    part = shared_entry.read("labels", (slice(None, 4), slice(60, None), slice(None)))
-    np.testing.assert_array_equal(part, shared_entry.read("labels")[:4, 60:])
-
-
-@pytest.mark.parametrize(
-    "window",
-    [
-        ((0, 22), (0, 1), (0, 1)),
-        ((-1, 2), (0, 1), (0, 1)),
-        ((3, 3), (0, 1), (0, 1)),
-        ((0, 1), (0, 1)),
-        (slice(0, 4, 2),) * 3,
-    ],
-)
-def test_a_window_outside_the_grid_is_refused(shared_entry, window):
-    with pytest.raises(InputError, match=r"window: got .* inside the grid \(21, 70, 67\)"):
-        shared_entry.read("target", window)
-
-
-@settings(max_examples=20, deadline=None, derandomize=True)
-@given(window=windows, name=st.sampled_from(["target", "distance", "labels", "seeds"]), as_stored=st.booleans())
-def test_a_window_is_read_into_part_of_an_array(shared_entry, window, name, as_stored):
-    expected = shared_entry.read(name, window, as_stored=as_stored)
-    around = np.zeros([n + 3 for n in expected.shape], expected.dtype)
-    around[...] = 3
-    out = around[tuple(slice(1, -2) for _ in expected.shape)]
-    assert shared_entry.read(name, window, out=out, as_stored=as_stored) is out
-    np.testing.assert_array_equal(out, expected)
-    out[...] = 3
-    assert (around == around.flat[0]).all()
-
-
-def test_stored_integers_are_those_that_zarr_reads(shared_entry):
-    for name in ("target", "labels"):
-        as_stored = shared_entry.read(name, as_stored=True)
-        np.testing.assert_array_equal(as_stored, shared_entry.stored(name)[...])
-        assert as_stored.dtype == shared_entry.stored_dtype(name)
-    decoded = shared_entry.encoding("target").decode(shared_entry.read("target", as_stored=True))
-    np.testing.assert_array_equal(decoded, shared_entry.read("target"))
-
-
-def test_an_array_of_another_shape_or_dtype_is_refused(shared_entry):
-    window = ((0, 2), (0, 3), (0, 4))
-    for out in (np.empty((2, 3, 5), np.uint16), np.empty((2, 3, 4), np.float32)):
-        with pytest.raises(InputError, match=r"out: got .*, expected uint16 \(2, 3, 4\) for layer 'labels'"):
-            shared_entry.read("labels", window, out=out)
-
-
-@settings(max_examples=20, deadline=None, derandomize=True)
-@given(window=windows, channels=st.tuples(st.integers(0, 2), st.integers(1, 3)).filter(lambda c: c[0] < c[1]))
-def test_some_channels_are_that_part_of_all(shared_entry, window, channels):
-    for name in ("target", "distance"):
-        n_channels = shared_entry.shape(name)[0]
-        if channels[1] <= n_channels:
-            whole = shared_entry.read(name, window)
-            np.testing.assert_array_equal(shared_entry.read(name, window, channels=channels), whole[slice(*channels)])
-
-
-@pytest.mark.parametrize(("name", "channels"), [("target", (0, 99)), ("target", (1, 1)), ("labels", (0, 1))])
-def test_channels_that_do_not_exist_are_refused(shared_entry, name, channels):
-    with pytest.raises(InputError, match="channels: got"):
-        shared_entry.read(name, channels=channels)
-
-
-def test_an_unknown_layer_is_refused_with_the_names_there_are(shared_entry):
-    with pytest.raises(InputError, match="got layer 'image', expected one of target, distance, labels, seeds"):
-        shared_entry.read("image")
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 300, 2), (130, 1, 65), (64, 64, 64), (65, 1, 1)])

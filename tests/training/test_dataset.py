@@ -1,7 +1,5 @@
 """Laws of the loader: a patch is the slice, whoever reads it and in whatever order."""
 
-import json
-import os
 import pickle
 import re
 import subprocess
@@ -12,18 +10,17 @@ import pytest
 import torch
 from helpers import ROOT
 from helpers.made_cohort import IGNORE, SHAPES, TARGETS, make_cohort, volumes
+from helpers.samples import VOLUMES, same
 from torch.utils.data import DataLoader
 
 from softlabels.blend import blend
-from softlabels.errors import FormatError, InputError
+from softlabels.errors import InputError
 from softlabels.training.augmentation import RandomFlip
 from softlabels.training.dataset import SoftLabelDataset
 from softlabels.training.stitching import stitch_cases
 
 #: Samples are asked for again on purpose, to compare them.
 pytestmark = pytest.mark.filterwarnings("ignore::softlabels.training.sampler.RepeatedPatchWarning")
-
-VOLUMES = ("image", "labels", "soft_label", "valid")
 
 
 @pytest.fixture(scope="module")
@@ -51,13 +48,6 @@ def around(volume, fill, margin=30):
 def cut(padded, origin, size, margin=30):
     region = tuple(slice(int(o) + margin, int(o) + margin + n) for o, n in zip(origin, size, strict=True))
     return padded[(..., *region)]
-
-
-def same(first, second):
-    return first.keys() == second.keys() and all(
-        torch.equal(value, second[name]) if torch.is_tensor(value) else value == second[name]
-        for name, value in first.items()
-    )
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -163,21 +153,6 @@ def test_a_forced_foreground_patch_is_centred_on_foreground(index):
     assert all(set(values) == {1, 2} or set(values) == {1, 2, 4} for values in found.values())
     only = SoftLabelDataset(index, target="geols", foreground_classes=["organ"], **options)
     assert {int(s["labels"]) for s in only if s["case_id"] != "empty"} == {1}
-
-
-def test_closing_cases_changes_no_sample(index, monkeypatch):
-    options = {"target": "sing", "patch_size": (3, 6, 6), "patches_per_case": 2}
-    kept = list(SoftLabelDataset(index, **options))
-    monkeypatch.setattr("softlabels.training.dataset.MAX_OPEN", 1)
-    dataset = SoftLabelDataset(index, **options)
-    assert all(same(dataset[i], kept[i]) for i in (0, 2, 4, 1, 3, 5, 7, 6))
-    assert len(dataset._open) == 1
-
-
-def test_without_foreground_sampling_the_labels_are_not_scanned(index, monkeypatch):
-    monkeypatch.setattr("softlabels.training.dataset.ForegroundTable.build", None)
-    dataset = SoftLabelDataset(index, target="geols", patch_size=(1, 1, 1), foreground_fraction=0.0)
-    assert len(list(dataset)) == len(SHAPES)
 
 
 def test_stitching_the_grid_gives_each_case_back(index):
@@ -338,67 +313,6 @@ def test_a_pickled_dataset_gives_the_same_samples(index):
     assert same(pickle.loads(pickle.dumps(dataset))[0], first)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"format": "softlabels-index", "version": 2}', None])
-def test_a_damaged_or_foreign_index_is_refused(tmp_path, content):
-    path = tmp_path / "index.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(FormatError, match="index .*(again|snakemake)"):
-        SoftLabelDataset(path, target="geols", mode="whole")
-
-
-def test_any_changed_byte_of_the_index_is_noticed(tmp_path):
-    index = make_cohort(tmp_path, {"small": SHAPES["small"]})
-    good = index.read_bytes()
-    for position in range(0, len(good), 7):
-        bad = bytearray(good)
-        bad[position] ^= 1
-        index.write_bytes(bad)
-        with pytest.raises(FormatError, match="index .*index.json: .*(again|snakemake)"):
-            SoftLabelDataset(index, target="geols", mode="whole")
-    index.write_text(good.decode().replace('"alpha": 0.1', '"alpha": 0.7'))
-    with pytest.raises(FormatError, match="seal"):
-        SoftLabelDataset(index, target="geols", mode="whole")
-
-
-def test_a_store_that_was_moved_is_found_where_one_says(tmp_path):
-    index = make_cohort(tmp_path, {"small": SHAPES["small"]})
-    before = SoftLabelDataset(index, target="geols", mode="whole")[0]
-    (tmp_path / "store").rename(tmp_path / "elsewhere")
-    with pytest.raises(FormatError, match=r"store=\.\.\."):
-        SoftLabelDataset(index, target="geols", mode="whole")[0]
-    assert same(SoftLabelDataset(index, target="geols", mode="whole", store=tmp_path / "elsewhere")[0], before)
-
-
-@pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "swap", "gone"])
-@pytest.mark.parametrize("role", ["prepare", "geols"])
-def test_damage_is_an_error_that_names_case_and_entry(tmp_path, damage, role):
-    index = make_cohort(tmp_path, {"small": SHAPES["small"], "empty": SHAPES["empty"]})
-    cases = json.loads(index.read_text())["cases"]
-    keys = [case["prepare"]["key"] if role == "prepare" else case["targets"][role]["key"] for case in cases]
-    first, second = (tmp_path / "store" / "v1" / key[:2] / key for key in keys)
-    shard = max(first.rglob("c/0/*/0/0"), key=lambda path: path.stat().st_size)
-    for path in [first.parent, second.parent, *first.rglob("*"), first, second]:
-        path.chmod(0o755)
-    if damage == "flip":
-        data = bytearray(shard.read_bytes())
-        data[len(data) // 3] ^= 4
-        shard.write_bytes(data)
-    elif damage == "truncate":
-        os.truncate(shard, 10)
-    elif damage == "delete":
-        shard.unlink()
-    elif damage == "swap":
-        first.rename(tmp_path / "aside")
-        second.rename(first)
-    else:
-        first.rename(tmp_path / "aside")
-    with pytest.raises(
-        FormatError, match=f"case small, {'prepare' if role == 'prepare' else 'target .geols.'}, entry {keys[0][:12]}"
-    ):
-        SoftLabelDataset(index, target="geols", mode="whole")[0]
-
-
 def test_the_loader_imports_numpy_zarr_and_torch_only():
     script = (
         "import sys, softlabels.training.dataset; "
@@ -418,60 +332,6 @@ def test_the_code_of_the_loader_page_runs(index, monkeypatch):
         exec(block, names)
     assert len(blocks) == 4
     assert names["soft_label"].shape[1:] == (3, 16, 32, 32)
-
-
-def opened_files(monkeypatch):
-    """Return a list that grows by each file of a store that this process opens."""
-    from softlabels.store import read
-
-    opened, original = [], read.open_entry
-    monkeypatch.setattr("softlabels.cohort.case.open_entry", lambda *a: opened.append(a[1]) or original(*a))
-    return opened
-
-
-@pytest.mark.parametrize("options", [{"mode": "grid", "overlap": 2}, {"mode": "random", "patches_per_case": 5}])
-def test_no_case_is_opened_before_its_first_sample(index, monkeypatch, options):
-    opened = opened_files(monkeypatch)
-    dataset = SoftLabelDataset(index, target="geols", patch_size=(5, 12, 12), **options)
-    assert dataset.shape_of("large") == SHAPES["large"] and len(dataset) and not opened
-    dataset[0]
-    assert len(opened) == 2  # one case: prepared, and target
-
-
-def test_an_index_from_before_labels_were_counted_gives_the_same_samples(index, tmp_path):
-    from dataclasses import replace
-
-    from helpers.made_cohort import write_index
-
-    from softlabels.cohort.index import Index
-
-    bare = write_index(tmp_path, [replace(case, labels=None) for case in Index.read(index).cases])
-    for options in ({"mode": "grid"}, {"patches_per_case": 6, "foreground_fraction": 0.8, "seed": 5}):
-        now, before = (
-            SoftLabelDataset(path, target="geols", store=index.parent.parent / "store", patch_size=(5, 9, 9), **options)
-            for path in (index, bare)
-        )
-        assert len(now) == len(before)
-        assert all(same(now[i], before[i]) for i in range(len(now)))
-
-
-def test_labels_are_not_counted_where_the_index_has_counted_them(index, monkeypatch):
-    monkeypatch.setattr("softlabels.cohort.label_blocks.LabelBlocks.count", None)
-    dataset = SoftLabelDataset(index, target="geols", patch_size=(5, 9, 9), foreground_fraction=1.0)
-    assert (dataset[2]["labels"] > 0).any()
-
-
-def test_the_memory_of_a_sample_is_used_again_once_it_is_gone_and_never_before(index):
-    dataset = SoftLabelDataset(index, target="geols", patch_size=(6, 20, 20), patches_per_case=4)
-    samples = [dataset[i] for i in range(len(dataset))]
-    copies = [{k: v.clone() if torch.is_tensor(v) else v for k, v in sample.items()} for sample in samples]
-    first = samples[0]["image"].data_ptr()
-    del samples[1:]  # their memory is written to again
-    again = [dataset[i] for i in range(len(dataset))]
-    assert same(samples[0], copies[0]) and all(map(same, again, copies))
-    assert first not in {sample["image"].data_ptr() for sample in again}
-    del samples
-    assert first in {dataset[0][name].data_ptr() for name in VOLUMES}
 
 
 def test_weights_of_classes_choose_what_patches_are_centred_on(index):

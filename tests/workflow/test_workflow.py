@@ -15,17 +15,13 @@ import pytest
 import yaml
 from helpers import ROOT, made_data
 from helpers.made_truth import write_coarse_project
+from helpers.run_snakemake import snakemake
 
 from softlabels.config import load_config
 from softlabels.pipeline.job_files import read_job_file
 from softlabels.pipeline.node import nodes_from_json
 from softlabels.pipeline.receipts import Receipt
 from softlabels.store import Store
-
-
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-P", "-m", "snakemake", "--cores", "2", *arguments]
-    return subprocess.run(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
 
 
 def change_config(folder: Path, change) -> None:
@@ -340,50 +336,6 @@ def test_reading_the_snakefile_imports_nothing_heavy():
     assert found.stdout.strip() == "set()"
 
 
-MODULE = """
-from softlabels.monitor.deployment import workflow_folder
-
-configfile: "study.yaml"
-
-module soft:
-    snakefile: workflow_folder() / "Snakefile"
-    config: config["softlabels"]
-
-use rule * from soft as soft_*
-
-rule study:
-    default_target: True
-    input: rules.soft_all.input
-    output: "n_cases.txt"
-    shell: "python -c 'import json; print(len(json.load(open(\\"results/index.json\\"))[\\"cases\\"]))' > {output}"
-"""
-
-
-def test_workflow_is_a_module_of_a_larger_one_with_a_config_of_its_own(tmp_path):
-    config = made_data.write_cohort(tmp_path, targets={"svls": {"method": "svls"}}, pictures=False)
-    (tmp_path / "config.yaml").unlink()
-    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"name": "study", "softlabels": config}, sort_keys=False))
-    (tmp_path / "Snakefile").write_text(MODULE)
-    done = snakemake(tmp_path)
-    assert done.returncode == 0 and (tmp_path / "n_cases.txt").read_text().strip() == "2", done.stdout
-
-
-def test_the_file_named_is_the_configuration_and_nothing_of_config_yaml_is_mixed_in(tmp_path):
-    config = made_data.write_cohort(tmp_path, n_cases=1, targets={"geols": {"method": "geols"}}, pictures=False)
-    mine = config | {"targets": {"svls": {"method": "svls"}}}
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine, sort_keys=False))
-    done = snakemake(tmp_path, "--configfile", "mine.yaml")
-    assert done.returncode == 0, done.stdout
-    index = json.loads((tmp_path / "results" / "index.json").read_text())
-    assert list(index["targets"]) == ["svls"]
-
-
-def test_values_of_the_command_line_are_read_as_those_of_a_file(tmp_path):
-    made_data.write_cohort(tmp_path, n_cases=1)
-    done = snakemake(tmp_path, "--dry-run", "--config", "pictures=false", "store=other_1", "cases_per_job=2")
-    assert done.returncode == 0 and "montage" not in done.stdout, done.stdout
-
-
 def test_braces_in_the_path_of_an_image_are_no_wildcards(tmp_path):
     folder = tmp_path / "run {a}"
     folder.mkdir()
@@ -392,14 +344,6 @@ def test_braces_in_the_path_of_an_image_are_no_wildcards(tmp_path):
     (folder / "cases.tsv").write_text(sheet.replace("\tcase0", f"\t{folder}/case0"))
     done = snakemake(folder, "--dry-run")
     assert done.returncode == 0 and "prepare" in done.stdout, done.stdout
-
-
-def test_duplicate_key_of_a_config_file_is_refused_by_the_workflow(tmp_path):
-    made_data.write_cohort(tmp_path, n_cases=1)
-    with open(tmp_path / "config.yaml", "a") as file:
-        file.write("pictures: true\npictures: false\n")
-    done = snakemake(tmp_path, "--dry-run")
-    assert done.returncode != 0 and "config.yaml: " in done.stdout and "pictures" in done.stdout
 
 
 def test_tune_runs_as_jobs_and_a_second_time_does_nothing(tmp_path):
