@@ -222,5 +222,18 @@ def moved(part: tuple[Box, NDArray[_Scalar]], space: Box) -> tuple[Box, NDArray[
     box, values = part
     if not values.size:
         return NO_BOX, values.reshape(0, 0, 0)
+    return placed(box, space), values
+
+
+def placed(box: Box, space: Box) -> Box:
+    """Return a box within a box as a box of the volume.
+
+    Examples
+    --------
+    >>> placed((slice(0, 1), slice(0, 1), slice(1, 3)), (slice(5, 6), slice(0, 9), slice(2, 9)))
+    (slice(5, 6, None), slice(0, 1, None), slice(3, 5, None))
+    """
+    if box == NO_BOX:
+        return NO_BOX
     z, y, x = (slice(a.start + b.start, a.stop + b.start) for a, b in zip(box, space, strict=True))
-    return (z, y, x), values
+    return z, y, x

@@ -134,8 +134,10 @@ class BoxedInputs:
     ----------
     masks : BoxedVolumes of bool
         The hard label, C masks.
-    spacing, class_names, background, domain, threads
+    spacing, class_names, background, image, domain, source_from_target, threads
         As in `TargetInputs`.
+    source_masks : BoxedVolumes of bool, optional
+        The masks on the grid of the label file, before any resampling.
     distance : tuple of M BoxedVolumes of float32
         The distances of the C classes in each channel, inf where they are a gap above the least or out of reach.
     farthest : (M, C) float32 array, optional
@@ -146,10 +148,36 @@ class BoxedInputs:
     spacing: tuple[float, float, float]
     class_names: tuple[str, ...]
     background: int | None = None
+    image: NDArray[np.float32] | None = None
     domain: NDArray[np.bool_] | None = None
     distance: tuple[BoxedVolumes, ...] = ()
     farthest: NDArray[np.float32] | None = None
+    source_masks: BoxedVolumes | None = None
+    source_from_target: NDArray[np.float64] | None = None
     threads: int = 1
+
+    @classmethod
+    def of_arrays(cls, inputs: TargetInputs) -> BoxedInputs:
+        """Return the inputs of dense arrays, but for distances."""
+        source = inputs.source_masks
+        return cls(
+            masks=BoxedVolumes.of_array(inputs.masks, fill=False),
+            spacing=inputs.spacing,
+            class_names=inputs.class_names,
+            background=inputs.background,
+            image=inputs.image,
+            domain=inputs.domain,
+            source_masks=None if source is None else BoxedVolumes.of_array(source, fill=False),
+            source_from_target=inputs.source_from_target,
+            threads=inputs.threads,
+        )
+
+    def required(self, name: str) -> Any:
+        """Return what the method needs, or raise InputError."""
+        given = getattr(self, name)
+        if given is None:
+            raise InputError(f"{name}: missing, and this method needs it")
+        return given
 
     def absent_flags(self) -> list[str]:
         """Return a flag for each class without a voxel."""

@@ -13,7 +13,7 @@ from softlabels._shared.box import Box, smooth_near_boundary
 from softlabels._shared.boxed import NO_BOX, BoxedVolumes, widened
 from softlabels._shared.rate import Rate
 from softlabels.errors import InputError
-from softlabels.methods.arrays import BoxedInputs, BoxedMap
+from softlabels.methods.arrays import BoxedInputs, BoxedMap, TargetInputs, TargetMap
 from softlabels.methods.base import Method, is_short
 
 #: Smooths a box of a mask, as `smooth_near_boundary` takes it.
@@ -23,7 +23,9 @@ Smooth = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 class BoxedMethod(Method):
     """A method whose map of many classes is computed class by class, in boxes; memory follows these.
 
-    The pipeline calls `compute_boxed` where the target is stored sparse, and where distances end at a gap.
+    The pipeline calls `compute_boxed` where there are many classes or the target is stored sparse, and of methods that
+    read distances where these end at a gap. Without a `soft_map` of its own, a method is computed so for few classes,
+    too.
 
     Attributes
     ----------
@@ -38,7 +40,7 @@ class BoxedMethod(Method):
         """Raise TypeError if `boxed_map` is that of a base class whose `soft_map` the class has replaced."""
         super().check_declaration()
         of_soft, of_boxed = (next(c for c in cls.__mro__ if name in vars(c)) for name in ("soft_map", "boxed_map"))
-        if of_boxed is not BoxedMethod and of_boxed is not of_soft:
+        if BoxedMethod not in (of_boxed, of_soft) and of_boxed is not of_soft:
             raise TypeError(
                 f"{cls.__name__} (method {cls.name!r}): has the soft_map of {of_soft.__name__} and the boxed_map of "
                 f"{of_boxed.__name__}; implement both in one class"
@@ -48,6 +50,11 @@ class BoxedMethod(Method):
     def has_boxed_map(cls) -> bool:
         """Return whether the class implements `boxed_map`."""
         return cls.boxed_map is not BoxedMethod.boxed_map
+
+    def soft_map(self, inputs: TargetInputs) -> TargetMap:
+        """Return the map that `boxed_map` makes, dense."""
+        found = self.boxed_map(BoxedInputs.of_arrays(inputs))
+        return TargetMap(found.values.dense(), found.flags, found.notes)
 
     def boxed_map(self, inputs: BoxedInputs) -> BoxedMap:
         """Return the map of one case, 0 around the boxes; `compute_boxed` checks what comes out."""

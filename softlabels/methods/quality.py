@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from softlabels._shared.boxed import BoxedVolumes
+from softlabels._shared.boxed import BoxedVolumes, hull
 from softlabels.errors import InputError
 
 #: Voxels handled at a time: the temporaries of a slab stay in the processor's cache.
@@ -78,8 +78,8 @@ def quality_figures(
     return {name: _rounded(value) for name, value in found.items()}
 
 
-def boxed_quality_figures(values: BoxedVolumes, masks: BoxedVolumes) -> dict[str, Any]:
-    """Return the figures of `quality_figures` of a distribution over many exclusive classes, each in its box.
+def boxed_quality_figures(values: BoxedVolumes, masks: BoxedVolumes, *, are_exclusive: bool = True) -> dict[str, Any]:
+    """Return the figures of `quality_figures` of the probabilities of many classes, each in its box.
 
     Parameters
     ----------
@@ -87,6 +87,8 @@ def boxed_quality_figures(values: BoxedVolumes, masks: BoxedVolumes) -> dict[str
         The map, 0 around the boxes.
     masks : BoxedVolumes of bool
         The hard label.
+    are_exclusive : bool
+        As in `quality_figures`.
 
     Notes
     -----
@@ -104,27 +106,48 @@ def boxed_quality_figures(values: BoxedVolumes, masks: BoxedVolumes) -> dict[str
     n_classes, *shape = values.shape
     n_voxels = int(np.prod(shape))
     total = _Totals(n_classes)
-    sums, best = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    has_class, is_right = np.zeros(shape, bool), np.zeros(shape, bool)
     n_outside = 0
-    for index, (box, soft) in enumerate(values):
+    for index, (_, soft) in enumerate(values):
         n_outside += n_voxels - soft.size
         if soft.size:
             total.add_range(soft)
             total.add_volume(index, soft)
-            sums[box] += soft
-            np.maximum(best[box], soft, out=best[box])
     if n_outside:
         total.add_range(np.zeros(1, np.float32))
         total.n_saturated += n_outside
+    if are_exclusive:
+        _add_boxed_distribution(total, values, masks)
+    else:
+        _add_boxed_regions(total, values, masks)
+    found = total.figures(n_voxels)
+    found |= total.figures_of_probabilities(n_voxels, np.array([np.count_nonzero(mask) for _, mask in masks]))
+    found |= total.figures_of_sums() if are_exclusive else {}
+    return {name: _rounded(value) for name, value in found.items()}
+
+
+def _add_boxed_distribution(total: _Totals, values: BoxedVolumes, masks: BoxedVolumes) -> None:
+    """Add what only a distribution over exclusive classes has."""
+    shape = values.shape[1:]
+    sums, best = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    has_class, is_right = np.zeros(shape, bool), np.zeros(shape, bool)
+    for box, soft in values:
+        sums[box] += soft
+        np.maximum(best[box], soft, out=best[box])
     for index, (box, mask) in enumerate(masks):
         has_class[box] |= mask
         is_right[box] |= mask & (values.region(index, box) == best[box])
     total.add_sums(sums, has_class)
     total.n_wrong += int(np.count_nonzero(~is_right & has_class))
-    found = total.figures(n_voxels)
-    found |= total.figures_of_probabilities(n_voxels, np.array([np.count_nonzero(mask) for _, mask in masks]))
-    return {name: _rounded(value) for name, value in (found | total.figures_of_sums()).items()}
+
+
+def _add_boxed_regions(total: _Totals, values: BoxedVolumes, masks: BoxedVolumes) -> None:
+    """Add what regions have that are inside or outside each by itself."""
+    is_wrong = np.zeros(values.shape[1:], bool)
+    for index, ((value_box, soft), (mask_box, _)) in enumerate(zip(values, masks, strict=True)):
+        box = hull([value_box, mask_box])
+        is_wrong[box] |= _wrong_sign(values.region(index, box) - np.float32(0.5), masks.region(index, box))
+        total.add_outside(soft)
+    total.n_wrong += int(np.count_nonzero(is_wrong))
 
 
 class QualityByClass:
@@ -217,6 +240,10 @@ class _Totals:
     def add_regions(self, soft: NDArray[np.float32], hard: NDArray[np.bool_]) -> None:
         """Add what regions have that are inside or outside each by itself."""
         self.add_signs(soft - np.float32(0.5), hard)
+        self.add_outside(soft)
+
+    def add_outside(self, soft: NDArray[np.float32]) -> None:
+        """Add the entropy of not being inside."""
         outside = 1 - soft[(soft > 0) & (soft < 1)].astype(np.float64)
         self.entropy -= float((outside * np.log2(outside)).sum())
 

@@ -250,6 +250,40 @@ def test_a_mapping_that_is_none_is_refused():
 )
 @pytest.mark.parametrize("shape", [(9, 31, 28), (1, 40, 33), (2, 3, 50)])
 def test_many_classes_in_boxes_are_the_bits_of_the_dense_map(method, shape):
+    masks, names = many_masks(shape)
+    same = {"spacing": (3.0, 1.0, 0.7), "class_names": names, "background": 0}
+    dense = method.compute(TargetInputs(masks=masks, **same))
+    for threads in (1, 3):
+        inputs = BoxedInputs(masks=BoxedVolumes.of_array(masks, fill=False), **same, threads=threads)
+        boxed = method.compute_boxed(inputs)
+        np.testing.assert_array_equal(boxed.values.dense(), dense.values)
+        assert boxed.flags == dense.flags and "class 'c20' absent" in boxed.flags
+
+
+@pytest.mark.parametrize("background", [0, None])
+@pytest.mark.parametrize("shape", [(9, 31, 28), (1, 40, 33), (2, 3, 50)])
+def test_dilation_in_boxes_is_what_its_shells_say_of_the_whole_volume(shape, background):
+    masks, names = many_masks(shape)
+    spacing = (3.0, 1.0, 0.7)
+    inputs = TargetInputs(masks=masks, spacing=spacing, class_names=names, background=background)
+    found = METHODS["dilation"](radius_mm=2.5, shell_value=0.3).compute(inputs)
+    shells = np.stack([shell(mask, spacing, radius_mm=2.5) for mask in masks])
+    expected = masks.astype(np.float32)
+    if background is None:
+        expected[shells] = 0.3
+    else:
+        shells = shells[1:] & masks[0]
+        n_shells = shells.sum(axis=0)
+        expected[1:] += (
+            np.divide(np.float32(0.3), n_shells, where=n_shells > 0, out=np.zeros(shape, np.float32)) * shells
+        )
+        expected[0][n_shells > 0] = 1 - np.float32(0.3)
+    np.testing.assert_array_equal(found.values, expected)
+    assert found.notes["shell_voxels"] == shells.sum(axis=(1, 2, 3)).tolist()
+
+
+def many_masks(shape):
+    """Return the masks of 21 classes of boxes, the last one absent, and their names; some voxels have no class."""
     rng = np.random.default_rng(0)
     labels = np.zeros(shape, np.uint8)
     for value in range(1, 20):
@@ -258,11 +292,4 @@ def test_many_classes_in_boxes_are_the_bits_of_the_dense_map(method, shape):
     # Voxels of no class take up mass, which is shared out.
     labels[rng.random(shape) < 0.02] = 99
     masks = np.stack([labels == value for value in range(21)])
-    names = tuple(f"c{value}" for value in range(21))
-    same = {"spacing": (3.0, 1.0, 0.7), "class_names": names, "background": 0}
-    dense = method.compute(TargetInputs(masks=masks, **same))
-    for threads in (1, 3):
-        inputs = BoxedInputs(masks=BoxedVolumes.of_array(masks, fill=False), **same, threads=threads)
-        boxed = method.compute_boxed(inputs)
-        np.testing.assert_array_equal(boxed.values.dense(), dense.values)
-        assert boxed.flags == dense.flags and "class 'c20' absent" in boxed.flags
+    return masks, tuple(f"c{value}" for value in range(21))

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from softlabels._shared.box import bounding_box
 from softlabels.errors import InputError
 from softlabels.methods import METHODS, TargetInputs
-from softlabels.methods.superpixel import inner_boundary, slic, soften
+from softlabels.methods.superpixel import _scaled, inner_boundary, slic, soften
 
 
 def a_case(shape=(6, 24, 22), spacing=(2.0, 1.0, 1.0), domain=None, seed=0):
@@ -103,3 +104,34 @@ def test_wrong_parameters_are_refused():
     overlapping = TargetInputs(inputs.masks, inputs.spacing, inputs.class_names, None, inputs.image)
     with pytest.raises(InputError, match="exclude each other"):
         METHODS["superpixel"](renormalise=True).compute(overlapping)
+
+
+@pytest.mark.parametrize("renormalise", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "spacing"),
+    [((6, 24, 22), (2.0, 1.0, 1.0)), ((1, 40, 33), (1.0, 0.7, 1.3)), ((9, 21, 20), (0.9, 0.7, 1.1))],
+)
+def test_each_class_in_its_box_has_the_bits_of_the_whole_volume(shape, spacing, renormalise):
+    rng = np.random.default_rng(4)
+    labels = np.zeros(shape, int)
+    for value in range(1, 14):
+        corners = [sorted(rng.choice(n + 1, 2, replace=False)) for n in shape]
+        labels[tuple(slice(a, min(b, a + 8)) for a, b in corners)] = value
+    masks = np.stack([labels == value for value in range(15)])
+    image = rng.normal(labels % 4, 0.4, (2, *shape)).astype(np.float32)
+    names = tuple(f"c{value}" for value in range(15))
+    method = METHODS["superpixel"](n_superpixels=60, unit="mm", renormalise=renormalise)
+    found = method.compute(TargetInputs(masks, spacing, names, 0, image))
+    edges = np.stack([inner_boundary(mask) for mask in masks])
+    step = tuple(found.notes["grid_step_voxels"])
+    box = bounding_box(edges.any(axis=0), tuple(2 * side for side in step))
+    superpixels = slic(_scaled(image, None, box), step, 0.1)
+    expected = masks.astype(np.float32)
+    for soft, mask, edge in zip(expected, masks, edges, strict=True):
+        soft[box] = soften(mask[box], edge[box], superpixels, spacing)
+    assert found.notes["n_softened"] == np.count_nonzero(expected != masks)
+    assert found.notes["n_superpixels"] == len(np.unique(superpixels))
+    if renormalise:
+        expected /= expected.sum(axis=0)
+    np.testing.assert_array_equal(found.values, expected)
+    assert "class 'c14' absent" in found.flags

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from softlabels.pipeline.stages.base import Job, Result, Upstream, UpstreamStage
 from softlabels.pipeline.stages.by_class import target_by_class
 from softlabels.pipeline.stages.near import DISTANCE_BITS, ends_at_gap, farthest_of, near_inputs
 from softlabels.pipeline.stages.prepare import prepared_digests
+from softlabels.preprocess.masks import boxed_class_masks
 
 if TYPE_CHECKING:
     from softlabels.inputs.sheet import Case
@@ -58,8 +59,8 @@ class Target(UpstreamStage):
         if issubclass(method, MethodByClass) and is_many:
             return method.by_class_cost
         if issubclass(method, BoxedMethod):
-            is_sparse = node.params.get("storage") == "sparse"
-            if "gap" in distance.params if distance else is_sparse and method.has_boxed_map():
+            is_boxed = method.has_boxed_map() and (is_many or node.params.get("storage") == "sparse")
+            if "gap" in distance.params if distance else is_boxed:
                 return method.boxed_cost
         if distance is None or distance.params["modalities"] == "vector":
             return method.cost
@@ -78,7 +79,7 @@ class Target(UpstreamStage):
         params = dict(job.node.params)
         labels = LabelSet.from_json(params.pop("classes"))
         method = METHODS[params["method"]].from_node_parameters(params)
-        if isinstance(method, BoxedMethod) and _is_in_boxes(method, sources):
+        if isinstance(method, BoxedMethod) and _is_in_boxes(method, sources, len(labels.classes)):
             return _compute_boxed(job, sources, labels, method)
         if isinstance(method, MethodByClass) and len(labels.classes) >= MANY_CLASSES:
             values, by_class = target_by_class(job, sources, labels, method)
@@ -94,9 +95,11 @@ class Target(UpstreamStage):
         return Result(layers, sources.grid, quality)
 
 
-def _is_in_boxes(method: BoxedMethod, sources: Upstream) -> bool:
-    """Return whether a map is computed in boxes: where its distances end at a gap, or, without any, it is sparse."""
-    return ends_at_gap(sources) if "distance" in method.needs else method.storage == "sparse" and method.has_boxed_map()
+def _is_in_boxes(method: BoxedMethod, sources: Upstream, n_classes: int) -> bool:
+    """Return whether a map is computed in boxes: where its distances end at a gap, or, without any, if it can be."""
+    if "distance" in method.needs:
+        return ends_at_gap(sources)
+    return method.has_boxed_map() and (n_classes >= MANY_CLASSES or method.storage == "sparse")
 
 
 def _compute_boxed(job: Job, sources: Upstream, labels: LabelSet, method: BoxedMethod) -> Result:
@@ -108,12 +111,14 @@ def _compute_boxed(job: Job, sources: Upstream, labels: LabelSet, method: BoxedM
         spacing=sources.grid.spacing,
         class_names=labels.names,
         background=labels.background,
+        image=sources.read("prepare", "image") if "image" in method.needs else None,
         domain=sources.domain(),
         threads=job.threads or 1,
         **(near_inputs(sources, len(labels.classes)) if "distance" in method.needs else {}),
+        **(_source(job, sources, labels.classes, boxed_class_masks) if "source_labels" in method.needs else {}),
     )
     target = method.compute_boxed(inputs)
-    quality = boxed_quality_figures(target.values, inputs.masks)
+    quality = boxed_quality_figures(target.values, inputs.masks, are_exclusive=not labels.is_overlapping)
     layers, figures, flags = _stored(method, target.values, labels.names, inputs.threads)
     notes = target.notes | ({"gap": sources.results["distance"].quality["gap"]} if "distance" in method.needs else {})
     quality |= {"flags": [*target.flags, *flags], "notes": notes, **figures}
@@ -146,7 +151,7 @@ def method_inputs(job: Job, sources: Upstream, labels: LabelSet, needs: frozense
     if "raters" in needs:
         found["raters"] = _rater_masks(job, sources, labels.classes)
     if "source_labels" in needs:
-        found |= _source(job, sources, labels.classes)
+        found |= _source(job, sources, labels.classes, class_masks)
     return TargetInputs(
         masks=sources.masks(labels.classes),
         spacing=sources.grid.spacing,
@@ -169,8 +174,8 @@ def _rater_masks(job: Job, sources: Upstream, classes: Sequence[LabelClass]) -> 
     return np.stack([class_masks(labels, classes) for labels in raters])
 
 
-def _source(job: Job, sources: Upstream, classes: Sequence[LabelClass]) -> dict[str, NDArray[Any]]:
-    """Return the masks on the label file's own grid, and the way there from the target grid.
+def _source(job: Job, sources: Upstream, classes: Sequence[LabelClass], masks_of: Callable[..., Any]) -> dict[str, Any]:
+    """Return the masks on the label file's own grid, as a function makes them, and the way there from the target grid.
 
     Raises
     ------
@@ -188,8 +193,7 @@ def _source(job: Job, sources: Upstream, classes: Sequence[LabelClass]) -> dict[
             "again to prepare the case with this one"
         )
     mapping = np.linalg.inv(source.grid.affine_ras) @ sources.grid.affine_ras
-    masks = class_masks(source.values, classes)
-    return {"source_masks": masks, "source_from_target": mapping}
+    return {"source_masks": masks_of(source.values, classes), "source_from_target": mapping}
 
 
 def _stored(
