@@ -112,8 +112,8 @@ def test_memory_does_not_follow_the_number_of_classes(tmp_path, monkeypatch, nam
     targets = {name: (BY_CLASS | IN_BOXES)[name]}
     make(tmp_path / "first", monkeypatch, 9, targets, keep=keep).run_together(threads=1)
     few, many = (peak_of(make(tmp_path / f"{n}", monkeypatch, n, targets, keep=keep)) for n in (10, 60))
-    # 50 further classes: at once, their float32 maps alone are 200 bytes a voxel, and masks are 50. In so small a volume
-    # their boxes and figures are 10 to 35.
+    # 50 further classes: at once, their float32 maps alone are 200 bytes a voxel, and their masks are 50. In so small a
+    # volume their boxes and figures are 10 to 35.
     assert many - few < 45
     assert many < 120
 
