@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
@@ -17,14 +17,16 @@ from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase
 from softlabels.cohort.case_table import IndexedCase
 from softlabels.cohort.index import TargetDescription
 from softlabels.grid import Grid, Window
+from softlabels.store.format import block_shape
 from softlabels.store.read import Entry
 
 if TYPE_CHECKING:
     import dask.array
 
-#: Chunks of the store that make one dask block along each axis: a few MB, so that dask's own cost per block is small.
+#: Of the store's largest chunks, how many make one dask block along each axis: a few MB, so that dask's own cost per
+#: block is small.
 _BLOCK = 2
-#: Of this many channels, one chunk makes a block.
+#: Of this many channels, one makes a block.
 _MANY = 16
 
 
@@ -163,9 +165,9 @@ class CohortCase:
         """Yield the soft label slab after slab of some planes: (C, d, H, W), float32, without dask."""
         chosen = self._target(target, **overrides)
         n_z, height, width = self._prepared.shape
-        read = self._prepared.entry.chunks("labels") if chosen.entry is None else chosen.stored_map.chunks
-        for z in range(0, n_z, read[-3]):
-            yield chosen.soft_label([(z, min(z + read[-3], n_z)), (0, height), (0, width)])
+        n_planes, _, _ = block_shape(self._prepared.shape)
+        for z in range(0, n_z, n_planes):
+            yield chosen.soft_label([(z, min(z + n_planes, n_z)), (0, height), (0, width)])
 
 
 class _LayerArray:
@@ -206,23 +208,24 @@ def _shifted(part: range, start: int) -> slice:
 def _lazy(entry: Entry, name: str, read: Callable[[Window], NDArray[Any]]) -> dask.array.Array:
     """Return a layer as a dask array; equal entries give equal dask names."""
     source = _LayerArray(entry.shape(name), entry.dtype(name), read)
-    return _blocks(source, entry.chunks(name)[-3:], f"{name}-{entry.manifest_digest}")
+    return _blocks(source, f"{name}-{entry.manifest_digest}")
 
 
 def _lazy_stored(target: CaseTarget) -> dask.array.Array:
     """Return the stored map of a target, all its classes, as a dask array."""
     stored = target.stored_map
     source = _LayerArray(stored.shape, np.float32, target.stored)
-    return _blocks(source, stored.chunks, f"target-{stored.entry.manifest_digest}")
+    return _blocks(source, f"target-{stored.entry.manifest_digest}")
 
 
-def _blocks(source: _LayerArray, chunks: Sequence[int], name: str) -> dask.array.Array:
-    """Return a source as a dask array of blocks that are a few chunks of the store."""
+def _blocks(source: _LayerArray, name: str) -> dask.array.Array:
+    """Return a source as a dask array of blocks that are some chunks of the store, the same for all layers."""
     da = _dask_array()
 
     lead = source.shape[:-3]
     step = _BLOCK if math.prod(lead) < _MANY else 1
-    return da.from_array(source, chunks=lead + tuple(step * n for n in chunks), name=name, asarray=False)
+    block = tuple(step * n for n in block_shape(source.shape[-3:]))
+    return da.from_array(source, chunks=lead + block, name=name, asarray=False)
 
 
 def _per_voxel(

@@ -20,9 +20,14 @@ TMP_PREFIX, TRASH_PREFIX = ".tmp-", ".trash-"
 INDEX_BYTES = 2**32
 
 NGFF_VERSION = "0.5"
-#: A patch of 96 voxels touches two or three chunks along an axis; more chunks cost more calls than they save bytes.
+#: The longest chunk along an axis. Larger ones decode more that a patch does not need.
 CHUNK_SIDE = 64
-CHUNK_BYTES = 4 * 2**20
+#: A chunk is decoded to a core's cache and copied from there. Smaller ones cost more calls than they save bytes.
+CHUNK_BYTES = 2**19
+#: Bits are shuffled in groups of 8 values and what is left over is not compressed, which doubles small chunks.
+ROUNDED_CHUNK_BYTES = 4 * 2**20
+#: The sides (z, y, x) that are tried until a chunk has at most `CHUNK_BYTES`. Long rows along x are copied faster.
+_SIDES = ((CHUNK_SIDE,) * 3, (32, 64, 64), (32, 32, 64), (16, 32, 64))
 
 #: The project is the folder with config.yaml; a machine that only trains may have none.
 REMEDY = (
@@ -36,30 +41,53 @@ def entry_folder(store: Path, key: str) -> Path:
 
 
 def codec(dtype: str, is_rounded: bool) -> dict[str, Any]:
-    """Return how blosc compresses an array, chosen by measurement on real images and geodesic maps (docs/store.md).
+    """Return how blosc compresses an array, chosen by measurement on real images and maps (docs/store.md).
 
-    Integers are smooth or flat: zstd makes them 2 to 100 times smaller than lz4. Floats are mostly noise: lz4 writes 5
-    times and reads 2 times as fast as zstd for a third more bytes, and rounded floats have empty bits to collect.
+    Images, labels and maps of one byte are written once and read in every epoch: lz4hc is decoded fastest. Integers of
+    more bytes, which zstd makes half as large, and rounded floats, which have empty bits to collect and are read by
+    the pipeline alone, are smaller or faster written in other ways.
     """
-    if not dtype.startswith("float"):
-        return {"cname": "zstd", "clevel": 3, "shuffle": "shuffle"}
-    return {"cname": "lz4", "clevel": 5, "shuffle": "bitshuffle" if is_rounded else "shuffle"}
+    if dtype in ("bool", "int8", "uint8") or (dtype.startswith("float") and not is_rounded):
+        return {"cname": "lz4hc", "clevel": 5, "shuffle": "shuffle"}
+    if is_rounded:
+        return {"cname": "lz4", "clevel": 5, "shuffle": "bitshuffle"}
+    return {"cname": "zstd", "clevel": 3, "shuffle": "shuffle"}
 
 
-def chunk_shape(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+def chunk_shape(shape: tuple[int, ...], itemsize: int, *, is_rounded: bool = False) -> tuple[int, ...]:
     """Return the chunk shape of an array (D,H,W) or (C,D,H,W).
 
     Space is cut into equal parts of at most 64 voxels a side, so that little of the last chunk is padding. All channels
-    are in one chunk, because a patch wants them all; past 4 MiB the channels are cut into equal parts too.
+    are in one chunk, because a patch wants them all. Where that is more than 512 KiB, the parts are at most 32 and then
+    16 voxels along z and 32 along y; after that the channels are cut into equal parts too. For rounded floats, only
+    the channels are cut, into parts of at most 4 MiB.
 
     Examples
     --------
-    >>> chunk_shape((3, 155, 240, 240), itemsize=1), chunk_shape((12, 155, 240, 240), itemsize=4)
-    ((3, 52, 60, 60), (4, 52, 60, 60))
+    >>> chunk_shape((3, 155, 240, 240), itemsize=1), chunk_shape((4, 155, 240, 240), itemsize=4)
+    ((3, 31, 60, 60), (4, 16, 30, 60))
+    >>> chunk_shape((12, 155, 240, 240), itemsize=4, is_rounded=True)
+    (4, 52, 60, 60)
     """
-    space = tuple(_even_part(n, CHUNK_SIDE) for n in shape[-3:])
-    most_channels = max(1, CHUNK_BYTES // (math.prod(space) * itemsize))
+    most_bytes = ROUNDED_CHUNK_BYTES if is_rounded else CHUNK_BYTES
+    for sides in _SIDES[:1] if is_rounded else _SIDES:
+        space = tuple(map(_even_part, shape[-3:], sides))
+        if math.prod(shape[:-3]) * math.prod(space) * itemsize <= most_bytes:
+            break
+    most_channels = max(1, most_bytes // (math.prod(space) * itemsize))
     return tuple(_even_part(n, most_channels) for n in shape[:-3]) + space
+
+
+def block_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+    """Return the largest chunks (z, y, x) that a volume of this shape is stored in: those of one small channel.
+
+    Examples
+    --------
+    >>> block_shape((155, 240, 240))
+    (52, 60, 60)
+    """
+    depth, height, width = (_even_part(n, CHUNK_SIDE) for n in shape)
+    return depth, height, width
 
 
 def _even_part(n: int, most: int) -> int:

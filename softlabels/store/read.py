@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +32,6 @@ from softlabels.store.format import (
     VERSION_FOLDER,
     ZARR,
     entry_folder,
-    grid_of_chunks,
     shard_path,
 )
 from softlabels.store.shard import read_shard_index, read_window
@@ -179,7 +177,7 @@ class Entry:
         self.grid = Grid.from_json(root["grid"])
         self.files = files
         self._layers: list[dict[str, Any]] = root["layers"]
-        self._indexes: dict[str, NDArray[np.uint64]] = {}
+        self._indexes: dict[str, NDArray[np.int64]] = {}
 
     def __repr__(self) -> str:
         return f"Entry({self.key[:12]}, {', '.join(f'{n} {self.shape(n)}' for n in self.layers)})"
@@ -299,8 +297,7 @@ class Entry:
         file = shard_path(layer)
         encoding = Lossless() if as_stored else self.encoding(name)
         with readable(self.path / file):
-            checked = (self._index(layer), self.files[file]["chunks_crc32c"])
-            read_window(self.path / file, layer, encoding, *checked, region, out, n_threads)
+            read_window(self.path / file, layer, encoding, self._index(layer), region, out, n_threads)
         return out
 
     def stored(self, name: str) -> zarr.Array[Any]:
@@ -319,13 +316,13 @@ class Entry:
                 return layer
         raise InputError(f"entry {self.key[:12]}: got layer {name!r}, expected one of {', '.join(self.layers)}")
 
-    def _index(self, layer: dict[str, Any]) -> NDArray[np.uint64]:
-        """Return where the layer's chunks are in its file, read once."""
+    def _index(self, layer: dict[str, Any]) -> NDArray[np.int64]:
+        """Return where the layer's chunks are in its file and their checksums, read once."""
         name = layer["name"]
         if name not in self._indexes:
             file = shard_path(layer)
-            n_chunks = math.prod(grid_of_chunks(layer["shape"], layer["chunks"]))
-            self._indexes[name] = read_shard_index(self.path / file, self.files[file]["size"], n_chunks)
+            record = self.files[file]
+            self._indexes[name] = read_shard_index(self.path / file, record["size"], record["chunks_crc32c"])
         return self._indexes[name]
 
 

@@ -62,8 +62,9 @@ def write_shard(path: Path, values: Writable, encoding: Encoding, n_threads: int
     `VolumesOnDemand`, those that share chunks are held as they are stored: up to `CHUNK_BYTES` for each chunk of space.
     """
     dtype = encoding.stored_dtype(values.dtype)
-    chunks = chunk_shape(values.shape, dtype.itemsize)
-    compression = codec(dtype.name, isinstance(encoding, BitRound))
+    is_rounded = isinstance(encoding, BitRound)
+    chunks = chunk_shape(values.shape, dtype.itemsize, is_rounded=is_rounded)
+    compression = codec(dtype.name, is_rounded)
     shuffle = {"shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}[compression["shuffle"]]
     compressor = blosc.Blosc(compression["cname"], compression["clevel"], shuffle)
 
@@ -207,22 +208,32 @@ def new_file(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o444), "wb")
 
 
-def read_shard_index(path: Path, size: int, n_chunks: int) -> NDArray[np.uint64]:
-    """Return the (n_chunks, 2) offsets and sizes at the end of a shard of `size` bytes."""
-    n_bytes, place = n_chunks * 2 * _INDEX_DTYPE.itemsize, located(path)
+def read_shard_index(path: Path, size: int, checksums: str) -> NDArray[np.int64]:
+    """Return offset, size and checksum of each chunk, (n_chunks, 3).
+
+    Parameters
+    ----------
+    path : path
+        A shard of `size` bytes, with the offsets and sizes at its end.
+    size : int
+    checksums : str
+        Those of the manifest, 8 hex digits a chunk.
+    """
+    expected, place = np.frombuffer(bytes.fromhex(checksums), ">u4"), located(path)
     if place.size > size:
         raise FormatError(f"{path}: the file is longer than its manifest says ({size} bytes); {REMEDY}")
+    n_bytes = expected.size * 2 * _INDEX_DTYPE.itemsize
     with open(place.file, "rb") as file:
         tail = _read_at(file, place.offset + size - n_bytes - _CRC_BYTES, n_bytes + _CRC_BYTES, path)
     if _checksum(tail) != google_crc32c.value(tail[:-_CRC_BYTES]):
         raise FormatError(f"{path}: the shard's index is damaged (crc32c differs); {REMEDY}")
-    return np.frombuffer(tail[:-_CRC_BYTES], _INDEX_DTYPE).reshape(n_chunks, 2)
+    return np.column_stack([np.frombuffer(tail[:-_CRC_BYTES], _INDEX_DTYPE).reshape(-1, 2), expected]).astype(np.int64)
 
 
 class _Part(NamedTuple):
     """A chunk that a window touches: what to read, and which part of it goes where in the window's array."""
 
-    chunk: tuple[int, ...]
+    number: int
     offset: int
     size: int
     checksum: int
@@ -234,14 +245,13 @@ def read_window(
     path: Path,
     layer: dict[str, Any],
     encoding: Encoding,
-    index: NDArray[np.uint64],
-    checksums: str,
+    index: NDArray[np.int64],
     window: tuple[slice, ...],
     out: NDArray[Any],
     n_threads: int = 1,
 ) -> None:
     """Fill `out`, which may be a strided view, with the values of `window`, a slice with start and stop per axis."""
-    parts = _parts(layer, index, checksums, window)
+    parts = _parts(layer, index, window)
     rest = (path, tuple(layer["chunks"]), np.dtype(layer["dtype"]), encoding, out)
     if n_threads == 1:
         _read_parts(parts, *rest)
@@ -251,17 +261,14 @@ def read_window(
     encoding.finish(out)
 
 
-def _parts(layer: dict[str, Any], index: NDArray[np.uint64], checksums: str, window: tuple[slice, ...]) -> list[_Part]:
+def _parts(layer: dict[str, Any], index: NDArray[np.int64], window: tuple[slice, ...]) -> list[_Part]:
     """Return the chunks of a window."""
     n_chunks = grid_of_chunks(layer["shape"], layer["chunks"])
     axes = [_overlaps(w, c) for w, c in zip(window, layer["chunks"], strict=True)]
-    numbers = np.ravel_multi_index(np.ix_(*([number for number, _, _ in axis] for axis in axes)), n_chunks).ravel()
-    places, parts = index[numbers].tolist(), []
-    for number, (offset, size), touched in zip(numbers.tolist(), places, itertools.product(*axes), strict=True):
-        chunk, inside, target = zip(*touched, strict=True)
-        checksum = int(checksums[8 * number : 8 * number + 8], 16)
-        parts.append(_Part(chunk, offset, size, checksum, inside, target))
-    return parts
+    along, inside, target = zip(*(zip(*axis, strict=True) for axis in axes), strict=True)
+    numbers = np.ravel_multi_index(np.ix_(*along), n_chunks).ravel()
+    records = index[numbers].T.tolist()
+    return list(map(_Part, numbers.tolist(), *records, itertools.product(*inside), itertools.product(*target)))
 
 
 def _overlaps(window: slice, size: int) -> list[tuple[int, slice, slice]]:
@@ -291,14 +298,14 @@ def _read_parts(
     """Check some of the chunks of a window and copy them to `out`, which the encoding has yet to finish."""
     block, in_block, place = np.empty(chunks, dtype), b"", located(path)
     with open(place.file, "rb", buffering=0) as file:
-        for part in parts:
-            data = _read_at(file, place.offset + part.offset, part.size - _CRC_BYTES, path)
-            if not google_crc32c.value(data) == _checksum(file.read(_CRC_BYTES)) == part.checksum:
-                raise FormatError(f"{path}: chunk {part.chunk} is damaged (crc32c differs from the manifest); {REMEDY}")
+        for number, offset, size, checksum, inside, target in parts:
+            data = _read_at(file, place.offset + offset, size - _CRC_BYTES, path)
+            if not google_crc32c.value(data) == _checksum(file.read(_CRC_BYTES)) == checksum:
+                raise FormatError(f"{path}: chunk {number} is damaged (crc32c differs from the manifest); {REMEDY}")
             if data != in_block:  # labels and maps have many equal chunks, of one value
                 blosc.decompress(data, block)
                 in_block = data
-            encoding.copy(block[part.inside], out[part.target])
+            encoding.copy(block[inside], out[target])
 
 
 def _read_at(file: BinaryIO | FileIO, offset: int, size: int, path: Path) -> bytes:

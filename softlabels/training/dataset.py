@@ -19,6 +19,7 @@ from softlabels.cohort.label_blocks import LabelBlocks
 from softlabels.errors import FormatError, InputError
 from softlabels.sparse import SparseLabel
 from softlabels.store.encoding import Encoding
+from softlabels.store.format import block_shape
 from softlabels.training.arguments import EXACT, checked_form, checked_patch, chosen, foreground_values
 from softlabels.training.folds import chosen_cases
 from softlabels.training.patches import (
@@ -361,7 +362,7 @@ class SoftLabelDataset(Dataset[Sample]):
             labels = self._cases[position].labels
             if labels is None:  # an older index: counted once by each process
                 case = self._case(position)
-                labels = LabelBlocks.count(case.shape, case.labels, case.entry.chunks("labels"))
+                labels = LabelBlocks.count(case.shape, case.labels, block_shape(case.shape))
             self._tables[position] = ForegroundTable.of_blocks(labels, self.foreground, self._weights)
         return self._tables[position]
 

@@ -294,8 +294,8 @@ class ForegroundTable:
         rank -= int(until[number - 1]) if number else 0
         corner = [b * int(i) for b, i in zip(self.block, np.unravel_index(number, self.counts.shape[1:]), strict=True)]
         labels = read(tuple((c, min(c + b, n)) for c, b, n in zip(corner, self.block, self.shape, strict=True)))
-        voxel = np.argwhere(value_mask(labels, self.class_values[class_id]))[rank]
-        z, y, x = (c + int(v) for c, v in zip(corner, voxel, strict=True))
+        place = np.flatnonzero(value_mask(labels, self.class_values[class_id]))[rank]
+        z, y, x = (c + int(v) for c, v in zip(corner, np.unravel_index(place, labels.shape), strict=True))
         return z, y, x
 
 

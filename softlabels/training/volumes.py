@@ -50,6 +50,8 @@ class PatchReader:
 
     def valid(self) -> NDArray[np.bool_]:
         """Return where a loss may look, (d, h, w)."""
+        if self.case.ignore_label is None:
+            return self.inside()
         valid = self.case.valid(self.window, self.labels)
         return self._filled((), np.bool_, False, lambda out: np.copyto(out, valid))
 

@@ -11,6 +11,7 @@ from helpers.made_cohort import IGNORE, SHAPES, TARGETS, make_cohort, volumes
 
 pytest.importorskip("nnunetv2", reason="make test-nnunet runs these tests")
 
+import blosc2
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
@@ -36,7 +37,12 @@ class Dataset:
         image = np.stack(np.indices(shape)).astype(np.float32) + 1
         seg = labels[None].astype(np.int8)
         locations = {c: np.argwhere(seg == c) for c in (1, 2)}
-        return image, seg, (seg[0] if self.has_previous_stage else None), {"class_locations": locations}
+        return (
+            blosc2.asarray(image),
+            blosc2.asarray(seg),
+            (seg[0] if self.has_previous_stage else None),
+            {"class_locations": locations},
+        )
 
     def __getitem__(self, identifier):
         return self.load_case(identifier)

@@ -92,8 +92,10 @@ def test_every_chunk_is_in_the_file_even_where_all_is_zero(store):
     from softlabels.store.shard import read_shard_index
 
     file = entry.path / shard_path({"path": "nothing", "shape": SHAPE})
-    offsets, sizes = read_shard_index(file, file.stat().st_size, 4).T
+    name = file.relative_to(entry.path).as_posix()
+    offsets, sizes, checksums = read_shard_index(file, file.stat().st_size, entry.files[name]["chunks_crc32c"]).T
     assert (sizes > 0).all()
+    assert "".join(f"{checksum:08x}" for checksum in checksums) == entry.files[name]["chunks_crc32c"]
     assert (offsets == np.cumsum([0, *sizes[:-1]])).all()
 
 

@@ -18,7 +18,7 @@ from softlabels._shared.boxed import BoxedVolumes
 from softlabels.errors import FormatError, InputError, StoreError
 from softlabels.grid import Grid
 from softlabels.store import BitRound, ChannelStack, Layer, Lossless, ScaleOffset, Store
-from softlabels.store.format import CHUNK_BYTES, CHUNK_SIDE, chunk_shape
+from softlabels.store.format import CHUNK_BYTES, CHUNK_SIDE, ROUNDED_CHUNK_BYTES, chunk_shape
 from softlabels.store.read import open_entry
 
 
@@ -87,15 +87,48 @@ def test_odd_shapes_survive(store, shape, n_channels):
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
-@given(st.lists(st.integers(1, 700), min_size=3, max_size=3), st.integers(1, 130), st.sampled_from([1, 2, 4, 8]))
-def test_chunks_are_bounded_in_side_and_bytes_and_waste_little(space, n_channels, itemsize):
+@given(
+    st.lists(st.integers(1, 700), min_size=3, max_size=3),
+    st.integers(1, 130),
+    st.sampled_from([1, 2, 4, 8]),
+    st.booleans(),
+)
+def test_chunks_are_bounded_in_side_and_bytes_and_waste_little(space, n_channels, itemsize, is_rounded):
     shape = (n_channels, *space)
-    chunks = chunk_shape(shape, itemsize)
+    chunks = chunk_shape(shape, itemsize, is_rounded=is_rounded)
     assert all(1 <= c <= n for c, n in zip(chunks, shape, strict=True))
     assert max(chunks[1:]) <= CHUNK_SIDE
-    assert np.prod(chunks) * itemsize <= CHUNK_BYTES or chunks[0] == 1
+    assert np.prod(chunks) * itemsize <= (ROUNDED_CHUNK_BYTES if is_rounded else CHUNK_BYTES) or chunks[0] == 1
     for c, n in zip(chunks, shape, strict=True):
         assert -(-n // c) * c - n < -(-n // c)  # less than one voxel of padding a chunk and axis
+
+
+def test_an_entry_with_chunks_and_codecs_of_an_earlier_version_is_found_and_read(store, monkeypatch):
+    rng = np.random.default_rng(0)
+    grid = Grid((70, 67, 65), (1, 1, 1))
+    image = rng.normal(size=(4, *grid.shape)).astype(np.float32)
+    labels = rng.integers(0, 5, grid.shape).astype(np.uint8)
+    layers = [Layer("image", image, list("abcd")), Layer("labels", labels, role="labels")]
+    new, _ = store.publish(key_of(a=1), layers, grid=grid, **RECORDS)
+    with monkeypatch.context() as patch:
+        # What format.py said before chunks had at most 512 KiB.
+        former = {4: (4, 35, 34, 33), 3: (35, 34, 33)}
+        patch.setattr("softlabels.store.shard.chunk_shape", lambda shape, *_, **__: former[len(shape)])
+        codecs = {"float32": ("lz4", 5), "uint8": ("zstd", 3)}
+        names = ("cname", "clevel")
+        patch.setattr(
+            "softlabels.store.shard.codec",
+            lambda dtype, _: dict(zip(names, codecs[dtype], strict=True)) | {"shuffle": "shuffle"},
+        )
+        old, _ = store.publish(key_of(a=2), layers, grid=grid, **RECORDS)
+    assert old.chunks("image") != new.chunks("image")
+    found = store.find(key_of(a=2), old.manifest_digest)
+    for window in (None, [(3, 60), (30, 67), (0, 1)], [(34, 36), (33, 35), (32, 34)]):
+        region = tuple(slice(*pair) for pair in window or [(0, n) for n in grid.shape])
+        for entry in (found, new):
+            np.testing.assert_array_equal(entry.read("image", window), image[:, *region])
+            np.testing.assert_array_equal(entry.read("labels", window), labels[region])
+    assert store.publish(key_of(a=2), layers, grid=grid, **RECORDS)[1] == "reused"
 
 
 def test_equal_results_are_equal_bytes_whatever_the_threads_host_and_time(tmp_path):

@@ -119,9 +119,10 @@ class Prepare(Stage[CaseFiles]):
     def facts(self, sources: CaseFiles, entry: Entry) -> dict[str, Any]:
         """Return where the labels are, for the loader's draws, and the grid of the files, for the way back."""
         from softlabels.cohort.label_blocks import LabelBlocks
+        from softlabels.store.format import block_shape
 
         read = partial(entry.read, "labels")
-        labels = LabelBlocks.count(entry.shape("labels"), read, entry.chunks("labels"))
+        labels = LabelBlocks.count(entry.shape("labels"), read, block_shape(entry.shape("labels")))
         return {"labels": labels.to_json(), "grid": sources.volumes.grid.to_json()}
 
 
