@@ -113,7 +113,9 @@ def _zarr_arrays(arrays: Arrays, folder: Path) -> dict[str, Path]:
         values = array if array.ndim == 4 else array[None]
         chunks = chunk_shape(values.shape, values.itemsize)
         shard = tuple(c * -(-n // c) for n, c in zip(values.shape, chunks, strict=True))
-        compression = zarr.codecs.BloscCodec(**codec(values.dtype.name, is_rounded=False), typesize=values.itemsize)
+        compression = zarr.codecs.BloscCodec(
+            **codec(values.shape, values.dtype.name, is_rounded=False), typesize=values.itemsize
+        )
         paths[name] = folder / name
         out = zarr.create_array(
             paths[name], shape=values.shape, dtype=values.dtype, chunks=chunks, shards=shard, compressors=[compression]

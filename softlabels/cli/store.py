@@ -53,7 +53,7 @@ def _verify_project(config: Path, store: Path | None, *, deep: bool, discard: bo
     """Check a store and the receipts of a project, and return whether damage remains."""
     opened = store_of(store, config)
     from softlabels.config import load_config
-    from softlabels.pipeline.upkeep import absent_keys, damaged_receipts, forget_receipts
+    from softlabels.pipeline.upkeep import absent_keys, damaged_receipts, forget_receipts, replaced_keys
 
     with _progress() as progress:
         problems = opened.verify(deep=deep, progress=progress)
@@ -69,14 +69,18 @@ def _verify_project(config: Path, store: Path | None, *, deep: bool, discard: bo
     absent = absent_keys(results, opened, is_own=is_own)
     for key in sorted(absent):
         print(f"absent   {key}: receipts name an entry that is not in the store")
+    replaced = replaced_keys(results, opened, is_own=is_own) - damaged
+    for key in sorted(replaced):
+        print(f"replaced {key}: the entry was computed again since the receipts were written")
+    outdated = absent | replaced
     done = ""
-    if discard and (damaged or receipts or absent):
+    if discard and (damaged or receipts or outdated):
         _discard(opened, damaged)
-        forgotten = forget_receipts(results, damaged | absent)
+        forgotten = forget_receipts(results, damaged | outdated)
         done = f", discarded with {forgotten} receipts of this project. Run snakemake to recompute them"
-    counts = f"{len(damaged)} damaged, {len(absent)} absent; {len(receipts)} damaged receipts"
+    counts = f"{len(damaged)} damaged, {len(absent)} absent, {len(replaced)} replaced; {len(receipts)} damaged receipts"
     print(f"{opened.path}: {len(list(opened.keys()))} entries, {counts}{done}")
-    return bool(unread or ((damaged or receipts or absent) and not discard))
+    return bool(unread or ((damaged or receipts or outdated) and not discard))
 
 
 def _verify_folder(folder: Path, *, deep: bool, discard: bool) -> bool:

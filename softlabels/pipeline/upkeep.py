@@ -15,13 +15,14 @@ from itertools import count, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from softlabels._shared.archive import sha256_of
 from softlabels.cohort.index import INDEX_FILE, Index
 from softlabels.errors import FormatError, StoreError
 from softlabels.inputs.sheet import case_id_fault
 from softlabels.pipeline.receipts import LINK_SUFFIX, BatchReceipt, Receipt
 from softlabels.pipeline.stages import STAGES
 from softlabels.pipeline.units import ALL_STAGES, FOLDER
-from softlabels.store.format import entry_folder
+from softlabels.store.format import MANIFEST, entry_folder
 
 if TYPE_CHECKING:
     from softlabels.store.store import Store
@@ -131,6 +132,26 @@ def absent_keys(results: Path, store: Store, *, is_own: bool) -> set[str]:
     if is_own:
         return {receipt.key for receipt in absent if not entry_folder(Path(receipt.store), receipt.key).is_dir()}
     return {receipt.key for receipt in absent if Path(receipt.store) == store.path}
+
+
+def replaced_keys(results: Path, store: Store, *, is_own: bool) -> set[str]:
+    """Return the keys of entries that are not those of the receipts any more, byte for byte.
+
+    An entry that was discarded and computed again by another version of softlabels or numcodecs has the same values,
+    but may be compressed in another way. In a store that is not the project's own, only receipts that name it count.
+    """
+    damaged = damaged_receipts(results)
+    found = set()
+    for path in receipt_paths(results):
+        if path in damaged or not (receipt := Receipt.read(path)).is_kept:
+            continue
+        if not is_own and Path(receipt.store) != store.path:
+            continue
+        manifest = entry_folder(store.path, receipt.key) / MANIFEST
+        with suppress(OSError):  # absent or unreadable: others say so
+            if sha256_of(manifest) != receipt.manifest:
+                found.add(receipt.key)
+    return found
 
 
 def forget_receipts(results: Path, keys: set[str]) -> int:

@@ -26,6 +26,8 @@ CHUNK_SIDE = 64
 CHUNK_BYTES = 2**19
 #: Bits are shuffled in groups of 8 values and what is left over is not compressed, which doubles small chunks.
 ROUNDED_CHUNK_BYTES = 4 * 2**20
+#: From here on most of a map is constant: a class is in few places.
+MANY_CHANNELS = 16
 #: The sides (z, y, x) that are tried until a chunk has at most `CHUNK_BYTES`. Long rows along x are copied faster.
 _SIDES = ((CHUNK_SIDE,) * 3, (32, 64, 64), (32, 32, 64), (16, 32, 64))
 
@@ -40,18 +42,23 @@ def entry_folder(store: Path, key: str) -> Path:
     return Path(store) / VERSION_FOLDER / key[:2] / key
 
 
-def codec(dtype: str, is_rounded: bool) -> dict[str, Any]:
+def codec(shape: Sequence[int], dtype: str, *, is_rounded: bool) -> dict[str, Any]:
     """Return how blosc compresses an array, chosen by measurement on real images and maps (docs/store.md).
 
-    Images, labels and maps of one byte are written once and read in every epoch: lz4hc is decoded fastest. Integers of
-    more bytes, which zstd makes half as large, and rounded floats, which have empty bits to collect and are read by
-    the pipeline alone, are smaller or faster written in other ways.
+    Images, labels and maps of one byte are written once and read in every epoch: lz4hc is decoded fastest. zstd makes
+    integers of more bytes half as large, and a map of many classes too, which is constant nearly everywhere. Rounded
+    floats have empty bits to collect and are read by the pipeline alone: lz4 is written fastest.
+
+    Examples
+    --------
+    >>> codec((4, 155, 240, 240), "float32", is_rounded=False)
+    {'cname': 'lz4hc', 'clevel': 5, 'shuffle': 'shuffle'}
     """
-    if dtype in ("bool", "int8", "uint8") or (dtype.startswith("float") and not is_rounded):
-        return {"cname": "lz4hc", "clevel": 5, "shuffle": "shuffle"}
     if is_rounded:
         return {"cname": "lz4", "clevel": 5, "shuffle": "bitshuffle"}
-    return {"cname": "zstd", "clevel": 3, "shuffle": "shuffle"}
+    is_small = dtype in ("int8", "uint8") and math.prod(shape[:-3]) < MANY_CHANNELS
+    name, level = ("lz4hc", 5) if is_small or dtype.startswith("float") else ("zstd", 3)
+    return {"cname": name, "clevel": level, "shuffle": "shuffle"}
 
 
 def chunk_shape(shape: tuple[int, ...], itemsize: int, *, is_rounded: bool = False) -> tuple[int, ...]:

@@ -122,7 +122,8 @@ def _opened(folder: Path, key: str, manifest_digest: str | None) -> Entry:
     if manifest_digest not in (None, digest):
         raise FormatError(
             f"{folder / MANIFEST}: got manifest {digest[:12]}, expected {manifest_digest[:12]} as the receipt says; "
-            "run snakemake again in the project's folder, which rewrites the receipts and the index"
+            "in the project's folder, run `softlabels verify --discard`, then snakemake, which rewrites receipts and "
+            "index"
         )
     small = {}
     for name, record in manifest["files"].items():

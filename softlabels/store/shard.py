@@ -64,7 +64,7 @@ def write_shard(path: Path, values: Writable, encoding: Encoding, n_threads: int
     dtype = encoding.stored_dtype(values.dtype)
     is_rounded = isinstance(encoding, BitRound)
     chunks = chunk_shape(values.shape, dtype.itemsize, is_rounded=is_rounded)
-    compression = codec(dtype.name, is_rounded)
+    compression = codec(values.shape, dtype.name, is_rounded=is_rounded)
     shuffle = {"shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}[compression["shuffle"]]
     compressor = blosc.Blosc(compression["cname"], compression["clevel"], shuffle)
 

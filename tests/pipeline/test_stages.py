@@ -323,6 +323,32 @@ def test_results_that_still_lie_in_another_store_are_not_absent(project):
     assert absent_keys(project.results, Store("new"), is_own=True) == set()
 
 
+def test_receipts_of_an_entry_that_another_version_computed_again_are_written_again(project, monkeypatch):
+    from dataclasses import replace
+
+    from softlabels.pipeline.upkeep import replaced_keys
+
+    project.run_all()
+    before = {case.id: case.prepare for case in project.index().cases}
+    project.store.discard(before["case0"].key)
+    forget_receipts(project.results, {before["case0"].key})
+    with monkeypatch.context() as patch:
+        patch.setattr("softlabels.store.format.MANY_CHANNELS", 0)  # another codec
+        project.run_all()
+    after = {case.id: case.prepare for case in project.index().cases}
+    assert after["case0"].key == before["case0"].key and after["case0"].manifest != before["case0"].manifest
+    assert after["case1"] == before["case1"]
+    assert replaced_keys(project.results, project.store, is_own=True) == set()
+    # Another project has the receipts of before.
+    receipt = next(project.results.glob("case0/prepare-*.json"))
+    replace(Receipt.read(receipt), manifest=before["case0"].manifest).write(receipt)
+    assert replaced_keys(project.results, project.store, is_own=True) == {before["case0"].key}
+    assert replaced_keys(project.results, Store("new"), is_own=False) == set()
+    assert forget_receipts(project.results, {before["case0"].key}) == 1
+    project.run_all()
+    assert {case.id: case.prepare for case in project.index().cases} == after
+
+
 @pytest.mark.parametrize("error", [KeyError("uid not found"), OSError("No username set"), ImportError("pwd")])
 def test_user_without_a_name_is_told_by_its_number(project, monkeypatch, error):
     def refuse():

@@ -118,7 +118,7 @@ def test_an_entry_with_chunks_and_codecs_of_an_earlier_version_is_found_and_read
         names = ("cname", "clevel")
         patch.setattr(
             "softlabels.store.shard.codec",
-            lambda dtype, _: dict(zip(names, codecs[dtype], strict=True)) | {"shuffle": "shuffle"},
+            lambda _, dtype, **__: dict(zip(names, codecs[dtype], strict=True)) | {"shuffle": "shuffle"},
         )
         old, _ = store.publish(key_of(a=2), layers, grid=grid, **RECORDS)
     assert old.chunks("image") != new.chunks("image")
