@@ -59,7 +59,7 @@ def write_shard(path: Path, values: Writable, encoding: Encoding, n_threads: int
     """Write `values` to a new file; return its manifest record, layout, finite range and largest error.
 
     Memory: a few chunks per thread beside `values`. Chunks that no box of `BoxedVolumes` meets are encoded once. Of
-    `VolumesOnDemand`, those that share chunks are held as they are stored: up to `CHUNK_BYTES` for each chunk of space.
+    `VolumesOnDemand`, those that share chunks are held as they are stored.
     """
     dtype = encoding.stored_dtype(values.dtype)
     is_rounded = isinstance(encoding, BitRound)
@@ -233,7 +233,7 @@ def read_shard_index(path: Path, size: int, checksums: str) -> NDArray[np.int64]
 class _Part(NamedTuple):
     """A chunk that a window touches: what to read, and which part of it goes where in the window's array."""
 
-    number: int
+    chunk: tuple[int, ...]
     offset: int
     size: int
     checksum: int
@@ -266,9 +266,9 @@ def _parts(layer: dict[str, Any], index: NDArray[np.int64], window: tuple[slice,
     n_chunks = grid_of_chunks(layer["shape"], layer["chunks"])
     axes = [_overlaps(w, c) for w, c in zip(window, layer["chunks"], strict=True)]
     along, inside, target = zip(*(zip(*axis, strict=True) for axis in axes), strict=True)
-    numbers = np.ravel_multi_index(np.ix_(*along), n_chunks).ravel()
-    records = index[numbers].T.tolist()
-    return list(map(_Part, numbers.tolist(), *records, itertools.product(*inside), itertools.product(*target)))
+    records = index[np.ravel_multi_index(np.ix_(*along), n_chunks).ravel()].T.tolist()
+    chunks, insides, targets = (itertools.product(*parts) for parts in (along, inside, target))
+    return list(map(_Part, chunks, *records, insides, targets))
 
 
 def _overlaps(window: slice, size: int) -> list[tuple[int, slice, slice]]:
@@ -298,10 +298,10 @@ def _read_parts(
     """Check some of the chunks of a window and copy them to `out`, which the encoding has yet to finish."""
     block, in_block, place = np.empty(chunks, dtype), b"", located(path)
     with open(place.file, "rb", buffering=0) as file:
-        for number, offset, size, checksum, inside, target in parts:
+        for chunk, offset, size, checksum, inside, target in parts:
             data = _read_at(file, place.offset + offset, size - _CRC_BYTES, path)
             if not google_crc32c.value(data) == _checksum(file.read(_CRC_BYTES)) == checksum:
-                raise FormatError(f"{path}: chunk {number} is damaged (crc32c differs from the manifest); {REMEDY}")
+                raise FormatError(f"{path}: chunk {chunk} is damaged (crc32c differs from the manifest); {REMEDY}")
             if data != in_block:  # labels and maps have many equal chunks, of one value
                 blosc.decompress(data, block)
                 in_block = data

@@ -99,7 +99,8 @@ def peak_of(project):
 @pytest.fixture
 def small_chunks(monkeypatch):
     """Let 4 channels of bytes share a chunk, as they do where the volume is large."""
-    monkeypatch.setattr(store_format, "CHUNK_BYTES", 4 * SHAPE[0] * SHAPE[1] * SHAPE[2])
+    for name in ("CHUNK_BYTES", "ROUNDED_CHUNK_BYTES"):
+        monkeypatch.setattr(store_format, name, 4 * SHAPE[0] * SHAPE[1] * SHAPE[2])
 
 
 @pytest.mark.usefixtures("small_chunks")
