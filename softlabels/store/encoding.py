@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-import numcodecs
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -22,7 +21,7 @@ _LEVELS = {"uint8": 2**8 - 1, "uint16": 2**16 - 1}
 _LOSSLESS_DTYPES = (
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"
 )  # fmt: skip
-_MANTISSA_BITS, _INFINITY = 23, 0x7F800000
+_MANTISSA_BITS, _INFINITY, _LARGEST_EXPONENT = 23, 0x7F800000, 0x7F000000
 
 
 class _Decoding(ABC):
@@ -244,6 +243,9 @@ class BitRound(_Decoding):
 
     def encode(self, values: NDArray[Any]) -> tuple[NDArray[Any], float]:
         """Return the rounded values and a tight bound of their relative error; raise InputError at NaN or overflow."""
+        # Of many processes that import this module, few encode.
+        import numcodecs
+
         before = np.array(values, dtype=self.stored_dtype(values.dtype), order="C")
         stored = numcodecs.BitRound(self.keep_bits).encode(before).view(np.float32)
         return stored, _checked_step(before.view(np.uint32), stored.view(np.uint32)) * 2.0**-_MANTISSA_BITS
@@ -264,10 +266,12 @@ class BitRound(_Decoding):
 def _checked_step(before: NDArray[np.uint32], after: NDArray[np.uint32]) -> int:
     """Return how many units in the last place rounding moved a bit pattern at most; InputError at NaN or overflow."""
     magnitude = np.uint32(0x7FFFFFFF)
-    if (before & magnitude).max(initial=0) > _INFINITY:
+    largest = (before & magnitude).max(initial=0)
+    if largest > _INFINITY:
         raise InputError("values for rounded storage: got NaN, expected numbers or infinities")
     moved = (after - before).view(np.int32)
-    if ((after & magnitude == _INFINITY) & (moved != 0)).any():
+    # Only from the largest exponent does rounding lead to infinity.
+    if largest >= _LARGEST_EXPONENT and ((after & magnitude == _INFINITY) & (moved != 0)).any():
         raise InputError("values for rounded storage: got values that round to infinity, expected below 3e38")
     return int(max(moved.max(initial=0), -moved.min(initial=0)))
 

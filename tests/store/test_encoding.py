@@ -137,6 +137,17 @@ def test_rounding_twice_changes_nothing_and_23_bits_are_all():
     assert error == BitRound(23).bound == 0.0
 
 
+def test_rounding_takes_the_largest_number_that_stays_finite_and_refuses_the_next():
+    # With 1 bit, a step is 2**22 units; half a step below infinity is a tie, which goes to the even infinity.
+    tie = np.array([0x7F800000 - (1 << 21)], np.uint32)
+    beyond, within = (np.float32([n.view(np.float32)[0], np.inf, -1.0]) for n in (tie, tie - np.uint32(1)))
+    for sign in (1, -1):
+        stored, _ = BitRound(1).encode(within * np.float32(sign))
+        assert np.isfinite(stored[0]) and np.isinf(stored[1])
+        with pytest.raises(InputError, match="round to infinity"):
+            BitRound(1).encode(beyond * np.float32(sign))
+
+
 def test_rounding_refuses_nan_overflow_and_other_dtypes():
     for wrong in ([1, np.nan], [np.inf, np.nan], [np.finfo(np.float32).max, np.inf]):
         with pytest.raises(InputError, match="rounded storage"):

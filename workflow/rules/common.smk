@@ -13,7 +13,6 @@ from snakemake.utils import validate
 
 from softlabels.inputs import detached
 from softlabels.inputs.sheet import cases_to_json, read_sheet
-from softlabels.evaluation.trial import make_trial, tuning_cases
 from softlabels.config import command_line_values, parse_config, read_yaml
 from softlabels.monitor.environment import restart_in_utf8, set_job_environment
 from softlabels.monitor.events import report_events
@@ -244,12 +243,17 @@ def picture_min(wildcards, attempt):
 @cache
 def tuned_cases():
     """Return the ids of the cases that `snakemake tune` scores: those with a reference that are not held out."""
+    # Slow to import, and hardly any run tunes.
+    from softlabels.evaluation.trial import tuning_cases
+
     return [case.id for case in tuning_cases(CONFIG, list(CASES.values()))[0]]
 
 
 @cache
 def trial():
     """Return all candidates of `snakemake tune`; made only if a job of it is planned."""
+    from softlabels.evaluation.trial import make_trial
+
     return make_trial(CONFIG, [CASES[case] for case in tuned_cases()])
 
 
