@@ -208,13 +208,14 @@ def count_jobs(n_cases: int, stages: str, size: int) -> int:
 
 def suggested_size(cases: dict[str, tuple[Path, Path]]) -> int:
     """Return the cases_per_job that `softlabels init` would write."""
+    from softlabels._shared.cpus import usable_cpus
     from softlabels.config import parse_config
     from softlabels.inputs.sheet import Case
     from softlabels.pipeline.cost import suggested_cases_per_job
     from softlabels.pipeline.plan import make_plan
 
     listed = [Case(name, (str(image),), str(label)) for name, (image, label) in cases.items()]
-    return suggested_cases_per_job(make_plan(parse_config(CONFIG)), listed, stages_per_job="all")
+    return suggested_cases_per_job(make_plan(parse_config(CONFIG)), listed, stages_per_job="all", n_cpus=usable_cpus())
 
 
 def cohort(folder: Path) -> list[str]:

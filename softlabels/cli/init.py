@@ -156,6 +156,7 @@ def _write(folder: Path, dataset: Dataset, *, is_nnunet: bool) -> None:
     """Write the files of a project, or nothing if one of them exists."""
     import yaml
 
+    from softlabels._shared.cpus import usable_cpus
     from softlabels.classes import LabelSet
     from softlabels.config import parse_config
     from softlabels.config.template import config_template
@@ -173,7 +174,9 @@ def _write(folder: Path, dataset: Dataset, *, is_nnunet: bool) -> None:
     text = config_template(list(dataset.channels), dataset.labels, is_nnunet=is_nnunet, colours=dataset.colours)
     if cases:
         parsed = parse_config(yaml.safe_load(text))
-        suggested = suggested_cases_per_job(make_plan(parsed), cases, stages_per_job=parsed.job_stages)
+        suggested = suggested_cases_per_job(
+            make_plan(parsed), cases, stages_per_job=parsed.job_stages, n_cpus=usable_cpus()
+        )
         text = config_template(
             list(dataset.channels), dataset.labels, suggested, is_nnunet=is_nnunet, colours=dataset.colours
         )

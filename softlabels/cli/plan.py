@@ -66,7 +66,7 @@ def plan(
         print(line)
     if changed:
         print(f"{len(changed)} cases have files that changed since they were read; they count as not done")
-    suggested = suggested_cases_per_job(project.plan, project.cases, rates, stages_per_job)
+    suggested = suggested_cases_per_job(project.plan, project.cases, rates, stages_per_job, usable_cpus())
     if suggested >= 2 * project.config.batch_size:
         print(
             f"most of these jobs take little longer than their start-up. Set cases_per_job: {suggested} in {config}, "

@@ -36,10 +36,9 @@ def report(
     from softlabels.cohort.index import INDEX_FILE
     from softlabels.monitor.status import read_receipts
     from softlabels.pipeline.index import describe_target
-    from softlabels.view.case_page import PICTURE
+    from softlabels.view.picture_files import PICTURE, THUMBNAIL
     from softlabels.view.report import Report, addresses, values_plots, write_report
     from softlabels.view.summary import summarise
-    from softlabels.view.thumbnail import THUMBNAIL
 
     project = Project.load(config, job_config)
     path = output or project.results / "report" / "index.html"

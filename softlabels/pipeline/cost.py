@@ -49,6 +49,8 @@ START_SECONDS = 0.15
 JOB_START_SECONDS = 0.75
 #: Work that makes a job worth its start, and the most cases that may share one.
 JOB_SECONDS, MOST_CASES_PER_JOB = 30, 64
+#: Processor cores of a job, as in the rules.
+JOB_CPUS = 2
 #: Two Snakemakes and one Python with its compiled code, whatever the case.
 BASE_MEMORY_MB = 700
 #: Of a case whose header cannot be read; its job will say what is wrong with it.
@@ -239,12 +241,17 @@ def forecast(
 
 
 def suggested_cases_per_job(
-    plan: Plan, cases: list[Case], rates: dict[str, Rate] | None = None, stages_per_job: str = "one"
+    plan: Plan,
+    cases: list[Case],
+    rates: dict[str, Rate] | None = None,
+    stages_per_job: str = "one",
+    n_cpus: int = 2 * JOB_CPUS,
 ) -> int:
     """Return how many cases should share a job: enough for `JOB_SECONDS` of work, at most a quarter of the cohort.
 
     A job takes a second to start on one machine and several on a cluster, whatever it does then; and beyond some
-    thousand jobs Snakemake takes minutes to plan them.
+    thousand jobs Snakemake takes minutes to plan them. The quarter lets jobs run at once, also those of a small cohort;
+    it does not count on a machine that runs one job at a time.
 
     Parameters
     ----------
@@ -252,13 +259,16 @@ def suggested_cases_per_job(
         As in `estimate_job`; a sample of the cases is used.
     stages_per_job : str
         As in the configuration: a job that takes a case through all stages works longer.
+    n_cpus : int
+        Of the machine.
     """
     sample = cases[:: max(1, len(cases) // 20)]
     if not sample:
         return 1
     work = total(estimate_job(plan, node_id, case, rates) for node_id in plan.nodes for case in sample)
     enough = math.ceil(JOB_SECONDS * len(sample) * len(make_steps(plan.nodes, stages_per_job)) / work.seconds)
-    return max(1, min(enough, math.ceil(len(cases) / 4), MOST_CASES_PER_JOB))
+    parts = 4 if n_cpus >= 2 * JOB_CPUS else 1
+    return max(1, min(enough, math.ceil(len(cases) / parts), MOST_CASES_PER_JOB))
 
 
 def time_limit_min(seconds: float) -> int:

@@ -17,6 +17,7 @@ from softlabels.errors import InputError, SoftLabelsError
 from softlabels.pipeline.plan import Plan
 from softlabels.view.entries import CaseEntries, TargetEntries, case_entries
 from softlabels.view.panels import Panel, draw_page, save_png
+from softlabels.view.picture_files import PICTURE, THUMBNAIL
 from softlabels.view.slices import (
     CaseSlice,
     case_slices,
@@ -26,12 +27,10 @@ from softlabels.view.slices import (
     spoken,
     target_title,
 )
-from softlabels.view.thumbnail import THUMBNAIL, save_thumbnail
+from softlabels.view.thumbnail import save_thumbnail
 
 log = logging.getLogger(__name__)
 
-#: File name of the picture of a case, in its results.
-PICTURE = "montage.png"
 #: With more columns of images than this left of the targets, a target in one line with others would be hard to find.
 MAX_LEAD_COLUMNS = 2
 #: Soft label, its difference from the hard one, and entropy: the panels of a target without seeds and distance.

@@ -26,7 +26,7 @@ from softlabels.view.histograms import Histogram, value_histogram
 from softlabels.view.summary import CohortSummary
 
 #: Distributions over voxels are taken from at most this many cases, spread evenly over the cohort.
-MAX_HISTOGRAM_CASES = 20
+MAX_HISTOGRAM_CASES = 10
 _RANGES = {"probability": (0.0, 1.0), "signed": (-1.0, 1.0)}
 #: Size of a histogram in the page, in its own units.
 _WIDTH, _HEIGHT = 320.0, 120.0
@@ -172,7 +172,7 @@ def values_plots(
             max((measured["highest"] for measured in quality), default=1.0),
         )
         histogram = value_histogram(cohort, name, case_ids, (low, high))
-        caption = f"all voxels of {len(case_ids)} of {len(cohort)} cases; voxels on a logarithmic axis"
+        caption = f"voxels of {len(case_ids)} of {len(cohort)} cases, of large ones a regular sample; logarithmic axis"
         own = {one.name: colours.get(one.values, "#555555") for one in target.classes}
         plots.append(ValuesPlot(name, caption, f"{low:.3g}", f"{high:.3g}", _curves(histogram, own)))
     return plots

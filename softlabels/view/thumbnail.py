@@ -13,8 +13,6 @@ from softlabels.view.colours import class_colours
 from softlabels.view.entries import CaseEntries
 from softlabels.view.slices import CaseSlice, case_slices
 
-#: File name, beside the picture of the case.
-THUMBNAIL = "thumbnail.png"
 #: Pixels of its longer side.
 SIZE = 160
 _OPACITY = 0.45

@@ -172,5 +172,5 @@ def test_paths_between_files_of_the_workflow_hold_in_the_wheel(python, tmp_path)
     assert home.is_relative_to(python.parents[1]) and {path.name for path in home.iterdir()} == set(TRAVELS)
     rules = home / "workflow" / "rules"
     named = {name for path in rules.glob("*.smk") for name in re.findall(r'"(\.\./[^"]+)"', path.read_text())}
-    assert {"../../envs/pipeline.yaml", "../report/montage.rst", "../schemas/config.schema.json"} <= named
+    assert {"../../envs/pipeline.yaml", "../report/montage.rst"} <= named
     assert [name for name in named if not (rules / name).is_file()] == []

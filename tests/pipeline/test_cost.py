@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers import made_data
 
+from softlabels._shared.cpus import usable_cpus
 from softlabels.config import load_config, parse_config
 from softlabels.inputs.sheet import Case
 from softlabels.monitor import benchmarks
@@ -167,6 +168,9 @@ def test_short_jobs_are_to_be_shared_and_long_ones_not(case, monkeypatch):
     plan = plan_of()
     cases = [Case(f"case{i}", case.images, case.label) for i in range(200)]
     assert [suggested_cases_per_job(plan, cases[:n]) for n in (0, 3, 8, 40, 200)] == [1, 1, 2, 10, 50]
+    assert [suggested_cases_per_job(plan, cases[:n], n_cpus=64) for n in (8, 40)] == [2, 10]
+    # One job at a time gains nothing from being cut into four.
+    assert [suggested_cases_per_job(plan, cases[:n], n_cpus=3) for n in (0, 3, 8, 40)] == [1, 3, 8, 40]
     most = suggested_cases_per_job(plan, cases * 50)
     assert most == cost.MOST_CASES_PER_JOB
     seconds = [estimate_job(plan, node_id, case).seconds for node_id in plan.nodes]
@@ -187,10 +191,12 @@ def test_init_lets_short_jobs_share_a_process(case, tmp_path):
     (data / "dataset.json").write_text(json.dumps(content | {"numTraining": 12, "file_ending": ".nii.gz"}))
     command = [sys.executable, "-m", "softlabels"]
     subprocess.run([*command, "init", project, "--nnunet", data], check=True, capture_output=True)
-    assert load_config(project / "config.yaml").batch_size == 3
-    (project / "config.yaml").write_text((project / "config.yaml").read_text().replace("cases_per_job: 3", ""))
+    shared = 3 if usable_cpus() >= 4 else 12
+    assert load_config(project / "config.yaml").batch_size == shared
+    text = (project / "config.yaml").read_text()
+    (project / "config.yaml").write_text(text.replace(f"cases_per_job: {shared}", ""))
     said = subprocess.run([*command, "plan"], cwd=project, check=True, capture_output=True, text=True).stdout
-    assert "Set cases_per_job: 3 in config.yaml" in said
+    assert f"Set cases_per_job: {shared} in config.yaml" in said
 
 
 def test_hits_are_found_from_the_bytes_of_the_files_alone(tmp_path, monkeypatch):

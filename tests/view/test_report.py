@@ -13,6 +13,7 @@ from softlabels.cohort.arrays import open_cohort
 from softlabels.cohort.index import Index
 from softlabels.pipeline.receipts import Receipt
 from softlabels.training.dataset import SoftLabelDataset
+from softlabels.view import histograms
 from softlabels.view.flags import case_flags, worst
 from softlabels.view.histograms import value_histogram
 from softlabels.view.report import Provenance, Report, addresses, report_page, values_plots, write_report
@@ -225,6 +226,16 @@ def test_the_histogram_is_that_of_the_voxels_the_loader_gives(tmp_path, target):
         values = np.concatenate([volume[class_id].ravel() for volume in whole])
         np.testing.assert_array_equal(found, np.histogram(values, histogram.edges)[0])
         assert found.sum() == values.size
+
+
+def test_of_a_large_case_a_regular_sample_of_voxels_is_counted(tmp_path, monkeypatch):
+    index = make_cohort(tmp_path, {"small": SHAPES["small"], "large": SHAPES["large"]})
+    monkeypatch.setattr(histograms, "MAX_VOXELS", 20 * 70 * 33 // 3)
+    found = value_histogram(open_cohort(index), "geols", ["large", "small"], (0.0, 1.0), n_bins=7)
+    small, large = (sample["soft_label"].numpy() for sample in SoftLabelDataset(index, target="geols", mode="whole"))
+    for class_id, counts in enumerate(found.counts.values()):
+        of_sample = 4 * np.histogram(large[class_id, :, ::2, ::2], found.edges)[0]
+        np.testing.assert_array_equal(counts, of_sample + np.histogram(small[class_id], found.edges)[0])
 
 
 def test_the_voxels_of_every_stored_target_are_drawn(tmp_path, receipts):

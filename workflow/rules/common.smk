@@ -9,8 +9,6 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from snakemake.utils import validate
-
 from softlabels.inputs import detached
 from softlabels.inputs.sheet import cases_to_json, read_sheet
 from softlabels.config import command_line_values, parse_config, read_yaml
@@ -45,7 +43,6 @@ else:
 for values in given:
     config = command_line_values(config, values) if isinstance(values, dict) else config
 CONFIG = parse_config(config, source)
-validate(config, workflow.source_path("../schemas/config.schema.json"), set_default=False)
 # Snakemake puts the prefix of a module before the paths of rules, and jobs need to know the paths as they are then.
 RESULTS, STORE = CONFIG.results, CONFIG.store
 CONFIG = CONFIG.model_copy(update={"results": str(workflow.modifier.modify_path(RESULTS, "output"))})
