@@ -59,7 +59,7 @@ def write_case() -> None:
         volume.CopyInformation(image)
         sitk.WriteImage(volume, str(DEMO / f"{name}.nii.gz"))
     sitk.WriteImage(image, str(DEMO / "t1.nii.gz"))
-    sheet.write_text(f"case\timage:T1\tlabel\n{CASE}\tt1.nii.gz\tlabel.nii.gz\n")
+    sheet.write_text(f"case\timage:T1\tlabel\tsplit\n{CASE}\tt1.nii.gz\tlabel.nii.gz\ttrain\n")
 
 
 def run_pipeline(cores: int, console: Console) -> float:

@@ -1,6 +1,6 @@
 """Train on soft labels with Lightning: a DataModule, augmentation on the device, validation on whole volumes.
 
-    pip install 'softlabels[monai]' lightning
+    pip install '.[monai]' lightning
     python examples/train_lightning.py results/index.json --target geols --split train --validation-split val
 
 Network, loss and scores are those of train_unet.py and validation.py. Every epoch has patches of its own, on any number
@@ -14,7 +14,7 @@ import torch
 import validation
 from gpu_augmentation import RandomAffine
 from torch.utils.data import DataLoader
-from train_unet import UNet, loss_for
+from train_unet import UNet, loss_for, one_line_errors
 
 from softlabels.loader import EpochSampler, SoftLabelDataset, check_transform
 
@@ -29,12 +29,14 @@ class SoftLabelData(lightning.LightningDataModule):
         self, index, target, *, patch_size, split=None, validation_split=None, batch_size=2, n_workers=2, **options
     ):
         super().__init__()
-        self.split, self.validation_split = split, validation_split
-        self.batch_size, self.n_workers, self.patch_size = batch_size, n_workers, patch_size
+        self.batch_size, self.n_workers = batch_size, n_workers
         self.options = {"index": index, "target": target, **options}
         self.training = SoftLabelDataset(split=split, patch_size=patch_size, patches_per_case=16, **self.options)
         self.augment = RandomAffine({"image": self.training.image_pad, "soft_label": self.training.pad_value})
         check_transform(self.augment, target, self.training.augmentation)
+        self.validation_data = validation_split and validation.windows_and_volumes(
+            patch_size=patch_size, split=validation_split, **self.options
+        )
 
     def train_dataloader(self):
         """Return the loader of patches; the sampler says which ones an epoch has."""
@@ -44,10 +46,6 @@ class SoftLabelData(lightning.LightningDataModule):
     def on_after_batch_transfer(self, batch, dataloader_idx):
         """Augment a batch that has arrived on the device, in training alone."""
         return self.augment(batch) if self.trainer.training else batch
-
-    def validation_data(self):
-        """Return the windows and volumes of the validation cases."""
-        return validation.windows_and_volumes(patch_size=self.patch_size, split=self.validation_split, **self.options)
 
 
 class Segmentation(lightning.LightningModule):
@@ -75,8 +73,8 @@ class ValidateVolumes(lightning.Callback):
     def on_train_end(self, trainer, module):
         """Print the table of scores."""
         data = trainer.datamodule
-        if data.validation_split and trainer.is_global_zero:
-            scores = validation.validate(module.network, *data.validation_data(), device=module.device)
+        if data.validation_data and trainer.is_global_zero:
+            scores = validation.validate(module.network, *data.validation_data, device=module.device)
             print(validation.as_table(scores), flush=True)
 
 
@@ -92,16 +90,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     lightning.seed_everything(0)
-    data = SoftLabelData(
-        arguments.index,
-        arguments.target,
-        patch_size=arguments.patch_size,
-        split=arguments.split,
-        validation_split=arguments.validation_split,
-        n_workers=arguments.workers,
-    )
-    trainer = lightning.Trainer(max_epochs=arguments.epochs, log_every_n_steps=1, callbacks=[ValidateVolumes()])
-    trainer.fit(Segmentation(data.training), datamodule=data)
+    with one_line_errors():
+        data = SoftLabelData(
+            arguments.index,
+            arguments.target,
+            patch_size=arguments.patch_size,
+            split=arguments.split,
+            validation_split=arguments.validation_split,
+            n_workers=arguments.workers,
+        )
+        trainer = lightning.Trainer(max_epochs=arguments.epochs, log_every_n_steps=1, callbacks=[ValidateVolumes()])
+        trainer.fit(Segmentation(data.training), datamodule=data)
 
 
 if __name__ == "__main__":

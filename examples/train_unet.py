@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -168,17 +169,41 @@ def train(arguments) -> tuple[UNet, list[float]]:
     return network, losses
 
 
-def validated(network, arguments) -> None:
-    """Print the scores of each case of the validation split, and write them beside the checkpoint."""
+def validation_data(arguments):
+    """Return the windows and volumes of the validation split; None without one."""
+    if not arguments.validation_split:
+        return None
     import validation
 
-    data = validation.windows_and_volumes(
+    return validation.windows_and_volumes(
         arguments.index, arguments.patch_size, target=arguments.target, split=arguments.validation_split
     )
+
+
+def validate(network, data, arguments) -> None:
+    """Print the scores of each case, and write them beside the checkpoint."""
+    import validation
+
     scores = validation.validate(network, *data, batch_size=arguments.batch_size, device=arguments.device)
     print(validation.as_table(scores), flush=True)
     if arguments.checkpoint:
         Path(arguments.checkpoint).with_suffix(".json").write_text(json.dumps(scores, indent=1))
+
+
+@contextmanager
+def one_line_errors(kept: str = ""):
+    """End the script with one line if softlabels raises an error, or a process that reads patches is killed."""
+    try:
+        yield
+    except SoftLabelsError as error:  # from a worker it comes with a traceback before its message
+        sys.exit(f"{str(error).strip().splitlines()[-1]}.{kept}")
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        sys.exit(
+            f"a process that reads patches was killed ({error}). Most often memory or /dev/shm is full: use fewer "
+            f"--workers or smaller patches.{kept}"
+        )
 
 
 def parsed_arguments():
@@ -213,22 +238,15 @@ def main() -> None:
     """Train, say whether the loss fell, and validate."""
     arguments = parsed_arguments()
     kept = f" What was saved in {arguments.checkpoint} is continued by the same command" if arguments.checkpoint else ""
-    try:
+    with one_line_errors():
+        data = validation_data(arguments)
+    with one_line_errors(kept):
         network, losses = train(arguments)
         n = max(len(losses) // 5, 1)
         first, last = sum(losses[:n]) / n, sum(losses[-n:]) / n
         print(f"mean loss of the first {n} steps {first:.4f}, of the last {n} steps {last:.4f}")
-        if arguments.validation_split:
-            validated(network, arguments)
-    except SoftLabelsError as error:  # from a worker it comes with a traceback before its message
-        sys.exit(f"{str(error).strip().splitlines()[-1]}.{kept}")
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        sys.exit(
-            f"a process that reads patches was killed ({error}). Most often memory or /dev/shm is full: use fewer "
-            f"--workers or smaller patches.{kept}"
-        )
+        if data is not None:
+            validate(network, data, arguments)
     if not last < first:
         sys.exit("the loss did not fall")
 

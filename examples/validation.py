@@ -3,6 +3,8 @@
 Needs softlabels[monai] for the surface distances. examples/train_unet.py and examples/train_lightning.py use it.
 """
 
+import warnings
+
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
@@ -107,11 +109,13 @@ def _scores_of_class(predicted, expected, spacing):
         return (np.nan,) * 3 if predicted.any() == expected.any() else (0.0, np.inf, np.inf)
     volumes = [torch.from_numpy(volume[None, None].astype(np.uint8)) for volume in (predicted, expected)]
     options = {"include_background": True, "spacing": spacing}
-    return (
-        float(compute_dice(*volumes, include_background=True)),
-        float(compute_hausdorff_distance(*volumes, percentile=95, **options)),
-        float(compute_average_surface_distance(*volumes, symmetric=True, **options)),
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # MONAI 1.6 uses an argument that it has deprecated itself
+        return (
+            float(compute_dice(*volumes, include_background=True)),
+            float(compute_hausdorff_distance(*volumes, percentile=95, **options)),
+            float(compute_average_surface_distance(*volumes, symmetric=True, **options)),
+        )
 
 
 def as_table(scores):

@@ -114,8 +114,11 @@ def chosen_cases(index: Index, split: str | None, ids: Sequence[str] | None, whe
     known = index.cases.splits
     chosen = [position for position, its_split in enumerate(known) if split is None or its_split == split]
     if not chosen:
-        splits = sorted({str(its_split) for its_split in known})
-        raise InputError(f"split: got {split!r}, expected one of {', '.join(splits) or 'none'} (in {where})")
+        if split is None:
+            raise InputError(f"{where}: it has no case. Run snakemake again in the project's folder")
+        splits = ", ".join(sorted({its_split for its_split in known if its_split is not None}))
+        expected = f"one of {splits}" if splits else "none: the case sheet has no column 'split'. Choose cases by id"
+        raise InputError(f"split: got {split!r}, expected {expected} (in {where})")
     if index.missing:
         warn(
             f"{where}: {len(index.missing)} cases had no result when it was written and are left out: "

@@ -66,6 +66,17 @@ def an_index(missing):
     return Index("../store", ("T1",), None, {}, tuple(missing), cases)
 
 
+def test_a_split_of_a_sheet_without_splits_and_an_index_without_cases_are_refused():
+    nowhere = EntryAddress("0", "0")
+    for cases, split, said in (
+        ([IndexedCase("a", None, (), nowhere, {})], "train", "got 'train', expected none: .*no column 'split'.*by id"),
+        ([], None, "index.json: it has no case"),
+    ):
+        index = Index("../store", ("T1",), None, {}, (), CaseTable.of(iter(cases)))
+        with pytest.raises(InputError, match=said):
+            chosen_cases(index, split, None, "index.json")
+
+
 def test_cases_without_a_result_are_not_left_out_silently():
     gone = [f"lost{i}" for i in range(7)]
     with pytest.warns(

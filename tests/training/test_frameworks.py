@@ -1,7 +1,9 @@
 """The sampler in training frameworks, which know nothing of it; `make test-nnunet` installs and runs them."""
 
 import itertools
+import os
 import re
+import signal
 import warnings
 
 import pytest
@@ -10,7 +12,7 @@ from helpers import ROOT
 from helpers.made_cohort import SHAPES, make_cohort
 from torch.utils.data import DataLoader
 
-from softlabels.errors import InputError
+from softlabels.errors import FormatError, InputError
 from softlabels.training.dataset import SoftLabelDataset
 from softlabels.training.sampler import EpochSampler
 
@@ -225,3 +227,82 @@ def test_the_lightning_example_obeys_the_target(index, monkeypatch):
 
     with pytest.raises(InputError, match="does flip, which would make target 'svls' wrong"):
         SoftLabelData(index, "svls", patch_size=(8, 16, 16))
+
+
+class Interrupting:
+    """A transform that kills its process, or moves the store away."""
+
+    augmentations = ()
+
+    def __init__(self, store, by):
+        self.store, self.by = store, by
+
+    def __call__(self, sample, rng):
+        if self.by == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif self.store.exists():
+            self.store.rename(self.store.with_name("gone"))
+        return sample
+
+
+def interrupted_dataset(folder, by, **options):
+    """Return a data set of three cases whose first sample does it."""
+    index = make_cohort(folder, {name: SHAPES[name] for name in ("large", "small", "thin")})
+    return SoftLabelDataset(
+        index,
+        target="onehot",
+        patch_size=(3, 4, 5),
+        patches_per_case=8,
+        foreground_fraction=0.0,
+        transform=Interrupting(folder / "store", by),
+        **options,
+    )
+
+
+MESSAGES = {
+    "move": (FormatError, r"case \w+, prepare, entry \w{12}: .*(whole store .* is missing|no such folder)"),
+    "kill": (RuntimeError, r"DataLoader worker .*(is killed by signal: Killed|exited unexpectedly)"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("by", MESSAGES)
+def test_lightning_ends_with_the_error_of_the_worker(tmp_path, by):
+    lightning = pytest.importorskip("lightning", reason="make test-nnunet runs this test")
+    dataset = interrupted_dataset(tmp_path, by)
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.network = torch.nn.Conv3d(2, 3, 1)
+
+        def training_step(self, batch, _):
+            return self.network(batch["image"]).mean()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 1e-3)
+
+    trainer = lightning.Trainer(max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False)
+    kind, said = MESSAGES[by]
+    with pytest.raises(kind, match=said):
+        trainer.fit(Module(), DataLoader(dataset, batch_size=4, sampler=EpochSampler(dataset), num_workers=1))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("by", MESSAGES)
+def test_monai_engines_end_with_the_error_of_the_worker(tmp_path, by):
+    pytest.importorskip("ignite", reason="make test-nnunet runs this test")
+    engines = pytest.importorskip("monai.engines", reason="make test-nnunet runs this test")
+    dataset = interrupted_dataset(tmp_path, by, keys={"labels": "label"})
+    network = torch.nn.Conv3d(2, 3, 1)
+    trainer = engines.SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=1,
+        train_data_loader=DataLoader(dataset, batch_size=4, sampler=EpochSampler(dataset), num_workers=1),
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), 1e-3),
+        loss_function=lambda scores, label: scores.mean(),
+    )
+    kind, said = MESSAGES[by]
+    with pytest.raises(kind, match=said):
+        trainer.run()

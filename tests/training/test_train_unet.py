@@ -208,7 +208,6 @@ def surface(volume):
     return np.argwhere(volume & ~core)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("spacing", [[1.0, 1.0, 1.0], [3.0, 0.5, 1.0]])
 def test_scores_of_a_class_are_those_of_all_pairs_of_surface_voxels(validation, spacing):
     first, second = blob((9, 12, 11), (2, 3, 2), (4, 5, 6)), blob((9, 12, 11), (3, 2, 4), (4, 5, 5))
@@ -251,7 +250,6 @@ class Constant(torch.nn.Module):
         return self.scores.reshape(1, -1, 1, 1, 1).expand(len(image), -1, *image.shape[2:])
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize(("target", "scores"), [("geols", [0.1, 2.0, 0.3]), ("sing", [1.5, -0.5])])
 def test_a_network_is_scored_on_every_valid_voxel(validation, index, target, scores):
     windows, volumes = validation.windows_and_volumes(index, (8, 16, 12), target=target)
@@ -276,7 +274,13 @@ def test_validation_without_monai_ends_before_the_training(train, monkeypatch, c
     assert "--validation-split: validation needs MONAI: pip install 'softlabels[monai]'" in capsys.readouterr().err
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_validation_split_that_no_case_has_ends_before_the_training(train, trainer, monkeypatch):
+    pytest.importorskip("monai", reason="needs softlabels[monai]")
+    monkeypatch.setattr(trainer, "train", None)
+    with pytest.raises(SystemExit, match="split: got 'test', expected one of train, val"):
+        train("--validation-split", "test")
+
+
 def test_the_trainer_prints_and_writes_the_scores(train, tmp_path):
     pytest.importorskip("monai", reason="needs softlabels[monai]")
     printed = train(
