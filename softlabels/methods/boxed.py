@@ -33,7 +33,7 @@ class BoxedMethod(Method):
         Measured per voxel and class, of a map computed so.
     """
 
-    boxed_cost: ClassVar[Rate] = Rate(us=0.003, memory_bytes=0.3, disk_bytes=0.04, volume_us=0.1, volume_bytes=45)
+    boxed_cost: ClassVar[Rate] = Rate(us=0.003, memory_bytes=0.05, disk_bytes=0.04, volume_us=0.1, volume_bytes=25)
 
     @classmethod
     def check_declaration(cls) -> None:

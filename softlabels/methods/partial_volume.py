@@ -34,7 +34,7 @@ class PartialVolume(BoxedMethod):
     source: ClassVar[str] = "blur before resampling: Cardoso et al., MICCAI 2015"
     version: ClassVar[str] = "3"
     needs: ClassVar[frozenset[Need]] = frozenset({"source_labels"})
-    boxed_cost: ClassVar[Rate] = Rate(us=0.05, memory_bytes=0.3, disk_bytes=0.04, volume_bytes=45)
+    boxed_cost: ClassVar[Rate] = Rate(us=0.05, memory_bytes=0.05, disk_bytes=0.04, volume_bytes=25)
 
     antialias: bool = Field(True, description="smooth the fine label before it is sampled on a coarser grid")
 

@@ -52,7 +52,7 @@ JOB_SECONDS, MOST_CASES_PER_JOB = 30, 64
 #: Processor cores of a job, as in the rules.
 JOB_CPUS = 2
 #: Two Snakemakes and one Python with its compiled code, whatever the case.
-BASE_MEMORY_MB = 700
+BASE_MEMORY_MB = 660
 #: Of a case whose header cannot be read; its job will say what is wrong with it.
 UNKNOWN_VOXELS = 20_000_000
 

@@ -147,7 +147,15 @@ def _encoded_block(
     """Return one chunk as it is stored, zero past the array's end, and its largest error and finite range."""
     block = np.zeros(chunks, dtype)
     error, low, high = 0.0, math.inf, -math.inf
+    size = tuple(slice(0, side.stop - side.start) for side in region[-3:])
     for lead, volume in _volumes(values, region):
+        if volume.size == 1:
+            # One value throughout.
+            stored, value_error = encoding.encode(volume)
+            block[lead][size] = stored
+            value_low, value_high = _finite_range(stored)
+            error, low, high = max(error, value_error), min(low, value_low), max(high, value_high)
+            continue
         # Slabs that stay in a core's cache are encoded three times as fast as the whole chunk.
         n_rows = max(1, _SLAB_VOXELS // math.prod(volume.shape[-2:]))
         for row in range(0, volume.shape[0], n_rows):
@@ -159,10 +167,15 @@ def _encoded_block(
 
 
 def _volumes(values: Writable, region: tuple[slice, ...]) -> Iterator[tuple[tuple[int, ...], NDArray[Any]]]:
-    """Yield the volumes (d, h, w) of a region, each with its place along the axes before them."""
+    """Yield the volumes (d, h, w) of a region, each with its place along the axes before them.
+
+    A volume that no box meets is one voxel, which stands for all.
+    """
     if isinstance(values, BoxedVolumes):
         for c in range(region[0].start, region[0].stop):
-            yield (c - region[0].start,), values.region(c, region[1:])
+            is_filled = values.is_filled(c, region[1:])
+            one_value = np.full((1, 1, 1), values.fill, values.dtype)
+            yield (c - region[0].start,), one_value if is_filled else values.region(c, region[1:])
         return
     part = values[region]
     for lead in np.ndindex(part.shape[:-3]):
