@@ -112,8 +112,13 @@ def _judged(project: Project, case: Case, maps: Sequence[Path], *, with_picture:
     from softlabels.view.entries import case_entries
     from softlabels.view.error_maps import error_figure
 
-    entries = case_entries(project.config, project.plan, case.id)
     labels = LabelSet.parse(project.config.labels)
+    if labels.is_overlapping:
+        raise InputError(
+            f"rank: classes {', '.join(labels.names)} overlap, expected classes that exclude each other. Give a "
+            "configuration with one class for each label, or choose a soft label of the regions by softlabels tune"
+        )
+    entries = case_entries(project.config, project.plan, case.id)
     truth = read_reference(maps, entries.case.grid) if maps else case_reference(case, entries.case, labels.classes)
     found = candidates({name: one.target for name, one in entries.targets.items()}, len(truth))
     hard = entries.case.labels()

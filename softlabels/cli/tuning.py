@@ -113,8 +113,12 @@ def calibrate(
     import yaml
 
     from softlabels.classes import LabelSet
-    from softlabels.evaluation.judged_calibration import UndecidedVoxels, judged_calibration
-    from softlabels.evaluation.reference import case_reference
+    from softlabels.evaluation.judged_calibration import (
+        UndecidedVoxels,
+        calibrated_candidate,
+        judged_calibration,
+    )
+    from softlabels.evaluation.reference import case_reference, counted_voxels
     from softlabels.evaluation.trial import tuning_cases
     from softlabels.evaluation.tune_report import calibrate_block, calibration_statement
     from softlabels.evaluation.tuned import annotator_of
@@ -128,9 +132,11 @@ def calibrate(
     for case in progress(cases, "Reading", len(cases)):
         entries = case_entries(project.config, project.plan, case.id)
         reference = case_reference(case, entries.case, classes.classes)
-        counted = entries.case.valid() & (reference.sum(axis=0) > 0.5)
-        voxels.append(UndecidedVoxels.of(entries.targets[target].target.soft_label(), reference, counted))
-    judged = judged_calibration(voxels, [voxels] * len(voxels), fitted_for=annotator_of(project.config))
+        counted = counted_voxels(entries.case, reference, classes)
+        soft = entries.targets[target].target.soft_label()
+        voxels.append(UndecidedVoxels.of(soft, reference, counted, is_overlapping=classes.is_overlapping))
+    fitted = {target: calibrated_candidate(voxels, fitted_for=annotator_of(project.config))}
+    judged = judged_calibration(fitted, [[target]] * len(voxels), [target])
     print(calibration_statement(judged))
     if judged.is_kept:
         block = {"targets": {target: {"calibrate": calibrate_block(judged.calibration, classes.names)}}}
@@ -147,11 +153,8 @@ def _check_can_be_calibrated(project: Project, name: str) -> None:
         raise InputError(f"calibrate: target {name} has a calibration already. Remove it, then fit it again")
     if target.kind != "probability" or target.blend == "onehot":
         raise InputError(f"calibrate: target {name} ({target.name}) gives nothing between 0 and 1 to calibrate")
-    if target.labels is not None or project.config.label_set(target).is_overlapping:
-        raise InputError(
-            f"calibrate: target {name} has classes of its own or regions that overlap, expected the classes of the "
-            "reference"
-        )
+    if target.labels is not None:
+        raise InputError(f"calibrate: target {name} has classes of its own, expected the classes of the reference")
 
 
 @app.command(hidden=True)

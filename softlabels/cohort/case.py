@@ -77,6 +77,10 @@ class PreparedCase:
         """Return the (d, h, w) hard labels."""
         return self._read("labels", window)
 
+    def raters(self, window: Window | None = None) -> NDArray[np.integer]:
+        """Return the (R, d, h, w) labels of all raters, that of the hard labels first; only if the case has several."""
+        return self._read("raters", window)
+
     def domain(self, window: Window | None = None) -> NDArray[np.bool_] | None:
         """Return the (d, h, w) mask of voxels that distances may cross; None if the case has no domain."""
         return self._read("domain", window) if "domain" in self.entry.layers else None

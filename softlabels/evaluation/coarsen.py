@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from softlabels.classes import LabelSet
+from softlabels.classes import LabelClass, LabelSet
 from softlabels.config import Config
 from softlabels.errors import InputError
 from softlabels.grid import Grid
@@ -44,18 +45,13 @@ def coarse_case(case: Case, config: Config, block: Sequence[int], folder: Path, 
     Raises
     ------
     InputError
-        If classes overlap, a file of the case is not what it should be, or a block is larger than the volume.
+        If a file of the case is not what it should be, or a block is larger than the volume.
     """
     labels = LabelSet.parse(config.labels)
-    if labels.is_overlapping:
-        raise InputError(
-            f"coarsen: classes {', '.join(labels.names)} overlap, expected classes that exclude each other"
-        )
+    classes = _each_value(labels) if labels.is_overlapping else labels.classes
     volumes = read_case(case, config.channels, labels.values, labels.ignore)
     try:
-        coarse = block_means(
-            volumes.image, volumes.labels, volumes.grid, labels.classes, block, ignore_label=labels.ignore
-        )
+        coarse = block_means(volumes.image, volumes.labels, volumes.grid, classes, block, ignore_label=labels.ignore)
     except InputError as error:
         raise type(error)(f"case {case.id}: {error}") from error
     images = [
@@ -63,7 +59,8 @@ def coarse_case(case: Case, config: Config, block: Sequence[int], folder: Path, 
         for channel, values in zip(config.channels, coarse.image, strict=True)
     ]
     label = write(coarse.labels, coarse.grid, folder / "label.nii.gz")
-    reference = write(coarse.shares, coarse.grid, folder / "reference.nii.gz")
+    shares = _of_regions(coarse.shares, classes, labels) if labels.is_overlapping else coarse.shares
+    reference = write(shares, coarse.grid, folder / "reference.nii.gz")
     paths = tuple(str(path) for path in images)
     return replace(
         case,
@@ -74,6 +71,18 @@ def coarse_case(case: Case, config: Config, block: Sequence[int], folder: Path, 
         reference=(str(reference),),
         reference_classes=(),
     )
+
+
+def _each_value(labels: LabelSet) -> tuple[LabelClass, ...]:
+    """Return a class for each label, which exclude each other where regions overlap."""
+    return tuple(LabelClass(str(value), (value,)) for value in labels.values if value != labels.ignore)
+
+
+def _of_regions(shares: NDArray[np.float32], classes: Sequence[LabelClass], labels: LabelSet) -> NDArray[np.float32]:
+    """Return the share of each region, (C, D, H, W): the sum of those of its labels."""
+    place = {one.values[0]: number for number, one in enumerate(classes)}
+    regions = [shares[[place[value] for value in one.values]].sum(axis=0) for one in labels.classes]
+    return np.minimum(np.stack(regions), np.float32(1))
 
 
 def coarse_config(config: Config) -> str:

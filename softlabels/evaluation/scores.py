@@ -1,4 +1,8 @@
-"""How far a soft label is from a soft reference, over sets of voxels; pure."""
+"""How far a soft label is from a soft reference, over sets of voxels; pure.
+
+Classes exclude each other, or are regions that overlap. Each region is then a problem of its own with two classes,
+inside and outside, and a score is the mean over regions.
+"""
 
 from __future__ import annotations
 
@@ -65,15 +69,19 @@ class ScoreSums:
     Parameters
     ----------
     n_classes : int
+        Inside and outside of each region count as two.
+    n_problems : int
+        Of how many distributions the classes are.
     """
 
-    def __init__(self, n_classes: int) -> None:
+    def __init__(self, n_classes: int, n_problems: int = 1) -> None:
+        self.n_problems = n_problems
         self.n_voxels, self.mae, self.surprise, self.vagueness = 0, 0.0, 0.0, 0.0
         #: For each bin of each class: number of values, sum of q, of r, and of (q - r)^2.
         self.bins = np.zeros((4, n_classes * N_BINS))
 
     def add(self, soft: NDArray[np.float32], truth: NDArray[np.float32]) -> None:
-        """Add voxels: two (C, n) arrays, both distributions."""
+        """Add voxels: two (C, n) arrays, both of one distribution for each problem."""
         gap = soft - truth
         self.n_voxels += soft.shape[1]
         self.mae += 0.5 * float(np.abs(gap).sum(dtype=np.float64))
@@ -85,7 +93,7 @@ class ScoreSums:
 
     def scores(self) -> Scores:
         """Return the means; NaN where no voxel was counted."""
-        n = self.n_voxels or np.nan
+        n = self.n_voxels * self.n_problems or np.nan
         count, forecast, truth, squares = self.bins
         values = count.sum() or np.nan
         error = forecast - truth
@@ -124,7 +132,12 @@ class VoxelSets:
 
     @classmethod
     def of(
-        cls, reference: NDArray[np.floating], included: NDArray[np.bool_] | None, spacing: Sequence[float]
+        cls,
+        reference: NDArray[np.floating],
+        included: NDArray[np.bool_] | None,
+        spacing: Sequence[float],
+        *,
+        is_overlapping: bool = False,
     ) -> VoxelSets:
         """Return the sets of a reference (C, D, H, W); all voxels are included by default.
 
@@ -138,7 +151,10 @@ class VoxelSets:
             raise InputError("scores: no voxel to count; widen `include`")
         low, high = AMBIGUOUS
         ambiguous = everywhere & ((reference > low) & (reference < high)).any(axis=0)
-        band = boundary_band(reference.argmax(axis=0), spacing, BAND_SIDES * min(spacing))
+        # Where regions overlap, each set of them is a label of its own, so that a boundary of any region is one.
+        weights = 2 ** np.arange(len(reference)) if is_overlapping else None
+        largest = reference.argmax(axis=0) if weights is None else np.tensordot(weights, reference > 0.5, axes=1)
+        band = boundary_band(largest, spacing, BAND_SIDES * min(spacing))
         return cls(everywhere, ambiguous, everywhere & band)
 
 
@@ -180,7 +196,11 @@ def boundary_band(labels: NDArray[np.integer], spacing: Sequence[float], width_m
 
 
 def score(
-    soft: NDArray[np.floating], reference: NDArray[np.floating], voxels: Sequence[NDArray[np.bool_]]
+    soft: NDArray[np.floating],
+    reference: NDArray[np.floating],
+    voxels: Sequence[NDArray[np.bool_]],
+    *,
+    is_overlapping: bool = False,
 ) -> tuple[list[ScoreSums], float]:
     """Return the sums of the scores over several sets of voxels.
 
@@ -190,18 +210,21 @@ def score(
         Probabilities. The soft label is divided by its sum over classes; a sum of 0 becomes the uniform distribution.
         Not modified.
     voxels : sequence of (D, H, W) bool arrays
+    is_overlapping : bool
+        Whether each class is a region of its own; nothing is divided then.
 
     Returns
     -------
     sums : list of ScoreSums
         One per set.
     deviation : float
-        Largest distance of a sum of the soft label from 1.
+        Largest distance of a sum of the soft label from 1; 0 for regions.
     """
-    sums = [ScoreSums(len(reference)) for _ in voxels]
+    n_problems = len(reference) if is_overlapping else 1
+    sums = [ScoreSums(2 * n_problems if is_overlapping else len(reference), n_problems) for _ in voxels]
     flat = [one.ravel() for one in voxels]
     deviation = 0.0
-    for part, share, truth, total in _slabs(soft, reference):
+    for part, share, truth, total in _slabs(soft, reference, is_overlapping):
         deviation = max(deviation, float(np.abs(total - 1).max()))
         for one, of_set in zip(sums, flat, strict=True):
             counted = of_set[part]
@@ -209,18 +232,23 @@ def score(
     return sums, deviation
 
 
-def squared_error(soft: NDArray[np.floating], reference: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the sum over classes of (q - r)^2 at each voxel, (D, H, W); the soft label is divided by its sum.
+def squared_error(
+    soft: NDArray[np.floating], reference: NDArray[np.floating], *, is_overlapping: bool = False
+) -> NDArray[np.float32]:
+    """Return the sum over classes of (q - r)^2 at each voxel, (D, H, W): what `score` takes the mean of.
 
     Examples
     --------
     >>> soft, reference = np.float32([[[[1.0, 1.0]]], [[[0.0, 1.0]]]]), np.full((2, 1, 1, 2), 0.5, np.float32)
     >>> squared_error(soft, reference).tolist()
     [[[0.5, 0.0]]]
+    >>> squared_error(soft, reference, is_overlapping=True).tolist()
+    [[[0.5, 0.5]]]
     """
+    n_problems = np.float32(len(reference) if is_overlapping else 1)
     found = np.empty(reference[0].size, np.float32)
-    for part, share, truth, _ in _slabs(soft, reference):
-        found[part] = ((share - truth) ** 2).sum(axis=0)
+    for part, share, truth, _ in _slabs(soft, reference, is_overlapping):
+        found[part] = ((share - truth) ** 2).sum(axis=0) / n_problems
     return found.reshape(reference.shape[1:])
 
 
@@ -237,13 +265,24 @@ def checked_probabilities(values: NDArray[np.floating], shape: tuple[int, ...], 
 _Slab = tuple[slice, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]
 
 
-def _slabs(soft: NDArray[np.floating], reference: NDArray[np.floating]) -> Iterator[_Slab]:
-    """Yield the place of some voxels, the soft label divided by its sum, the reference, and the sum."""
+def _slabs(soft: NDArray[np.floating], reference: NDArray[np.floating], is_overlapping: bool) -> Iterator[_Slab]:
+    """Yield the place of some voxels, the soft label divided by its sum, the reference, and the sum.
+
+    Of regions, inside and outside of each in turn; their sum is 1.
+    """
     n_classes = len(reference)
     q, r = soft.reshape(n_classes, -1), reference.reshape(n_classes, -1)
     for start in range(0, q.shape[1], _SLAB):
         part = slice(start, start + _SLAB)
         share, truth = q[:, part].astype(np.float32), r[:, part].astype(np.float32)
+        if is_overlapping:
+            yield part, _two_sided(share), _two_sided(truth), np.ones(share.shape[1], np.float32)
+            continue
         total = share.sum(axis=0)
         share = np.where(total > 0, share / np.where(total > 0, total, 1), np.float32(1 / n_classes))
         yield part, share, truth, total
+
+
+def _two_sided(regions: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the probabilities of outside and inside of each region, (2 C, n), of those of inside, (C, n)."""
+    return np.stack([1 - regions, regions], axis=1).reshape(2 * len(regions), -1)

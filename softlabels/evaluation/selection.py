@@ -15,7 +15,7 @@ from winning by chance, but says nothing about other cases: no score of it is gi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,6 +154,28 @@ def select(families: Sequence[FamilyErrors]) -> Selection:
     nearest = int(np.argmin([one.errors.mean() for one in folds]))
     winner = next(i for i, one in enumerate(folds) if is_within_one_error(one.errors, folds[nearest].errors))
     return Selection(winner, nearest, folds)
+
+
+def shortlist(errors: Matrix, groups: Sequence[Hashable], most: int) -> list[int]:
+    """Return the best candidate of each of the best groups, by mean error; the best of all first.
+
+    Parameters
+    ----------
+    errors : (G, n) float64 array
+    groups : sequence of G hashable values
+        Which candidates are alike.
+    most : int
+        How many groups.
+
+    Examples
+    --------
+    >>> shortlist(np.array([[3.0], [1.0], [2.0], [5.0]]), ["narrow", "narrow", "wide", "widest"], 2)
+    [1, 2]
+    """
+    found: dict[Hashable, int] = {}
+    for candidate in np.argsort(errors.mean(axis=1), kind="stable").tolist():
+        found.setdefault(groups[candidate], candidate)
+    return list(found.values())[:most]
 
 
 def nested_choices(families: Sequence[FamilyErrors]) -> list[tuple[int, int]]:

@@ -77,18 +77,8 @@ def make_trial(config: Config, cases: Sequence[Case]) -> Trial:
         `config.tune` says which methods; by default all that declare a grid and may be used with these classes.
     cases : sequence of Case
         Those with a reference: the median over cases of their smallest voxel side is the unit of the grids.
-
-    Raises
-    ------
-    InputError
-        If classes overlap, because a reference is a distribution over classes.
     """
     labels = LabelSet.parse(config.labels)
-    if labels.is_overlapping:
-        raise InputError(
-            f"tune: classes {', '.join(labels.names)} overlap, expected classes that exclude each other. Use a "
-            "configuration with one class for each integer"
-        )
     side = voxel_side(config, cases)
     targets: dict[str, Method] = {}
     families: dict[str, tuple[str, ...]] = {}

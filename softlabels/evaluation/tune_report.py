@@ -14,7 +14,7 @@ from softlabels.calibration import Calibration
 from softlabels.evaluation.bootstrap import paired_change
 from softlabels.evaluation.calibrate import LEAST_CASES
 from softlabels.evaluation.judged_calibration import JudgedCalibration
-from softlabels.evaluation.tuned import Tuned, TunedFamily
+from softlabels.evaluation.tuned import Tuned, parameters_of
 from softlabels.evaluation.tuning import FOLDER
 from softlabels.methods import Method
 from softlabels.methods.keys import Calibrate
@@ -45,8 +45,8 @@ def write_tuned(found: Tuned) -> Path:
 
 def target_block(found: Tuned) -> dict[str, Any]:
     """Return the chosen target as in config.yaml: its method, the parameters of its grid, and the calibration."""
-    method = found.winner.method
-    block = {method.key: method.name, **parameters(method)}
+    method = found.method
+    block = {method.key: method.name, **parameters_of(method)}
     if (calibration := found.kept_calibration) is None:
         return block
     return block | {"calibrate": calibrate_block(calibration, found.trial.labels.names)}
@@ -67,11 +67,6 @@ def config_text(found: Tuned) -> str:
     return told + yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
-def parameters(method: Method) -> dict[str, Any]:
-    """Return the parameters that tune chose."""
-    return {name: getattr(method, name) for name in method.grid}
-
-
 def spoken(method: Method) -> str:
     """Return a method with its parameters in one line.
 
@@ -81,7 +76,7 @@ def spoken(method: Method) -> str:
     >>> spoken(METHODS["unmix"](rho=5.0))
     'unmix sigma_mm 1, window 2, rho 5'
     """
-    listed = ", ".join(f"{name} {value:g}" for name, value in parameters(method).items())
+    listed = ", ".join(f"{name} {value:g}" for name, value in parameters_of(method).items())
     return f"{method.name} {listed}".strip()
 
 
@@ -113,7 +108,7 @@ def case_rows(found: Tuned) -> Iterator[list[str]]:
 
 def statements(found: Tuned) -> list[str]:
     """Return what was chosen, how good it is, what that rests on, and what it does not say: a sentence each."""
-    lines = [f"Chosen: {spoken(found.winner.method)}, on {_cases(len(found.cases))}."]
+    lines = [f"Chosen: {spoken(found.method)}, on {_cases(len(found.cases))}."]
     if raters := _rater_cases(found):
         lines.append(
             f"The reference of {_listed(raters)} looks like the mean of raters: labels are soft because annotators "
@@ -147,7 +142,7 @@ def warnings(found: Tuned) -> list[str]:
         lines.append(f"{winner.name} assumes that annotators disagree, but the references do not look like raters")
     return lines + [
         f"{name} {value:g} is the {end} value that was tried for {winner.name}; the best may be beyond it"
-        for name, value, end in _ends(winner, found)
+        for name, value, end in _ends(found)
     ]
 
 
@@ -189,7 +184,10 @@ def _calibration_statements(found: Tuned) -> list[str]:
         return [] if len(found.cases) == 1 else [f"No calibration: it needs {LEAST_CASES} cases."]
     if found.calibration is None:
         return ["No calibration: the hard label has nothing to calibrate."]
-    return [calibration_statement(found.calibration)]
+    lines = [calibration_statement(found.calibration)]
+    if found.method != found.winner.method:
+        lines.append(f"Without it, the best parameters would be {spoken(found.winner.method)}.")
+    return lines
 
 
 def calibration_statement(judged: JudgedCalibration) -> str:
@@ -208,12 +206,12 @@ def _held_out_statements(found: Tuned) -> list[str]:
     return [f"Brier score on {_cases(len(ours))} held out: {np.mean(ours):.5f}; relative to the Gaussian: {change}."]
 
 
-def _ends(family: TunedFamily, found: Tuned) -> Iterator[tuple[str, float, str]]:
+def _ends(found: Tuned) -> Iterator[tuple[str, float, str]]:
     """Yield each parameter in mm that is the first or last of its grid: others end where their effect does."""
-    candidates = [found.trial.method(name) for name in found.trial.families[family.name]]
-    for name in family.method.grid:
+    candidates = [found.trial.method(name) for name in found.trial.families[found.winner.name]]
+    for name, value in parameters_of(found.method).items():
         values = [getattr(one, name) for one in candidates]
-        if name.endswith("_mm") and (value := getattr(family.method, name)) in (min(values), max(values)):
+        if name.endswith("_mm") and value in (min(values), max(values)):
             yield name, value, "largest" if value == max(values) else "smallest"
 
 

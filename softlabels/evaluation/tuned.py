@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +15,21 @@ from softlabels.config import Config
 from softlabels.errors import InputError
 from softlabels.evaluation.bootstrap import Change, paired_change
 from softlabels.evaluation.calibrate import LEAST_CASES
-from softlabels.evaluation.judged_calibration import JudgedCalibration, UndecidedVoxels, judged_calibration
-from softlabels.evaluation.selection import FamilyErrors, Selection, nested_choices, select
+from softlabels.evaluation.judged_calibration import (
+    CalibratedCandidate,
+    JudgedCalibration,
+    UndecidedVoxels,
+    calibrated_candidate,
+    judged_calibration,
+)
+from softlabels.evaluation.selection import FamilyErrors, Selection, nested_choices, select, shortlist
 from softlabels.evaluation.trial import FIRST, Trial
-from softlabels.evaluation.tuning import CandidateErrors, CaseErrors, TrialCase, candidate_errors, scores_path
+from softlabels.evaluation.tuning import CandidateErrors, CaseErrors, TrialCase, scores_path
 from softlabels.inputs.sheet import Case
 from softlabels.methods import Method
+
+#: Widths whose best candidate is calibrated.
+_MOST_CALIBRATED = 3
 
 
 @dataclass(frozen=True)
@@ -101,6 +111,13 @@ class Tuned:
         return self.calibration.calibration if self.calibration and self.calibration.is_kept else None
 
     @property
+    def method(self) -> Method:
+        """The method that is taken, with the parameters that are best with the calibration if one is kept."""
+        if self.calibration and self.calibration.is_kept:
+            return self.trial.method(self.calibration.candidate)
+        return self.winner.method
+
+    @property
     def choice_errors(self) -> tuple[float, ...]:
         """Brier score of each case, of what was chosen without it, the calibration included if it is kept."""
         if self.calibration and self.calibration.is_kept:
@@ -162,13 +179,12 @@ def tuned(
     result = Tuned(trial, tuple(scored), families, selection, nested, left_out=trial.left_out | failed)
     if len(cases) >= LEAST_CASES and final.method.blend != "onehot":
         on_step(f"calibrating on {len(cases)} cases")
-        calibration = _calibrated(trial, cases, nested, final_name, annotator_of(trial.project), threads)
-        result = replace(result, calibration=calibration)
+        result = replace(result, calibration=_calibrated(result, errors, names, cases, threads))
     if held_out:
         on_step(f"scoring {len(held_out)} held-out cases")
         baseline = names[FIRST[0]][selection.folds[list(names).index(FIRST[0])].best]
         with ThreadPoolExecutor(threads) as pool:
-            found = pool.map(lambda case: _judged(trial, case, baseline, final_name, result.kept_calibration), held_out)
+            found = pool.map(lambda case: _judged(result, case, baseline, final_name), held_out)
             result = replace(result, held_out=tuple(found))
     return result
 
@@ -217,27 +233,59 @@ def _families(
 
 
 def _calibrated(
-    trial: Trial, cases: Sequence[Case], nested: Sequence[str], final: str, annotator: str, threads: int
+    found: Tuned,
+    errors: Sequence[FamilyErrors],
+    names: Mapping[str, Sequence[str]],
+    cases: Sequence[Case],
+    threads: int,
 ) -> JudgedCalibration:
-    """Return a calibration of the final candidate, judged by leaving out each case with the choice made without it."""
-    needed = list(dict.fromkeys([*nested, final]))
+    """Return the candidate of the chosen method that is best when calibrated, judged by leaving out each case.
 
-    def of_case(case: Case) -> dict[str, UndecidedVoxels]:
-        """Return what is needed of all candidates on one case."""
+    Candidates are the best of each width (the first parameter of the grid), of the `_MOST_CALIBRATED` best widths.
+    """
+    trial = found.trial
+
+    def shortlisted(family: str, of_family: FamilyErrors) -> list[str]:
+        """Return the candidates of a method that are worth a calibration."""
+        methods = [trial.method(name) for name in names[family]]
+        widths = [next(iter(parameters_of(method).values()), None) for method in methods]
+        return [names[family][place] for place in shortlist(of_family.by_case, widths, _MOST_CALIBRATED)]
+
+    family_of = {name: family for family, of in names.items() for name in of}
+    by_family = {one.name: one for one in errors}
+    shortlists = [
+        shortlisted(family_of[name], by_family[family_of[name]].without(left)) for left, name in enumerate(found.nested)
+    ]
+    final = shortlisted(found.winner.name, by_family[found.winner.name])
+    annotator = annotator_of(trial.project)
+
+    def of_case(case: Case, name: str) -> UndecidedVoxels:
+        """Return what a calibration of a candidate needs of one case."""
         opened = TrialCase(trial, case)
-        counted = opened.voxels.everywhere
-        return {name: UndecidedVoxels.of(opened.soft_label(name), opened.reference, counted) for name in needed}
+        soft, overlap = opened.soft_label(name), trial.labels.is_overlapping
+        return UndecidedVoxels.of(soft, opened.reference, opened.voxels.everywhere, is_overlapping=overlap)
 
+    candidates: dict[str, CalibratedCandidate] = {}
     with ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(of_case, cases))
-    folds = [[one[name] for one in found] for name in nested]
-    return judged_calibration([one[final] for one in found], folds, fitted_for=annotator)
+        # One candidate at a time, because that of all cases is in memory.
+        for name in dict.fromkeys(name for listed in [*shortlists, final] for name in listed):
+            voxels = list(pool.map(of_case, cases, [name] * len(cases)))
+            candidates[name] = calibrated_candidate(voxels, fitted_for=annotator)
+    return judged_calibration(candidates, shortlists, final)
 
 
-def _judged(trial: Trial, case: Case, baseline: str, final: str, calibration: Calibration | None) -> HeldOut:
+def parameters_of(method: Method) -> dict[str, Any]:
+    """Return the parameters of a method that tune chooses, in the order of its grid."""
+    return {name: getattr(method, name) for name in method.grid}
+
+
+def _judged(found: Tuned, case: Case, baseline: str, best: str) -> HeldOut:
     """Return the scores of a held-out case."""
-    opened = TrialCase(trial, case)
-    soft = opened.soft_label(final)
-    soft = soft if calibration is None else calibration.applied(soft)
-    scores = [candidate_errors(one, opened.reference, opened.voxels) for one in (opened.soft_label(baseline), soft)]
-    return HeldOut(case.id, scores[0].brier, scores[1].brier)
+    opened = TrialCase(found.trial, case)
+    calibration = found.kept_calibration
+    if found.calibration is None or calibration is None:
+        soft = opened.soft_label(best)
+    else:
+        soft = opened.soft_label(found.calibration.candidate)
+        soft = calibration.applied(soft, is_overlapping=found.trial.labels.is_overlapping)
+    return HeldOut(case.id, opened.errors(opened.soft_label(baseline)).brier, opened.errors(soft).brier)

@@ -29,7 +29,7 @@ from softlabels._shared.plain_json import canonical_json, sealed_json, unsealed_
 from softlabels.cohort.case import PreparedCase
 from softlabels.errors import FormatError, InputError, SoftLabelsError
 from softlabels.evaluation.disagreement import ReferenceSoftness, reference_softness
-from softlabels.evaluation.reference import case_reference
+from softlabels.evaluation.reference import case_reference, counted_voxels
 from softlabels.evaluation.scores import VERSION, VoxelSets, score, squared_error
 from softlabels.evaluation.trial import Trial
 from softlabels.inputs.sheet import Case
@@ -149,15 +149,19 @@ class TrialCase:
         self.prepared = PreparedCase(case.id, entry, trial.labels.ignore)
         self.reference = case_reference(case, self.prepared, trial.labels.classes)
         self.labels = self.prepared.labels()
-        # No rater may have given a class.
-        self.included = self.prepared.valid(labels=self.labels) & (self.reference.sum(axis=0) > 0.5)
+        self.included = counted_voxels(self.prepared, self.reference, trial.labels)
         self._inputs: tuple[Any, TargetInputs] | None = None
 
     @cached_property
     def voxels(self) -> VoxelSets:
         """The voxels that scores are taken over."""
         try:
-            return VoxelSets.of(self.reference, self.included, self.prepared.grid.spacing)
+            return VoxelSets.of(
+                self.reference,
+                self.included,
+                self.prepared.grid.spacing,
+                is_overlapping=self.trial.labels.is_overlapping,
+            )
         except InputError as error:
             raise InputError(f"case {self.case.id}: {error}") from error
 
@@ -165,6 +169,10 @@ class TrialCase:
     def reference_digest(self) -> str:
         """A digest of the reference and of the voxels that count."""
         return hashlib.sha256(self.reference.tobytes() + self.included.tobytes()).hexdigest()
+
+    def errors(self, soft: NDArray[np.float32]) -> CandidateErrors:
+        """Return how far a soft label (C, D, H, W) is from the reference."""
+        return candidate_errors(soft, self.reference, self.voxels, is_overlapping=self.trial.labels.is_overlapping)
 
     def soft_label(self, name: str, stored: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Return the (C, D, H, W) soft label of a candidate; its map may be given."""
@@ -249,7 +257,7 @@ def score_case(
         except SoftLabelsError as error:
             failed[family] = str(error)
             on_scored(len(set(names) - set(errors)))
-    entropy = score(opened.reference, opened.reference, [opened.voxels.everywhere])[0][0].scores().entropy
+    entropy = opened.errors(opened.reference).entropy
     whole = CaseErrors(
         case=case.id,
         trial=trial.digest,
@@ -281,17 +289,19 @@ def _scored(
             continue
         if stored is None and opened.trial.plan.targets[name]:
             stored = opened.map_of(name)
-        found[name] = candidate_errors(opened.soft_label(name, stored), opened.reference, opened.voxels)
+        found[name] = opened.errors(opened.soft_label(name, stored))
         line = {"key": keys[name], "candidate": opened.trial.method(name).to_json(), "errors": asdict(found[name])}
         _add_line(path, line)
     return found
 
 
-def candidate_errors(soft: NDArray[np.float32], reference: NDArray[np.float32], voxels: VoxelSets) -> CandidateErrors:
-    """Return how far a soft label is from a reference, (C, D, H, W) both."""
-    (sums,), _ = score(soft, reference, [voxels.everywhere])
+def candidate_errors(
+    soft: NDArray[np.float32], reference: NDArray[np.float32], voxels: VoxelSets, *, is_overlapping: bool = False
+) -> CandidateErrors:
+    """Return how far a soft label is from a reference, (C, D, H, W) both; of regions, the mean over them."""
+    (sums,), _ = score(soft, reference, [voxels.everywhere], is_overlapping=is_overlapping)
     whole = sums.scores()
-    squares = squared_error(soft, reference)
+    squares = squared_error(soft, reference, is_overlapping=is_overlapping)
     ambiguous, boundary = (_mean(squares, one) for one in (voxels.ambiguous, voxels.boundary))
     axis = int(np.argmax(squares.shape))
     parts = [

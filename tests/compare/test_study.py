@@ -9,28 +9,13 @@ from comparison.slabs import BLOCK, block_means, coarser, coronal_first, icbm152
 from comparison.study import Folds, make_folds, parse_study, read_cases_of
 from comparison.training import Run
 from helpers import ROOT
+from helpers.made_study import STUDY
 
 from softlabels.config import read_yaml
 from softlabels.errors import ConfigError, InputError
 from softlabels.grid import Grid
 
 STUDIES = sorted((ROOT / "examples" / "compare").glob("*.yaml"))
-STUDY = {
-    "name": "made",
-    "baseline": "hard",
-    "softlabels": {
-        "channels": ["T1", "T2"],
-        "labels": {"background": 0, "organ": 1, "tumour": [2, 4], "ignore": 9},
-        "targets": {"onehot": {"method": "onehot"}, "soft": {"method": "gaussian"}},
-    },
-    "rows": {
-        "hard": {"target": "onehot"},
-        "soft": {"target": "soft"},
-        "truth": {"target": "reference"},
-        "later": {"after": "hard", "temperature": "fitted"},
-    },
-    "training": {"steps": [2, 4]},
-}
 
 
 def changed(**changes):

@@ -1,16 +1,13 @@
 """The rules: which jobs a study is, what changes them, and what they ask of a cluster."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 import yaml
 from helpers import ROOT, made_data
+from helpers.made_study import jobs, snakemake
 
-COMPARE = ROOT / "examples" / "compare"
 NETWORK = "compare/networks/soft/seed0_fold0_steps2.pt"
 
 
@@ -36,20 +33,6 @@ def project(tmp_path_factory):
     }
     (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     return folder
-
-
-def snakemake(folder, *options):
-    """Run the workflow in a folder and return what it printed."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(COMPARE / "Snakefile"), "--cores", "2", *options]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    return done.stdout + done.stderr
-
-
-def jobs(shown):
-    """Return how many jobs of each rule a dry run has."""
-    table = re.search(r"job +count\n-+ +-+\n((?:\w+ +\d+\n)+)", shown)
-    return {name: int(count) for name, count in re.findall(r"(\w+) +(\d+)\n", table[1])} if table else {}
 
 
 def test_a_study_is_a_job_for_each_training_and_for_each_row_and_fold(project):

@@ -12,8 +12,13 @@ from helpers.made_truth import run, write_coarse_project
 from softlabels.calibration import Calibration
 from softlabels.config import load_config
 from softlabels.errors import InputError
-from softlabels.evaluation.calibrate import leave_one_case_out
-from softlabels.evaluation.judged_calibration import UndecidedVoxels, judged_calibration
+from softlabels.evaluation.calibrate import fit_calibration, leave_one_case_out
+from softlabels.evaluation.judged_calibration import (
+    CalibratedCandidate,
+    UndecidedVoxels,
+    calibrated_candidate,
+    judged_calibration,
+)
 from softlabels.inputs.sheet import read_sheet
 from softlabels.pipeline.job import run_job
 from softlabels.pipeline.plan import make_plan
@@ -44,7 +49,8 @@ def test_it_is_kept_only_where_cases_share_a_bias(offset, is_kept):
     cases = [a_case(seed, offset) for seed in range(5)]
     counted = np.ones((1, 12, 12), bool)
     voxels = [UndecidedVoxels.of(*case, counted) for case in cases]
-    found = judged_calibration(voxels, [voxels] * 5, fitted_for="rater 2")
+    one = calibrated_candidate(voxels, fitted_for="rater 2")
+    found = judged_calibration({"it": one}, [["it"]] * 5, ["it"])
     assert found.is_kept == is_kept
     expected = leave_one_case_out(cases, fitted_for="rater 2")
     np.testing.assert_allclose(found.before, [before for before, _ in expected], rtol=1e-5)
@@ -52,27 +58,57 @@ def test_it_is_kept_only_where_cases_share_a_bias(offset, is_kept):
     assert found.calibration.offsets[1] == pytest.approx(offset, abs=0.2)
 
 
-def test_a_fold_is_judged_with_what_was_chosen_for_it():
-    cases = [a_case(seed, 0.8) for seed in range(3)]
+def test_a_candidate_has_the_scores_of_calibrations_fitted_without_each_case():
+    cases = [a_case(seed, 0.8) for seed in range(4)]
     counted = np.random.default_rng(0).random((1, 12, 12)) < 0.8
-    good = [UndecidedVoxels.of(*case, counted) for case in cases]
-    other = [UndecidedVoxels.of(case[0][::-1], case[1], counted) for case in cases]
-    found = judged_calibration(good, [other, good, good], fitted_for="x")
-    plain = judged_calibration(good, [good] * 3, fitted_for="x")
-    assert found.before[0] == other[0].brier(None) and found.after[1:] == plain.after[1:]
-    assert found.calibration == plain.calibration
+    voxels = [UndecidedVoxels.of(*case, counted) for case in cases]
     share = cases[0][0][:, counted]
-    assert good[0].brier(None) == pytest.approx(((share - cases[0][1][:, counted]) ** 2).sum(axis=0).mean(), rel=1e-5)
+    expected = ((share - cases[0][1][:, counted]) ** 2).sum(axis=0).mean()
+    assert voxels[0].brier(None) == pytest.approx(expected, rel=1e-5)
+    found = calibrated_candidate(voxels, fitted_for="x")
+    assert found.before == tuple(one.brier(None) for one in voxels)
+    rest = [(one.soft, one.truth) for one in voxels[1:]]
+    without = fit_calibration(rest, fitted_for="x")
+    assert found.after[0] == voxels[0].brier(without)
+    assert found.others[0] == pytest.approx(np.mean([one.brier(without) for one in voxels[1:]]), rel=1e-12)
+    assert found.fitted == pytest.approx(np.mean([one.brier(found.calibration) for one in voxels]), rel=1e-12)
+
+
+def test_regions_are_calibrated_each_and_scored_by_their_mean():
+    soft = [np.stack([a_case(seed, 0.0)[0][1], a_case(seed + 9, 0.0)[0][1]]) for seed in range(3)]
+    known = Calibration(1.0, (0.7, -0.4), "truth")
+    truth = [known.applied(one, is_overlapping=True) for one in soft]
+    counted = np.ones((1, 12, 12), bool)
+    voxels = [UndecidedVoxels.of(a, b, counted, is_overlapping=True) for a, b in zip(soft, truth, strict=True)]
+    assert voxels[0].brier(None) == pytest.approx(np.mean(2 * (soft[0] - truth[0]) ** 2), rel=1e-5)
+    found = calibrated_candidate(voxels, fitted_for="x")
+    np.testing.assert_allclose(found.calibration.offsets, known.offsets, atol=0.1)
+    assert max(found.after) < 0.05 * min(found.before)
+
+
+def made(before, after, others, fitted=0.0, slope=1.0):
+    calibration = None if slope is None else Calibration(slope, (0.0, 0.0), "x")
+    return CalibratedCandidate(calibration, fitted, before, after, others)
+
+
+def test_each_fold_takes_what_is_best_when_calibrated_on_the_other_cases():
+    sharp = made((1.0, 2.0, 3.0), (0.9, 1.9, 2.9), (0.5, 0.5, 0.7), fitted=0.6)
+    wide = made((9.0, 9.0, 9.0), (0.1, 0.2, 0.3), (0.4, 0.6, 0.6), fitted=0.5, slope=2.0)
+    found = judged_calibration({"sharp": sharp, "wide": wide}, [["sharp", "wide"]] * 3, ["sharp", "wide"])
+    assert found.before == (1.0, 2.0, 3.0) and found.after == (0.1, 1.9, 0.3)
+    assert found.candidate == "wide" and found.calibration.slope == 2.0
+    alone = judged_calibration({"sharp": sharp, "wide": wide}, [["sharp"], ["wide"], ["sharp"]], ["sharp"])
+    assert alone.before == (1.0, 9.0, 3.0) and alone.after == (0.9, 0.2, 2.9) and alone.candidate == "sharp"
 
 
 def test_too_few_cases_and_hard_labels_are_refused():
     soft, truth = a_case(0, 0.0)
     voxels = UndecidedVoxels.of(soft, truth, np.ones((1, 12, 12), bool))
     with pytest.raises(InputError, match="got 2 cases"):
-        judged_calibration([voxels] * 2, [[voxels] * 2] * 2, fitted_for="x")
+        calibrated_candidate([voxels] * 2, fitted_for="x")
     hard = UndecidedVoxels.of(np.round(soft), truth, np.ones((1, 12, 12), bool))
     with pytest.raises(InputError, match="nothing to calibrate"):
-        judged_calibration([hard] * 3, [[hard] * 3] * 3, fitted_for="x")
+        judged_calibration({"hard": calibrated_candidate([hard] * 3, fitted_for="x")}, [["hard"]] * 3, ["hard"])
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import chdir
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,19 @@ BLOCK = ("1", "2", "2")
 FEW = ["gaussian", "unmix", "svls"]
 
 
-def fine_case(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return an image (float32) and labels 0, 1 (uint8): smooth shapes with clear intensities and little noise."""
+def fine_case(seed: int, quantiles: Sequence[float] = (0.6,)) -> tuple[np.ndarray, np.ndarray]:
+    """Return an image (float32) and labels 0, 1, ... (uint8): smooth shapes, one in another, of clear intensities."""
     rng = np.random.default_rng(seed)
     smooth = ndimage.gaussian_filter(rng.normal(size=SHAPE), (1, 3, 3))
-    labels = (smooth > np.quantile(smooth, 0.6)).astype(np.uint8)
+    labels = np.sum([smooth > np.quantile(smooth, q) for q in quantiles], axis=0, dtype=np.uint8)
     return (100.0 * labels + rng.normal(0, 4, SHAPE)).astype(np.float32), labels
 
 
-def write_fine_project(folder: Path, n_cases: int = 3, **changes: Any) -> None:
+def write_fine_project(folder: Path, n_cases: int = 3, quantiles: Sequence[float] = (0.6,), **changes: Any) -> None:
     """Write a project of fine cases, with their labels."""
     rows = ["case\timage:T1\tlabel"]
     for number in range(n_cases):
-        image, labels = fine_case(number)
+        image, labels = fine_case(number, quantiles)
         write_volume(folder / f"t1_{number}.nii.gz", image, SPACING)
         write_volume(folder / f"seg_{number}.nii.gz", labels, SPACING)
         rows.append(f"case{number}\tt1_{number}.nii.gz\tseg_{number}.nii.gz")

@@ -125,7 +125,9 @@ def case_files(wildcards):
 
 def file_states(wildcards):
     """Return size and time of last change of the files that a job reads itself; None of one that is missing."""
-    return list(states_of_files(wildcards.unit, tuple(job_nodes(wildcards))).values())
+    states = states_of_files(wildcards.unit, tuple(job_nodes(wildcards)))
+    # A file that a rule of the workflow around this one makes is missing while that is planned.
+    return [file_state(path) if state is None else state for path, state in states.items()]
 
 
 @cache

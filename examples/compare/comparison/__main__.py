@@ -19,12 +19,28 @@ def slabs(arguments: argparse.Namespace) -> None:
     print(write_slabs(arguments.folder, arguments.slabs, arguments.gap))
 
 
+def preprocess(arguments: argparse.Namespace) -> None:
+    """Let nnU-Net plan and preprocess the cases."""
+    from .nnunet_data import NnunetData
+    from .nnunet_data import preprocess as preprocess_cases
+
+    preprocess_cases(NnunetData.from_json(arguments.data), arguments.threads)
+
+
 def train(arguments: argparse.Namespace) -> None:
     """Train one network."""
     from .training import Run
-    from .training import train as train_network
 
-    train_network(Run(**json.loads(arguments.run)), arguments.output)
+    run = Run(**json.loads(arguments.run))
+    if run.nnunet is None:
+        from .training import train as train_network
+    else:
+        from .nnunet_data import NnunetData
+
+        # Before the first import of nnU-Net, which reads them then.
+        NnunetData.from_json(run.nnunet).set_training(arguments.output.with_suffix(""), run.index, run.targets[0])
+        from .nnunet_training import train_nnunet as train_network
+    train_network(run, arguments.output)
 
 
 def score(arguments: argparse.Namespace) -> None:
@@ -60,6 +76,10 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--slabs", type=int, default=12)
     made.add_argument("--gap", type=int, default=1, help="planes left out between slabs")
     made.set_defaults(step=slabs)
+    made = steps.add_parser("preprocess", help=preprocess.__doc__)
+    made.add_argument("--data", required=True, help="the data set, as JSON")
+    made.add_argument("--threads", type=int, default=1)
+    made.set_defaults(step=preprocess)
     made = steps.add_parser("train", help=train.__doc__)
     made.add_argument("--run", required=True, help="the run, as JSON")
     made.add_argument("--output", type=Path, required=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from .truth import CaseTruth
 
 #: What identifies a line of a score file, before the metrics.
 COLUMNS = ("row", "steps", "seed", "fold", "case", "person", "init", "batches", "temperature", "label_brier")
+#: From a case to the probabilities (C, D, H, W) of its classes.
+Prediction = Callable[[str], NDArray[np.float32]]
 log = logging.getLogger(__name__)
 
 
@@ -53,8 +55,8 @@ def score_networks(
     for path in paths:
         content = load(path)
         run = Run(**content["run"])
-        truth = CaseTruth(run.index, run.sheet, run.channels, run.classes)
-        predict = Predictor(run, content["weights"], truth)
+        truth = truth_of(run)
+        predict = Predictor(run, truth, prediction_of(run, content, truth))
         temperatures = {name: predict.temperature(one) for name, one in after.items()}
         shared = {
             "steps": run.steps,
@@ -79,21 +81,49 @@ def score_networks(
     write_scores(lines, output)
 
 
-class Predictor:
-    """A trained network as a function from a case to its probabilities."""
+def truth_of(run: Run) -> CaseTruth:
+    """Return what the predictions of a run are judged by: prepared cases, or for nnU-Net the files themselves."""
+    if run.nnunet is None:
+        return CaseTruth(run.index, run.sheet, run.channels, run.classes)
+    from .raw_truth import RawTruth
 
-    def __init__(self, run: Run, weights: Mapping[str, Any], truth: CaseTruth) -> None:
-        self.run, self.truth, self.device = run, truth, torch.device(run.settings.device)
-        row = row_target(run)
-        self.objective, self.network = row.objective, build(run, len(row.classes))
-        self.network.load_state_dict(dict(weights))
-        self.network.to(self.device)
+    return RawTruth(run.sheet, run.channels, run.classes)
+
+
+def prediction_of(run: Run, content: Mapping[str, Any], truth: CaseTruth) -> Prediction:
+    """Return a trained network as a function from a case to its probabilities."""
+    if run.nnunet is not None:
+        from .nnunet_prediction import NnunetPrediction
+
+        return NnunetPrediction(run, content)
+    device, row = torch.device(run.settings.device), row_target(run)
+    network = build(run, len(row.classes))
+    network.load_state_dict(dict(content["weights"]))
+    network.to(device)
+
+    def predict(case: str) -> NDArray[np.float32]:
+        return predicted(network, row.objective, run.index, truth.stand_in, case, run.settings, device)
+
+    return predict
+
+
+class Predictor:
+    """A trained network and the temperatures that are fitted to it.
+
+    Parameters
+    ----------
+    run : Run
+    truth : CaseTruth
+    predict : Prediction
+    """
+
+    def __init__(self, run: Run, truth: CaseTruth, predict: Prediction) -> None:
+        self.run, self.truth, self._predict = run, truth, predict
         self._validation: list[tuple[NDArray[np.floating], NDArray[np.floating]]] = []
 
     def __call__(self, case: str) -> NDArray[np.float32]:
         """Return the probabilities (C, D, H, W) of a case."""
-        settings, stand_in = self.run.settings, self.truth.stand_in
-        return predicted(self.network, self.objective, self.run.index, stand_in, case, settings, self.device)
+        return self._predict(case)
 
     def temperature(self, row: AfterRow) -> float:
         """Return the temperature of a row: given, or fitted on the validation cases, which are never scored."""
@@ -166,8 +196,8 @@ def _scored(probabilities: NDArray[np.float32], truth: CaseTruth, case: str) -> 
 
 
 def _label_brier(truth: CaseTruth, run: Run, case: str) -> float:
-    """Return the Brier score of the soft label that a row trains on; NaN if the truth is not known."""
-    if not truth.has_reference(case):
+    """Return the Brier score of the soft label that a row trains on; NaN if it or the truth is not known here."""
+    if not truth.has_reference(case) or run.nnunet is not None:
         return float("nan")
     if REFERENCE in run.targets:
         return 0.0
@@ -175,9 +205,9 @@ def _label_brier(truth: CaseTruth, run: Run, case: str) -> float:
     targets = [truth.target(case, name) for name in row.names]
     maps = [as_probability(target.soft_label(), target.description.kind) for target in targets]
     soft = np.stack([maps[number][channel] for number, channel in row.picks])
-    if row.objective.activation == "tanh":  # as `Objective.probabilities` reads a signed map
+    if row.objective.activation == "tanh" and not run.classes.is_overlapping:  # as `Objective.probabilities`
         soft = np.concatenate([1 - soft.max(axis=0, keepdims=True), soft])
-    return label_brier(soft, truth.reference(case))
+    return label_brier(soft, truth.reference(case), run.classes.is_overlapping)
 
 
 def write_scores(lines: Sequence[Mapping[str, Any]], output: Path) -> None:

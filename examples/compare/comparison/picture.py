@@ -41,7 +41,9 @@ def comparison_picture(cells: Cells, study: Study) -> Figure:
         _draw(ax, cells, study, rows, lengths, name)
     for ax in panels[len(shown) :]:
         ax.set_visible(False)
-    lines = [f"{'filled' if steps == lengths[-1] else 'open'}: {steps} steps" for steps in reversed(lengths)]
+    lines = [
+        f"{'filled' if steps == lengths[-1] else 'open'}: {steps} {study.training.unit}" for steps in reversed(lengths)
+    ]
     baseline = study.titles()[study.baseline]
     figure.suptitle(
         f"{study.name}: change from “{baseline}”, 95 % interval; {', '.join(lines)}; green is better", fontsize=11

@@ -199,10 +199,10 @@ def case_scores(
     return {name: value for name, value in scores.items() if name in METRICS}
 
 
-def label_brier(soft_label: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
+def label_brier(soft_label: NDArray[np.float32], truth: NDArray[np.float32], is_overlapping: bool = False) -> float:
     """Return the Brier score of a soft label itself against the truth: what a nearer label has less of."""
     everywhere = {"truth": np.ones(truth.shape[1:], bool)}
-    return _probability_scores(soft_label, truth, everywhere, False)["brier_truth"]
+    return _probability_scores(soft_label, truth, everywhere, is_overlapping)["brier_truth"]
 
 
 def _probability_scores(
@@ -212,16 +212,12 @@ def _probability_scores(
     is_overlapping: bool,
 ) -> dict[str, float]:
     """Return Brier, MAE, bits and ECE over sets of voxels, `<score>_<set>`; means over regions that overlap."""
-    problems = [(probabilities, reference)]
-    if is_overlapping:
-        problems = [(np.stack([1 - p, p]), np.stack([1 - r, r])) for p, r in zip(*problems[0], strict=True)]
-    sums = [score(p, r, list(voxels.values()))[0] for p, r in problems]
+    sums, _ = score(probabilities, reference, list(voxels.values()), is_overlapping=is_overlapping)
     found: dict[str, float] = {}
-    for place, name in enumerate(voxels):
-        scores = [of_problem[place].scores() for of_problem in sums]
-        values = [(s.brier, s.mae, s.cross_entropy, s.calibration) for s in scores]
-        names = [f"{kind}_{name}" for kind in ("brier", "mae", "bits", "ece")]
-        found |= dict(zip(names, np.mean(values, axis=0).tolist(), strict=True))
+    for name, one in zip(voxels, sums, strict=True):
+        s = one.scores()
+        found |= {f"brier_{name}": s.brier, f"mae_{name}": s.mae, f"bits_{name}": s.cross_entropy}
+        found[f"ece_{name}"] = s.calibration
     return found
 
 

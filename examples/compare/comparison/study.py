@@ -18,6 +18,8 @@ from softlabels.errors import ConfigError
 from softlabels.inputs.sheet import Case, read_sheet
 from softlabels.training.folds import k_folds
 
+from .nnunet_settings import NOT_PLANNED, Nnunet, config_faults, row_faults
+
 #: A row's key: part of file names.
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 
@@ -104,6 +106,7 @@ class Training(Section):
     steps: list[Annotated[int, Field(ge=1)]] = Field(
         min_length=1, description="lengths of training, each a run of its own; nnU-Net: epochs"
     )
+    nnunet: Nnunet | None = Field(None, description="train nnU-Net, which plans all that is not said here")
     patch_size: list[Annotated[int, Field(ge=1)]] = Field([32, 32, 32], min_length=2, max_length=3)
     batch_size: int = Field(2, ge=1)
     learning_rate: float = Field(3e-3, gt=0, description="of Adam; falls to 0 as (1 - step / steps) ^ 0.9")
@@ -121,8 +124,15 @@ class Training(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Training:
-        """Refuse patches that the network cannot halve, and lengths out of order."""
+        """Refuse patches that the network cannot halve, lengths out of order, and what nnU-Net plans itself."""
         faults = []
+        if self.nnunet is not None:
+            planned = {name: field for name, field in type(self).model_fields.items() if name not in NOT_PLANNED}
+            faults += [
+                f".{name}: nnU-Net plans it itself; remove the key"
+                for name, field in planned.items()
+                if getattr(self, name) != field.get_default(call_default_factory=True)
+            ]
         if self.steps != sorted(set(self.steps)):
             faults.append(f".steps: got {self.steps}, expected ascending lengths")
         unit = 2 ** (self.network.levels - 1)
@@ -135,6 +145,11 @@ class Training(Section):
         if faults:
             raise faults_error(faults)
         return self
+
+    @property
+    def unit(self) -> str:
+        """What lengths are counted in."""
+        return "steps" if self.nnunet is None else "epochs"
 
 
 class Folds(Section):
@@ -196,6 +211,12 @@ class Study(Section):
             faults.append(f"baseline: got {self.baseline!r}, expected one of {', '.join(self.rows)}")
         if len(set(self.seeds)) != len(self.seeds):
             faults.append(f"seeds: got {self.seeds}, expected distinct ones")
+        if self.training.nnunet is not None:
+            faults += config_faults(config)
+            if not self.folds.validation:
+                faults.append("folds.validation: got 0, expected 1 or more: nnU-Net validates in each epoch")
+            for name, row in trained.items():
+                faults += row_faults(f"rows.{name}", targets_of(row), row.loss, config)
         if faults:
             raise faults_error(faults)
         return self

@@ -183,12 +183,12 @@ def markdown(cells: Cells, lines: Sequence[Mapping[str, Any]], study: Study) -> 
     steps = max(steps for _, steps, _ in cells)
     shown = [name for name in SHOWN if any((row, steps, name) in cells for row in study.rows)]
     own = label_scores(lines)
-    header = ["trained on", "its own Brier", *(METRICS[name].title for name in shown)]
+    header = ["trained on", *(["its own Brier"] if own else []), *(METRICS[name].title for name in shown)]
     rows = [header, ["---"] * len(header)]
     for name, title in study.titles().items():
         found = [cells.get((name, steps, metric)) for metric in shown]
         texts = [as_text(c, METRICS[m]) if c else "" for c, m in zip(found, shown, strict=True)]
-        rows.append([title, f"{own[name]:.4f}" if name in own else "", *texts])
+        rows.append([title, *([f"{own[name]:.4f}" if name in own else ""] if own else []), *texts])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"# {study.name}\n\n{table}\n\n{_legend(cells, lines, study, steps)}\n"
 
@@ -198,11 +198,12 @@ def _legend(cells: Cells, lines: Sequence[Mapping[str, Any]], study: Study, step
     lengths = sorted({s for _, s, _ in cells})
     persons, cases = len({line["person"] for line in lines}), len({line["case"] for line in lines})
     others = " and ".join(map(str, lengths[:-1]))
-    stop = study.training.early_stopping
+    stop, unit = study.training.early_stopping, study.training.unit
     rule = f"the best of every {stop.every} steps, patience {stop.patience}" if stop else "none"
     doubted = sum(not cell.is_converged for (_, s, _), cell in cells.items() if s == steps)
+    network = "nnU-Net" if study.training.nnunet else "Networks"
     parts = [
-        f"Networks trained for {steps} steps, {len(study.seeds)} paired seeds, {study.folds.k} folds; {persons} "
+        f"{network} trained for {steps} {unit}, {len(study.seeds)} paired seeds, {study.folds.k} folds; {persons} "
         f"persons ({cases} cases), each tested in the fold that did not train on them. Rows of a seed begin with the "
         "same weights and see the same batches, which was checked. "
         f"Early stopping: {rule}. Settings {settings_digest(study)}.",
@@ -213,7 +214,7 @@ def _legend(cells: Cells, lines: Sequence[Mapping[str, Any]], study: Study, step
     ]
     if others:
         verdict = (
-            f"† not converged: trained for {others} steps, the change is another one (the interval of the difference "
+            f"† not converged: trained for {others} {unit}, the change is another one (the interval of the difference "
             f"leaves 0 out); {doubted} cells here."
         )
         parts.append(verdict)

@@ -54,6 +54,8 @@ class Run:
     seed, steps : int
     training : dict
         The study's section.
+    nnunet : str, optional
+        `NnunetData` as JSON where nnU-Net is trained. The index is of its arrays then, and steps are epochs.
     """
 
     index: str
@@ -67,6 +69,7 @@ class Run:
     seed: int
     steps: int
     training: dict[str, Any]
+    nnunet: str | None = None
 
     @property
     def settings(self) -> Training:
@@ -103,11 +106,11 @@ def learning_rate(step: int, steps: int, start: float) -> float:
     return rate
 
 
-def weights_digest(network: torch.nn.Module, without: str = "head.") -> str:
-    """Return a digest of a network's weights except those of the layer that may differ between rows."""
+def weights_digest(network: torch.nn.Module, without: str | None = "head.") -> str:
+    """Return a digest of a network's weights, except those of the layer that may differ between rows."""
     content = sha256()
     for name, values in network.state_dict().items():
-        if not name.startswith(without):
+        if without is None or not name.startswith(without):
             content.update(name.encode())
             content.update(values.cpu().numpy().tobytes())
     return content.hexdigest()
@@ -245,7 +248,7 @@ def train(run: Run, output: Path) -> dict[str, Any]:
             break
         if time.perf_counter() - saved > settings.save_every_s:
             saved = time.perf_counter()
-            _save(partial, {"run": canonical(run.__dict__), "state": state.__dict__, **_weights(network, optimiser)})
+            save(partial, {"run": canonical(run.__dict__), "state": state.__dict__, **_weights(network, optimiser)})
             log.info("step %d of %d: loss %.4f, %.0f s", state.step, run.steps, loss.item(), saved - started)
     if not np.isfinite(state.losses).all():
         raise InputError(f"the loss became {state.losses[-1]} by step {state.step}; lower training.learning_rate")
@@ -257,7 +260,7 @@ def train(run: Run, output: Path) -> dict[str, Any]:
         "losses": state.losses,
         "steps": state.step,
     }
-    _save(output, result)
+    save(output, result)
     partial.unlink(missing_ok=True)
     log.info("%d steps in %.0f s, last loss %.4f", state.step, time.perf_counter() - started, state.losses[-1])
     return result
@@ -330,8 +333,8 @@ def _resumed(partial: Path, run: Run, network: UNet, optimiser: torch.optim.Opti
     return state
 
 
-def _save(path: Path, content: dict[str, Any]) -> None:
-    """Write a file in one step."""
+def save(path: Path, content: dict[str, Any]) -> None:
+    """Write a network, or the state of a training, in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     written = path.with_name(f"{path.name}.{os.getpid()}")
     torch.save(content, written)

@@ -4,18 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from softlabels.classes import LabelSet, class_masks
-from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase
-from softlabels.errors import InputError
-from softlabels.evaluation.reference import case_reference
+from softlabels.classes import LabelClass, LabelSet, class_masks
+from softlabels.cohort.case import CaseTarget, IndexedCohort
+from softlabels.evaluation.reference import RatedCase, case_reference
 from softlabels.grid import Grid
 from softlabels.inputs.volume import read_volume
 
 from .study import StudyCase, read_cases_of
+
+
+class JudgedCase(RatedCase, Protocol):
+    """A case as scores read it: `PreparedCase`, or `comparison.raw_truth.RawCase`."""
+
+    def image(self) -> NDArray[np.float32]:
+        """Return the (M, D, H, W) intensities."""
+        ...
+
+    def domain(self) -> NDArray[np.bool_] | None:
+        """Return where intensities mean something; None for everywhere."""
+        ...
+
+    def masks(self, classes: Sequence[LabelClass]) -> NDArray[np.bool_]:
+        """Return the (C, D, H, W) masks of classes."""
+        ...
+
+    def valid(self) -> NDArray[np.bool_]:
+        """Return where the label is not the ignore label, (D, H, W)."""
+        ...
 
 
 class CaseTruth:
@@ -46,7 +66,7 @@ class CaseTruth:
         """The first target: prediction reads images through it."""
         return next(iter(self.cohort.index.targets))
 
-    def case(self, case: str) -> PreparedCase:
+    def case(self, case: str) -> JudgedCase:
         """Return image and hard labels of a case."""
         return self.cohort.case(self.cohort.index.case(case))
 
@@ -60,8 +80,6 @@ class CaseTruth:
 
     def reference(self, case: str) -> NDArray[np.float32]:
         """Return the true soft label of a case, (C, D, H, W); InputError if it has none."""
-        if self.classes.is_overlapping:
-            raise InputError(f"case {case}: a reference needs classes that exclude each other, got overlapping regions")
         return case_reference(self.rows[case].case, self.case(case), self.classes.classes)
 
     def has_reference(self, case: str) -> bool:

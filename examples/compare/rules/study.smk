@@ -5,6 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
 
+from comparison.nnunet_data import NnunetData
 from comparison.study import (
     REFERENCE,
     SCORES_VERSION,
@@ -15,7 +16,8 @@ from comparison.study import (
     read_cases_of,
     targets_of,
 )
-from softlabels.config import read_yaml
+from softlabels.config import parse_config, read_yaml
+from softlabels.inputs.sheet import read_sheet
 from softlabels.inputs.stream import FileState
 from softlabels.monitor.deployment import workflow_folder
 from softlabels.pipeline.plan import make_plan
@@ -29,9 +31,12 @@ os.environ.update(
 for path in workflow.configfiles:
     read_yaml(path)  # refuses what Snakemake's reader would drop in silence
 STUDY = parse_study(config, source=", ".join(map(str, workflow.configfiles)) or "study")
-SOFTLABELS = STUDY.config
+STUDY_CASES = {one.case.id: one for one in read_cases_of(STUDY.config.cases, STUDY.config.channels)}
+# The soft labels of nnU-Net are those of its own arrays, which have a case sheet before they exist.
+NNUNET = NnunetData.of(STUDY)
+MODULE_CONFIG = STUDY.softlabels if NNUNET is None else NNUNET.array_config(STUDY.softlabels, NNUNET.write_array_sheet())
+SOFTLABELS = parse_config(MODULE_CONFIG, "softlabels")
 PLAN_OF_TARGETS = make_plan(SOFTLABELS)
-STUDY_CASES = {one.case.id: one for one in read_cases_of(SOFTLABELS.cases, SOFTLABELS.channels)}
 FOLDS = make_folds({case: one.person for case, one in STUDY_CASES.items()}, STUDY.folds)
 INDEX = f"{SOFTLABELS.results}/index.json"
 
@@ -62,16 +67,32 @@ def run_json(wildcards):
             "index": INDEX,
             "targets": targets_of(row),
             "loss": row.loss,
-            "labels": SOFTLABELS.labels,
+            "labels": STUDY.config.labels,
             "cases": parts.train,
             "validation": parts.validation,
-            "sheet": SOFTLABELS.cases,
-            "channels": SOFTLABELS.channels,
+            "sheet": STUDY.config.cases,
+            "channels": STUDY.config.channels,
             "seed": int(wildcards.seed),
             "steps": int(wildcards.steps),
             "training": STUDY.training.model_dump(mode="json", exclude={"steps"}) | {"steps": [int(wildcards.steps)]},
+            "nnunet": NNUNET and NNUNET.to_json(),
         }
     )
+
+
+def raw_files(wildcards):
+    """Return the files of all cases, which nnU-Net preprocesses."""
+    return [path for one in STUDY_CASES.values() for _, path in one.case.files()]
+
+
+def arrays(wildcards):
+    """Return nnU-Net's arrays of all cases."""
+    return [path for case in read_sheet(SOFTLABELS.cases, SOFTLABELS.channels) for _, path in case.files()]
+
+
+def nnunet_json(wildcards):
+    """Return what nnU-Net preprocesses, and where."""
+    return NNUNET.to_json()
 
 
 def recipe(wildcards):
@@ -116,9 +137,15 @@ def study_json(wildcards):
     return canonical(STUDY.model_dump(mode="json"))
 
 
+def preprocessing_minutes(wildcards, attempt):
+    """Return the time limit of nnU-Net's preprocessing: two minutes a case, in one process."""
+    return attempt * (30 + 2 * len(STUDY_CASES))
+
+
 def training_minutes(wildcards, attempt):
     """Return the time limit of a training: generous for a GPU at half a second a step; raise it in your profile."""
-    return attempt * (30 + int(wildcards.steps) // 120)
+    steps = int(wildcards.steps) * (STUDY.training.nnunet.iterations if STUDY.training.nnunet else 1)
+    return attempt * (30 + steps // 120)
 
 
 def scoring_minutes(wildcards, attempt):

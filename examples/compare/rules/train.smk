@@ -19,7 +19,7 @@ rule train:
         recipe=recipe,
         files=trained_files,
     shell:
-        "OMP_NUM_THREADS={threads} python -P -m comparison train --run {params.run:q} --output {output:q} 2> {log:q}"
+        "OMP_NUM_THREADS={threads} python -P -m comparison train --run {params.run:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule score:
@@ -43,7 +43,7 @@ rule score:
         version=SCORES_VERSION,
     shell:
         "OMP_NUM_THREADS={threads} python -P -m comparison score {input:q} --row {wildcards.row} --fold {wildcards.fold} "
-        "--after {params.after:q} --test {params.test:q} --output {output:q} 2> {log:q}"
+        "--after {params.after:q} --test {params.test:q} --output {output:q} > {log:q} 2>&1"
 
 
 if STUDY.training.device == "cuda":

@@ -1,0 +1,156 @@
+"""The comparison of soft labels with nnU-Net: from files to scores, rows in pairs, killed trainings resumed."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from helpers import ROOT
+from helpers.made_raw_nnunet import LABELS, SHAPES, SPACING, volumes
+
+from softlabels.grid import Grid
+from softlabels.view.export import write_nifti
+
+pytest.importorskip("nnunetv2", reason="make test-nnunet runs these tests")
+
+COMPARE = ROOT / "examples" / "compare"
+#: The labels of the files are not consecutive, as nnU-Net wants them.
+VALUES = np.uint8([0, 7, 9])
+STUDY = {
+    "name": "made",
+    "results": "compare",
+    "softlabels": {
+        "channels": ["MR", "MR2"],
+        "labels": {"background": 0, "edema": 7, "necrosis": 9},
+        "pictures": False,
+        "stages_per_job": "all",
+        "cases_per_job": 4,
+        "targets": {"onehot": {"method": "onehot"}, "geols": {"method": "geols"}},
+    },
+    "baseline": "hard",
+    "rows": {
+        "hard": {"target": "onehot"},
+        "geols": {"target": "geols"},
+        "later": {"after": "hard", "temperature": "fitted", "unmix": {"rho": 3.0}},
+    },
+    "seeds": [0],
+    "training": {"steps": [2], "nnunet": {"spacing": list(SPACING), "iterations": 2, "validation_iterations": 1}},
+}
+SCORES = ["compare/scores/hard_fold0.tsv", "compare/scores/geols_fold0.tsv"]
+NETWORK = "compare/networks/geols/seed0_fold0_steps2.pt"
+
+#: Train with a change of the trainer: what a test must do before nnU-Net is imported is done by the command.
+TRAIN = """
+import json, sys
+from pathlib import Path
+from comparison.nnunet_data import NnunetData
+from comparison.training import Run
+run, output = Run(**json.loads(sys.argv[1])), Path(sys.argv[2])
+NnunetData.from_json(run.nnunet).set_training(output.with_suffix(""), run.index, run.targets[0])
+from comparison import nnunet_training
+if sys.argv[3] == "killed":
+    class Killed(nnunet_training.SeededTrainer):
+        def prepared_for(self, run):
+            self.save_every = 1
+            return super().prepared_for(run)
+
+        def on_epoch_end(self):
+            super().on_epoch_end()
+            sys.exit("killed")
+
+    nnunet_training.SeededTrainer = Killed
+nnunet_training.train_nnunet(run, output)
+"""
+
+
+def run(folder: Path, *command: str, fails: bool = False) -> str:
+    """Run `python ...` in a folder, without other choices of a soft label, and return what it printed."""
+    known = {name: value for name, value in os.environ.items() if not name.startswith("SOFTLABELS")}
+    paths = os.pathsep.join([str(ROOT), str(COMPARE)])
+    own = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "nnUNet_def_n_proc": "1"}
+    done = subprocess.run([sys.executable, *command], cwd=folder, env=known | own, capture_output=True, text=True)
+    printed = done.stdout + done.stderr
+    assert (done.returncode != 0) == fails, printed[-6000:]
+    return printed
+
+
+def snakemake(folder: Path, *options: str) -> str:
+    """Run the study of a folder."""
+    command = ["-m", "snakemake", "--snakefile", str(COMPARE / "Snakefile"), "--configfile", "study.yaml"]
+    return run(folder, *command, "--cores", "1", *options)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """Give a folder with the scores of one fold of two rows, trained for two short epochs."""
+    folder = tmp_path_factory.mktemp("study")
+    rows = ["case\timage:MR\timage:MR2\tlabel\treference"]
+    for case in list(SHAPES)[:4]:
+        image, seg = volumes(case, LABELS)
+        grid, shares = Grid(seg.shape, SPACING), np.float32([seg == number for number in range(3)])
+        named = {"0": image[0], "1": image[1], "label": VALUES[seg], "shares": 0.8 * shares + np.float32(0.2 / 3)}
+        for name, values in named.items():
+            write_nifti(values, grid, folder / f"{case}_{name}.nii.gz")
+        rows.append("\t".join([case, *(f"{case}_{name}.nii.gz" for name in named)]))
+    (folder / "cases.tsv").write_text("\n".join(rows) + "\n")
+    (folder / "study.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
+    snakemake(folder, "--until", "preprocess")
+    plans = folder / "compare/nnunet/preprocessed/Dataset001_comparison/nnUNetPlans.json"
+    content = json.loads(plans.read_text())
+    arguments = content["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    arguments["features_per_stage"] = [4 * 2**level for level in range(arguments["n_stages"])]
+    arguments["n_conv_per_stage"] = [1] * arguments["n_stages"]
+    plans.write_text(json.dumps(content))
+    snakemake(folder, *SCORES)
+    return folder
+
+
+def lines(project: Path) -> list[dict[str, str]]:
+    """Return the lines of both score files."""
+    return [row for name in SCORES for row in csv.DictReader((project / name).open(), delimiter="\t")]
+
+
+def test_rows_of_a_seed_begin_alike_see_the_same_batches_and_learn_other_targets(project):
+    assert {line["row"] for line in lines(project)} == {"hard", "geols", "later"}
+    assert len({(line["init"], line["batches"]) for line in lines(project)}) == 1
+    hard, geols = (torch.load(project / NETWORK.replace("geols", row)) for row in ("hard", "geols"))
+    assert len(hard["losses"]) == 4 and np.isfinite(hard["losses"]).all() and hard["losses"] != geols["losses"]
+    assert any(not torch.equal(values, geols["weights"][name]) for name, values in hard["weights"].items())
+
+
+def test_predictions_are_scored_on_the_grid_of_the_files(project):
+    cases = {line["case"] for line in lines(project)}
+    assert len(cases) == 2
+    for line in lines(project):
+        found = {name: float(line[name]) for name in ("brier_truth", "ece_label", "dice", "volume_bias_truth")}
+        assert 0 < found["brier_truth"] < 1 and np.isfinite(list(found.values())).all()
+    later = [line for line in lines(project) if line["row"] == "later"]
+    assert all(float(line["temperature"]) > 0 for line in later)
+
+
+def test_nothing_is_trained_again_and_a_new_row_trains_only_itself(project):
+    assert "Nothing to be done" in snakemake(project, "--dry-run", *SCORES)
+    study = yaml.safe_load((project / "study.yaml").read_text())
+    study["rows"]["new"] = {"target": "geols"}
+    (project / "new.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    shown = snakemake(project, "--configfile", "new.yaml", "--dry-run", *SCORES, "compare/scores/new_fold0.tsv")
+    assert "rule preprocess" not in shown and shown.count("rule train:") == 1 and shown.count("rule score:") == 1
+
+
+def test_a_killed_training_resumes_to_the_same_bits_with_other_processes(project, tmp_path):
+    whole = torch.load(project / NETWORK)
+    killed = {**whole["run"], "training": {**whole["run"]["training"], "workers": 1}}
+    output = tmp_path / "again.pt"
+    assert "killed" in run(project, "-c", TRAIN, json.dumps(killed), str(output), "killed", fails=True)
+    assert not output.exists()
+    printed = run(project, "-c", TRAIN, json.dumps(killed), str(output), "resumed")
+    assert "Epoch 1" in printed and "Epoch 0" not in printed
+    resumed = torch.load(output)
+    assert resumed["losses"] == whole["losses"] and resumed["batches"] == whole["batches"]
+    assert all(torch.equal(values, resumed["weights"][name]) for name, values in whole["weights"].items())
