@@ -11,8 +11,13 @@ import numpy as np
 import yaml
 from scipy import ndimage
 
+from helpers import made_data
 from helpers.made_data import write_volume
+from softlabels.classes import LabelSet, class_masks
 from softlabels.cli import app
+from softlabels.inputs.volume import read_volume
+from softlabels.methods.gaussian import gaussian_map
+from softlabels.view.export import write_nifti
 
 SHAPE, SPACING = (4, 40, 48), (2.0, 0.5, 0.5)
 #: Coarse voxels have sides of 2, 1, 1 mm.
@@ -60,3 +65,16 @@ def write_coarse_project(folder: Path, n_cases: int = 3, **changes: Any) -> Path
     with chdir(fine):
         run("coarsen", "../coarse", "--block", *BLOCK)
     return folder / "coarse"
+
+
+def add_references(folder: Path) -> None:
+    """Give each case of `made_data.write_cohort` a reference: its label, blurred."""
+    labels = LabelSet.parse(made_data.CONFIG["labels"])
+    head, *rows = (folder / "cases.tsv").read_text().splitlines()
+    for number, row in enumerate(rows):
+        case = row.split("\t")[0]
+        volume = read_volume(folder / f"{case}_seg.nii.gz", role="label")
+        soft = gaussian_map(class_masks(volume.values, labels.classes), volume.grid.spacing, sigma_mm=1.5)
+        write_nifti(soft / soft.sum(axis=0), volume.grid, folder / f"{case}_soft.nii.gz")
+        rows[number] = f"{row}\t{case}_soft.nii.gz"
+    (folder / "cases.tsv").write_text("\n".join([f"{head}\treference", *rows]) + "\n")

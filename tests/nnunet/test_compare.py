@@ -55,16 +55,19 @@ run, output = Run(**json.loads(sys.argv[1])), Path(sys.argv[2])
 NnunetData.from_json(run.nnunet).set_training(output.with_suffix(""), run.index, run.targets[0])
 from comparison import nnunet_training
 if sys.argv[3] == "killed":
-    class Killed(nnunet_training.SeededTrainer):
-        def prepared_for(self, run):
-            self.save_every = 1
-            return super().prepared_for(run)
+    # The same class, whose name is that of nnU-Net's folder.
+    trainer = nnunet_training.SeededTrainer
+    prepared_for, on_epoch_end = trainer.prepared_for, trainer.on_epoch_end
 
-        def on_epoch_end(self):
-            super().on_epoch_end()
-            sys.exit("killed")
+    def saves_often(self, run):
+        self.save_every = 1
+        return prepared_for(self, run)
 
-    nnunet_training.SeededTrainer = Killed
+    def is_killed(self):
+        on_epoch_end(self)
+        sys.exit("killed")
+
+    trainer.prepared_for, trainer.on_epoch_end = saves_often, is_killed
 nnunet_training.train_nnunet(run, output)
 """
 
@@ -113,7 +116,8 @@ def project(tmp_path_factory) -> Path:
 
 def lines(project: Path) -> list[dict[str, str]]:
     """Return the lines of both score files."""
-    return [row for name in SCORES for row in csv.DictReader((project / name).open(), delimiter="\t")]
+    texts = [(project / name).read_text().splitlines() for name in SCORES]
+    return [row for text in texts for row in csv.DictReader(text, delimiter="\t")]
 
 
 def test_rows_of_a_seed_begin_alike_see_the_same_batches_and_learn_other_targets(project):

@@ -18,6 +18,7 @@ import pytest
 import SimpleITK as sitk
 import yaml
 from helpers import ROOT, made_data
+from helpers.made_truth import add_references
 
 TRAVELS = ("Snakefile", "config.yaml", "envs", "workflow")
 IS_FRESH = os.environ.get("SOFTLABELS_TEST_WHEEL") == "fresh"
@@ -147,6 +148,18 @@ def test_project_runs_where_no_checkout_is(python, tmp_path):
     assert "Nothing to be done" in run(python, "-m", "snakemake", "--cores", "2", cwd=project, **home)
     run(python, "-m", "softlabels", "export", "case0", "--output", "nifti", cwd=project, **home)
     assert sitk.ReadImage(str(project / "nifti" / "case0_labels.nii.gz")).GetSize() == made_data.SHAPE[::-1]
+
+
+def test_tune_runs_as_jobs_where_no_checkout_is(python, tmp_path):
+    project = made_by(python, tmp_path / "project", tmp_path)
+    add_references(project)
+    config = yaml.safe_load((project / "config.yaml").read_text()) | {"tune": {"methods": ["gaussian"]}}
+    (project / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    home = {"HOME": str(tmp_path / "home")}
+    said = run(python, "-m", "snakemake", "--cores", "2", "tune", cwd=project, **home)
+    assert said.count("rule tune_case:") == 2
+    assert (project / "results" / "tune" / "tune.txt").read_text().startswith("Chosen: gaussian")
+    assert "Nothing to be done" in run(python, "-m", "snakemake", "--cores", "2", "tune", cwd=project, **home)
 
 
 def test_workflow_of_the_wheel_runs_in_a_folder_without_a_snakefile(python, tmp_path):
