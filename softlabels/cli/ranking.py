@@ -104,33 +104,31 @@ def _cases_to_rank(project: Project, case_id: str | None, has_maps: bool) -> lis
 
 def _judged(project: Project, case: Case, maps: Sequence[Path], *, with_picture: bool) -> _Judged:
     """Return the scores of one case."""
-    from softlabels.classes import LabelSet, class_masks
+    from softlabels.classes import LabelSet
     from softlabels.evaluation.candidates import candidates
     from softlabels.evaluation.page import data_uri
     from softlabels.evaluation.rank import rank as ranked_by_score
-    from softlabels.evaluation.reference import case_reference, read_reference
+    from softlabels.evaluation.reference import case_reference, counted_voxels, read_reference
     from softlabels.view.entries import case_entries
     from softlabels.view.error_maps import error_figure
 
     labels = LabelSet.parse(project.config.labels)
-    if labels.is_overlapping:
-        raise InputError(
-            f"rank: classes {', '.join(labels.names)} overlap, expected classes that exclude each other. Give a "
-            "configuration with one class for each label, or choose a soft label of the regions by softlabels tune"
-        )
+    overlap = labels.is_overlapping
     entries = case_entries(project.config, project.plan, case.id)
-    truth = read_reference(maps, entries.case.grid) if maps else case_reference(case, entries.case, labels.classes)
-    found = candidates({name: one.target for name, one in entries.targets.items()}, len(truth))
-    hard = entries.case.labels()
-    included = entries.case.valid(labels=hard) & (truth.sum(axis=0) > 0.5)
-    spacing = entries.case.grid.spacing
-    scored = ranked_by_score(found.soft_labels, truth, include=included, spacing=spacing)
+    if maps:
+        truth = read_reference(maps, entries.case.grid, is_overlapping=overlap)
+    else:
+        truth = case_reference(case, entries.case, labels.classes)
+    found = candidates({name: one.target for name, one in entries.targets.items()}, len(truth), is_overlapping=overlap)
+    included, spacing = counted_voxels(entries.case, truth, labels), entries.case.grid.spacing
+    scored = ranked_by_score(found.soft_labels, truth, include=included, spacing=spacing, is_overlapping=overlap)
     picture = ""
     if with_picture:
         names = [one.name for one in scored[:_MOST_PANELS]]
         shown = {name: found.soft_labels[name] for name in names}
-        masks = class_masks(hard, found.classes)
-        picture = data_uri(error_figure(entries.case, masks, truth, shown, included=included))
+        masks = entries.case.masks(found.classes)
+        figure = error_figure(entries.case, masks, truth, shown, included=included, is_overlapping=overlap)
+        picture = data_uri(figure)
     return _Judged(scored, found.left_out, picture)
 
 

@@ -33,7 +33,7 @@ class Candidates(NamedTuple):
     classes: tuple[LabelClass, ...]
 
 
-def candidates(targets: Mapping[str, CaseTarget], n_classes: int) -> Candidates:
+def candidates(targets: Mapping[str, CaseTarget], n_classes: int, *, is_overlapping: bool = False) -> Candidates:
     """Return the soft labels of a case that a reference of n classes can judge, and why others are left out.
 
     The reference's classes are those of the first target that has n and that it could judge. Another target with the
@@ -44,7 +44,9 @@ def candidates(targets: Mapping[str, CaseTarget], n_classes: int) -> Candidates:
     targets : mapping of str to CaseTarget
         By the names under which they are ranked; all of one case.
     n_classes : int
-        Number of classes of the reference, the background among them.
+        Number of classes of the reference, the background among them unless they are regions that overlap.
+    is_overlapping : bool
+        Whether they are.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def candidates(targets: Mapping[str, CaseTarget], n_classes: int) -> Candidates:
     judged: tuple[LabelClass, ...] = ()
     labels: NDArray[np.integer] | None = None
     for name, target in targets.items():
-        why = _why_not(target, n_classes, judged)
+        why = _why_not(target, n_classes, judged, is_overlapping)
         if why is not None:
             left_out[name] = why
             continue
@@ -64,8 +66,9 @@ def candidates(targets: Mapping[str, CaseTarget], n_classes: int) -> Candidates:
         if not judged:
             judged = target.classes
             masks = class_masks(labels, judged)
-            soft_labels["one-hot"] = Blend("onehot").soft_label(masks)
-            soft_labels["label smoothing 0.1"] = Blend("label_smoothing", 0.1).soft_label(masks)
+            soft_labels["one-hot"] = Blend("onehot").soft_label(masks, is_overlapping=is_overlapping)
+            smoothed = Blend("label_smoothing", 0.1).soft_label(masks, is_overlapping=is_overlapping)
+            soft_labels["label smoothing 0.1"] = smoothed
         soft_label = as_probability(target.soft_label(labels=labels), target.description.kind)
         channel = {frozenset(c.values): i for i, c in enumerate(target.classes)}
         soft_labels[name] = soft_label[[channel[frozenset(c.values)] for c in judged]]
@@ -74,10 +77,13 @@ def candidates(targets: Mapping[str, CaseTarget], n_classes: int) -> Candidates:
     return Candidates(soft_labels, left_out, judged)
 
 
-def _why_not(target: CaseTarget, n_classes: int, judged: Sequence[LabelClass]) -> str | None:
+def _why_not(target: CaseTarget, n_classes: int, judged: Sequence[LabelClass], is_overlapping: bool) -> str | None:
     """Return why a reference cannot judge a target; None if it can."""
     meanings = _meanings(target.classes)
-    if len(target.classes) != n_classes or frozenset([0]) not in meanings:
+    if is_overlapping:
+        if len(target.classes) != n_classes or not target.description.is_overlapping:
+            return f"has {len(target.classes)} classes, the reference {n_classes} regions that overlap"
+    elif len(target.classes) != n_classes or frozenset([0]) not in meanings:
         return f"has {len(target.classes)} classes, the reference {n_classes} exclusive ones with the background"
     if target.description.kind == "distance":
         return "a distance is no probability"

@@ -50,6 +50,7 @@ def rank(
     *,
     include: NDArray[np.bool_] | None = None,
     spacing: Sequence[float] = (1.0, 1.0, 1.0),
+    is_overlapping: bool = False,
 ) -> list[ScoredCandidate]:
     """Return the candidates, nearest to the reference first.
 
@@ -60,11 +61,13 @@ def rank(
         are divided by their sum over classes (a sum of 0 becomes the uniform distribution), for a score must not depend
         on a hidden weight; the deviation is reported.
     reference : (C, D, H, W) float array
-        The true soft label, in [0, 1], summing to one. Not modified.
+        The true soft label, in [0, 1], summing to one unless regions overlap. Not modified.
     include : (D, H, W) bool array, optional
         Voxels to count; by default all.
     spacing : 3 floats
         Voxel size in mm, (z, y, x): for the width of the boundary band.
+    is_overlapping : bool
+        Whether each class is a region of its own. Scores are then means over regions.
 
     Returns
     -------
@@ -76,7 +79,8 @@ def rank(
     Raises
     ------
     InputError
-        If shapes differ, a value is not a probability, or the reference does not sum to one within 0.01.
+        If shapes differ, a value is not a probability, or the reference does not sum to one within 0.01 though classes
+        exclude each other.
 
     Examples
     --------
@@ -87,21 +91,26 @@ def rank(
     """
     reference = np.asarray(reference)
     checked_probabilities(reference, reference.shape, "reference")
-    # Where nothing is counted, a reference may be anything, such as the votes of no rater.
-    counted = reference.reshape(len(reference), -1) if include is None else reference[:, include]
-    off = np.abs(counted.sum(axis=0, dtype=np.float64) - 1).max(initial=0)
-    if off > 0.01:
-        raise InputError(f"reference: got sums over classes up to {off:.3g} away from 1, expected a distribution")
-    voxels = VoxelSets.of(reference, include, spacing)
+    if not is_overlapping:
+        _check_distribution(reference, include)
+    voxels = VoxelSets.of(reference, include, spacing, is_overlapping=is_overlapping)
     ranked = []
     for name, soft in candidates.items():
         soft = np.asarray(soft)
         checked_probabilities(soft, reference.shape, f"candidate {name}")
         sets = (voxels.everywhere, voxels.ambiguous, voxels.boundary)
-        (everywhere, ambiguous, boundary), deviation = score(soft, reference, sets)
+        (everywhere, ambiguous, boundary), deviation = score(soft, reference, sets, is_overlapping=is_overlapping)
         three = (everywhere.scores(), ambiguous.scores(), boundary.scores())
         ranked.append(ScoredCandidate(name, *three, deviation, *ambiguous.reliability()))
     return sorted(ranked, key=lambda candidate: candidate.everywhere.brier)
+
+
+def _check_distribution(reference: NDArray[np.floating], include: NDArray[np.bool_] | None) -> None:
+    """Raise InputError unless a reference sums to one where it counts; elsewhere it may be the votes of no rater."""
+    counted = reference.reshape(len(reference), -1) if include is None else reference[:, include]
+    off = np.abs(counted.sum(axis=0, dtype=np.float64) - 1).max(initial=0)
+    if off > 0.01:
+        raise InputError(f"reference: got sums over classes up to {off:.3g} away from 1, expected a distribution")
 
 
 def as_probability(values: NDArray[np.float32], kind: str) -> NDArray[np.float32]:
