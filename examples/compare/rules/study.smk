@@ -34,7 +34,9 @@ STUDY = parse_study(config, source=", ".join(map(str, workflow.configfiles)) or 
 STUDY_CASES = {one.case.id: one for one in read_cases_of(STUDY.config.cases, STUDY.config.channels)}
 # The soft labels of nnU-Net are those of its own arrays, which have a case sheet before they exist.
 NNUNET = NnunetData.of(STUDY)
-MODULE_CONFIG = STUDY.softlabels if NNUNET is None else NNUNET.array_config(STUDY.softlabels, NNUNET.write_array_sheet())
+MODULE_CONFIG = (
+    STUDY.softlabels if NNUNET is None else NNUNET.array_config(STUDY.softlabels, NNUNET.write_array_sheet())
+)
 SOFTLABELS = parse_config(MODULE_CONFIG, "softlabels")
 PLAN_OF_TARGETS = make_plan(SOFTLABELS)
 FOLDS = make_folds({case: one.person for case, one in STUDY_CASES.items()}, STUDY.folds)
