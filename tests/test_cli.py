@@ -1,5 +1,6 @@
 """The command line as people meet it: version, help, completion, progress in files, names, findings that many share."""
 
+import itertools
 import json
 import os
 import re
@@ -25,6 +26,20 @@ def test_version_and_the_short_form_of_help():
     for arguments in (["-h"], ["show", "-h"]):
         found = CliRunner().invoke(app, arguments)
         assert found.exit_code == 0 and "Usage:" in found.output
+
+
+def test_help_fills_the_lines_of_a_narrow_terminal_and_indents_the_examples(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        if command.hidden:
+            continue
+        text = CliRunner().invoke(app, [name, "--help"]).output.partition("╭")[0]
+        description, _, examples = text.partition("\n Examples:")
+        assert f"\n     softlabels {name}" in examples, name
+        lines = [line.strip() for line in description.splitlines()]
+        for line, after in itertools.pairwise(lines):  # a line ends where the next word would not fit
+            assert not line or not after or len(line) + 1 + len(after.split()[0]) > 78, (name, line)
 
 
 def test_every_command_has_an_example_that_can_be_parsed():

@@ -33,8 +33,17 @@ class _Group(TyperGroup):
         shared = [option for option in self.params if "--directory" in option.opts]
         for command in self.commands.values():
             command.params.extend(shared)
-            # Docstrings are numpydoc; people read help.
-            command.help = (command.help or "").replace("Examples\n--------\n", "Examples:\n\n")
+            command.help = _as_help(command.help or "")
+
+
+def _as_help(docstring: str) -> str:
+    """Return a numpydoc docstring as typer shows it well: each paragraph on one line, and the examples indented."""
+    text, _, examples = docstring.partition("Examples\n--------\n")
+    paragraphs = [" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n")]
+    if examples:
+        # typer removes the common indentation of all lines but the first: "Examples:" must not be the first.
+        paragraphs.append(f"Examples:\n\n{examples}" if len(paragraphs) > 1 else f"\nExamples:\n\n{examples}")
+    return "\n\n".join(paragraphs)
 
 
 class PassThrough(TyperCommand):

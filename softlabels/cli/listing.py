@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Name = Annotated[str | None, typer.Argument(help="print the keys of this one")]
 
 
-@app.command(rich_help_panel="Begin")
+@app.command(rich_help_panel="Start a project")
 def methods(name: Name = None) -> None:
     """List the soft-label methods and what each promises, or the keys of one.
 
@@ -34,7 +34,7 @@ def methods(name: Name = None) -> None:
         _describe(METHODS, name)
 
 
-@app.command(rich_help_panel="Begin")
+@app.command(rich_help_panel="Start a project")
 def seeds(name: Name = None) -> None:
     """List the seed strategies, or the keys of one.
 

@@ -44,8 +44,10 @@ def view(
 ) -> None:
     """Show every map of a case in a browser: linked slices, values in mm, any class, channel and plane.
 
-    Serves a page on 127.0.0.1 until Ctrl-C. Examples:
+    Serves a page on 127.0.0.1 until Ctrl-C.
 
+    Examples
+    --------
         softlabels view case_0001
 
         softlabels view case_0001 case_0002 --target geols
