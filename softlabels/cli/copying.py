@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from softlabels._shared.counts import counted
 from softlabels.cli.app import app
 
 
@@ -49,5 +50,5 @@ def copy(
             waiting=lambda: print(f"waiting for another process that copies to {destination}"),
         )
     there = f", {copied.n_entries - copied.n_copied} were there" if copied.n_copied < copied.n_entries else ""
-    size = f"{copied.n_copied} entries of {copied.n_cases} cases, {copied.n_bytes / 1e6:.1f} MB"
+    size = f"{counted(copied.n_copied, 'entry')} of {counted(copied.n_cases, 'case')}, {copied.n_bytes / 1e6:.1f} MB"
     print(f"{copied.index}: copied {size}{there}")

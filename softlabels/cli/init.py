@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from softlabels._shared.counts import counted
 from softlabels._shared.files import write_atomically
 from softlabels.cli.app import app, progress
 from softlabels.errors import InputError
@@ -187,5 +188,5 @@ def _write(folder: Path, dataset: Dataset, *, is_nnunet: bool) -> None:
     there = "" if folder.resolve() == Path.cwd() else f" -C {shlex.quote(str(folder))}"
     if LabelSet.parse(dataset.labels).is_overlapping:
         print("note      GeoLS needs classes that exclude each other, and these overlap: config.yaml begins with SiNG")
-    print(f"{folder}: {len(cases)} cases in cases.tsv; config.yaml and Snakefile written")
+    print(f"{folder}: {counted(len(cases), 'case')} in cases.tsv; config.yaml and Snakefile written")
     print(f"Next: softlabels check{there}, then softlabels run{there}")

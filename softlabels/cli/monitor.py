@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from softlabels._shared.counts import counted
 from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigPath, Project, app
 
 if TYPE_CHECKING:
@@ -65,10 +66,10 @@ def status(
         print(f"... and {len(failed) - limit} more failures; --limit {len(failed)} lists them all")
     if to_mend := sorted({job.name for job in failed if job.is_of_case}):
         named = ", ".join(to_mend[:_N_NAMED]) + (", ..." if len(to_mend) > _N_NAMED else "")
-        print(f"mend the files of {len(to_mend)} cases before running again: {named}")
+        print(f"correct the files of {counted(len(to_mend), 'case')} before you run again: {named}")
     if changed := changed_inputs(project.cases, receipts):
         named = ", ".join(list(changed)[:_N_NAMED]) + (", ..." if len(changed) > _N_NAMED else "")
-        print(f"{len(changed)} cases have files that changed since they were read: {named}. Run snakemake again")
+        print(f"files of {counted(len(changed), 'case')} changed since they were read: {named}. Run snakemake again")
     if held := [node.id for node in project.plan.nodes.values() if not node.is_kept]:
         print(f"not kept: {', '.join(held)}; 'softlabels show --make' computes them again for a case")
     if line := _work_done(project, receipts):
@@ -105,7 +106,7 @@ def _status_table(
     columns = ["node", "for", "done", "running", "waiting", "failed", "reused", "flagged", "work"]
     hidden = {"running": not queued, "waiting": not queued, "failed": not failed}
     shown = [name for name in columns if not hidden.get(name)]
-    table = Table(Column("node", no_wrap=True), *shown[1:], title=f"{len(project.cases)} cases")
+    table = Table(Column("node", no_wrap=True), *shown[1:], title=counted(len(project.cases), "case"))
     for row in progress(project.plan, project.cases, dict(receipts)):
         states = {unit: is_running(state) for (unit, step), state in queued.items() if step in (row.node, ALL_STAGES)}
         cells = {

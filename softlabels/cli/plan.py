@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from softlabels._shared.counts import counted
 from softlabels._shared.cpus import usable_cpus
 from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Project, app, progress
 
@@ -52,20 +53,22 @@ def plan(
     changed = changed_inputs(project.cases, receipts)
     done = {work for work in receipts if work[0] not in changed}
     rows = forecast(project.plan, project.cases, done=done, stored=stored, rates=rates)
-    stored_title = "in store" if find_hits else "in store?"
-    table = Table("node", "for", "done", stored_title, "to do", "work", "GB memory", "GB disk")
+    in_store = ["in store"] if find_hits else []
+    table = Table("node", "for", "done", *in_store, "to do", "work", "GB memory", "GB disk")
     users = project.plan.users()
     for row in rows:
-        found = str(row.n_stored) if find_hits else "--hash"
+        counts = [row.n_done, *([row.n_stored] if find_hits else []), row.n_to_do]
         cost = row.cost
         numbers = (duration(cost.seconds), f"{cost.memory_mb / 1e3:.1f}", f"{cost.disk_mb / 1e3:.2f}")
-        table.add_row(row.node, ", ".join(users[row.node]), str(row.n_done), found, str(row.n_to_do), *numbers)
+        table.add_row(row.node, ", ".join(users[row.node]), *map(str, counts), *numbers)
     Console().print(table)
     stages_per_job = project.config.job_stages
     for line in _summary(project, rows, len(units) * len(make_steps(project.plan.nodes, stages_per_job))):
         print(line)
+    if not find_hits and any(row.n_to_do for row in rows):
+        print("results that the store already has are found by reading every file: softlabels plan --hash")
     if changed:
-        print(f"{len(changed)} cases have files that changed since they were read; they count as not done")
+        print(f"files of {counted(len(changed), 'case')} changed since they were read; they count as not done")
     suggested = suggested_cases_per_job(project.plan, project.cases, rates, stages_per_job, usable_cpus())
     if suggested >= 2 * project.config.batch_size:
         print(
@@ -111,10 +114,9 @@ def _summary(project: Project, rows: list[NodeForecast], n_jobs: int) -> list[st
     n_unknown = sum(row.n_to_do > 0 and not row.is_measured for row in rows)
     of_up_to = "one case" if size == 1 else f"up to {size} cases"
     through = " through all stages" if takes_all else ""
-    head = (
-        f"{len(project.cases)} cases x {len(rows)} nodes in {n_jobs} jobs of {of_up_to}{through}; "
-        f"{sum(row.n_done for row in rows)} results are done"
-    )
+    cases, nodes = counted(len(project.cases), "case"), counted(len(rows), "node")
+    n_done = counted(sum(row.n_done for row in rows), "result")
+    head = f"{cases} x {nodes} in {counted(n_jobs, 'job')} of {of_up_to}{through}; {n_done} done"
     if not any(left):
         return [head, "nothing is left to compute"]
     lines = [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from softlabels._shared.counts import counted
 from softlabels._shared.cpus import usable_cpus
 from softlabels._shared.files import read_small_text, write_atomically
 from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Project, app, progress
@@ -69,7 +70,8 @@ def check(
         console.print(Text.assemble((f"{severity:<7}", _STYLES[severity]), f"  {line}"))
     n_errors = sum(finding.is_error for finding in findings)
     bad = len({finding.case_id for finding in findings if finding.is_error})
-    print(f"{len(project.cases)} cases: {len(project.cases) - bad} good, {bad} with {n_errors} errors")
+    n_cases, errors = len(project.cases), counted(n_errors, "error")
+    print(f"{counted(n_cases, 'case')}: {n_cases - bad} good, {bad} with {errors}")
     if n_before := len(project.cases) - len(unread):
         print(f"{n_before} of them were verified by a run and have not changed since; --again reads them again")
     raise typer.Exit(1 if n_errors else 0)

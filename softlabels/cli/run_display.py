@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
+from softlabels._shared.counts import counted
 from softlabels.monitor.follow import Follower, failed_summary
 from softlabels.pipeline.cost import duration
 
@@ -122,7 +123,7 @@ class Display:
         if state is None or not state.jobs:
             return Text("planning the jobs" if not follower.early or state is None else "", style="dim")
         facts = [] if self._has_ended else _facts(state, now, is_remote=follower.is_remote)
-        facts = [f"{state.n_cases} cases", *facts, duration(now - self._began)]
+        facts = [counted(state.n_cases, "case"), *facts, duration(now - self._began)]
         head = Text(" · ".join(facts), style="bold")
         if is_interrupted:
             head.append("   stopping; finished results are kept", style="yellow")
@@ -145,7 +146,7 @@ def _counts(state: RunState) -> str:
 def _facts(state: RunState, now: float, *, is_remote: bool) -> list[str]:
     """Return what else is known of a run: running jobs, failed cases, the time left."""
     n_active = len(state.active)
-    facts = [f"{n_active} job{'s' * (n_active > 1)} {'submitted' if is_remote else 'running'}"] if n_active else []
+    facts = [f"{counted(n_active, 'job')} {'submitted' if is_remote else 'running'}"] if n_active else []
     if n_failed := len(state.failed_cases()):
         facts.append(f"{n_failed} failed")
     left = state.seconds_left(now)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from softlabels._shared.counts import counted
 from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, StorePath, app, store_of
 from softlabels.errors import InputError, StoreError
 
@@ -79,7 +80,7 @@ def _verify_project(config: Path, store: Path | None, *, deep: bool, discard: bo
         forgotten = forget_receipts(results, damaged | outdated)
         done = f", discarded with {forgotten} receipts of this project. Run snakemake to recompute them"
     counts = f"{len(damaged)} damaged, {len(absent)} absent, {len(replaced)} replaced; {len(receipts)} damaged receipts"
-    print(f"{opened.path}: {len(list(opened.keys()))} entries, {counts}{done}")
+    print(f"{opened.path}: {counted(len(list(opened.keys())), 'entry')}, {counts}{done}")
     return bool(unread or ((damaged or receipts or outdated) and not discard))
 
 
@@ -93,7 +94,7 @@ def _verify_folder(folder: Path, *, deep: bool, discard: bool) -> bool:
         raise InputError(f"{folder}: no entry in it, expected a store or an index.json. Give the path of either")
     with _progress() as progress:
         problems = opened.verify(deep=deep, progress=progress)
-    return _report(problems, opened if discard else None, f"{opened.path}: {n_entries} entries")
+    return _report(problems, opened if discard else None, f"{opened.path}: {counted(n_entries, 'entry')}")
 
 
 def _verify_index(path: Path, store: Path | None, *, deep: bool, discard: bool) -> bool:
@@ -108,7 +109,8 @@ def _verify_index(path: Path, store: Path | None, *, deep: bool, discard: bool) 
     cohort = IndexedCohort.open(path, store)
     with _progress() as progress:
         problems = verify_cohort(cohort, deep=deep, progress=progress)
-    checked = f"{path}: {len(cohort.index.keys())} entries of {len(cohort.index.cases)} cases in {cohort.store}"
+    entries, cases = counted(len(cohort.index.keys()), "entry"), counted(len(cohort.index.cases), "case")
+    checked = f"{path}: {entries} of {cases} in {cohort.store}"
     return _report(problems, Store(cohort.store) if discard else None, checked)
 
 
@@ -183,8 +185,8 @@ def gc(
     if delete:
         opened.sweep_stale_tmp()
     total = sum(garbage.nbytes for garbage in found if garbage.error is None) / 1e6
-    done = f"{len(found) - len(kept)} entries, {total:.1f} MB"
-    print(done + ("" if delete else ". Nothing was deleted. Add --delete to delete them"))
+    done = f"{counted(len(found) - len(kept), 'unused entry')}, {total:.1f} MB"
+    print(done + ("" if delete or not found else ". Nothing was deleted. Add --delete to delete them"))
     raise typer.Exit(1 if kept else 0)
 
 

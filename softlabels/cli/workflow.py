@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from softlabels._shared.counts import counted
 from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, JobConfig, Project, app
 from softlabels.errors import SoftLabelsError
 from softlabels.monitor.run import FAILURES_ARE_SHOWN
@@ -127,4 +128,4 @@ def index(
     path = output or project.results / INDEX_FILE
     content = build_index(project.config, project.plan, project.cases, path.parent, allow_missing=allow_missing)
     content.write(path)
-    print(f"{path}: {len(content.cases)} cases, {len(content.missing)} omitted")
+    print(f"{path}: {counted(len(content.cases), 'case')}, {len(content.missing)} omitted")

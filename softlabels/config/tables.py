@@ -217,10 +217,21 @@ def _values(schema: dict[str, Any]) -> str:
     return _WORDS.get(schema.get("type", "")) or _number(schema)
 
 
+def _short(bound: float) -> str:
+    """Return a number as people write it.
+
+    Examples
+    --------
+    >>> _short(2**31 - 1), _short(1e-4), _short(12.0)
+    ('2^31 - 1', '0.0001', '12')
+    """
+    return "2^31 - 1" if bound == 2**31 - 1 else f"{bound:g}"
+
+
 def _number(schema: dict[str, Any]) -> str:
     """Return the range of a number, such as `0 <= number <= 1`."""
-    low = f"{schema['minimum']:g} <= " if "minimum" in schema else ""
-    low = f"{schema['exclusiveMinimum']:g} < " if "exclusiveMinimum" in schema else low
-    high = f" <= {schema['maximum']:g}" if "maximum" in schema else ""
-    high = f" < {schema['exclusiveMaximum']:g}" if "exclusiveMaximum" in schema else high
+    low = f"{_short(schema['minimum'])} <= " if "minimum" in schema else ""
+    low = f"{_short(schema['exclusiveMinimum'])} < " if "exclusiveMinimum" in schema else low
+    high = f" <= {_short(schema['maximum'])}" if "maximum" in schema else ""
+    high = f" < {_short(schema['exclusiveMaximum'])}" if "exclusiveMaximum" in schema else high
     return f"{low}{schema.get('type', 'value')}{high}"

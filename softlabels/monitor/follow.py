@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from softlabels._shared.counts import counted
 from softlabels.config import Config, parse_config
 from softlabels.monitor.events import FAILED, FINISHED, MESSAGE, PROJECT, SCHEDULED, STARTED, TEXT
 from softlabels.monitor.failures import failed_jobs, last_line
@@ -144,6 +145,6 @@ def failed_summary(n_failed: int, n_cases: int, lines: Iterable[str], limit: int
     ['1 of 3 cases failed', 'failed: a prepare-0a1b2c3d: truncated. Copy it again (log: logs/a/prepare.log)']
     """
     lines = list(lines)
-    head = [f"{n_failed} of {n_cases} cases failed"] if n_failed else []
+    head = [f"{n_failed} of {counted(n_cases, 'case')} failed"] if n_failed else []
     more = [f"... and {len(lines) - limit} more failures; softlabels status lists them"] if len(lines) > limit else []
     return head + lines[:limit] + more

@@ -39,9 +39,9 @@ def test_file_that_changed_since_it_was_read_is_named(project):
     said = CliRunner().invoke(app, ["explain", "case0"]).output
     assert "changed    label: " in said and "case0_seg.nii.gz changed since it was read; snakemake will read it" in said
     said = CliRunner().invoke(app, ["status"]).output
-    assert "1 cases have files that changed since they were read: case0. Run snakemake again" in said
+    assert "files of 1 case changed since they were read: case0. Run snakemake again" in said
     said = CliRunner().invoke(app, ["plan"]).output
-    assert "1 cases have files that changed" in said and " 0 results are done" in said
+    assert "files of 1 case changed since they were read" in said and " 0 results done" in said
 
 
 def test_node_that_failed_says_why_and_one_that_was_not_tried_says_so(project):

@@ -139,7 +139,7 @@ def test_bad_case_fails_alone_with_one_line_that_says_what_to_do(tmp_path):
     assert not list((tmp_path / "results").glob("case0/*.json"))
     assert len(list((tmp_path / "results").glob("case1/target-*.json"))) == 2
     partial = softlabels(tmp_path, "index", "--allow-missing")
-    assert partial.returncode == 0 and "1 cases, 1 omitted" in partial.stdout
+    assert partial.returncode == 0 and "1 case, 1 omitted" in partial.stdout
     # Without an index there is a report all the same: that is when it is needed most.
     page = (tmp_path / "results" / "report" / "index.html").read_text()
     assert "results/report/index.html" in done.stdout
