@@ -185,7 +185,7 @@ def gc(
     if delete:
         opened.sweep_stale_tmp()
     total = sum(garbage.nbytes for garbage in found if garbage.error is None) / 1e6
-    done = f"{counted(len(found) - len(kept), 'unused entry')}, {total:.1f} MB"
+    done = f"{counted(len(found) - len(kept), 'entry')}, {total:.1f} MB"
     print(done + ("" if delete or not found else ". Nothing was deleted. Add --delete to delete them"))
     raise typer.Exit(1 if kept else 0)
 
