@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,8 +104,9 @@ class _Maps:
         seeds = self.sources.read("seeds", "seeds")
         # One array for all: the memory that one channel is solved in serves the next.
         maps = np.empty((len(self.parts), *seeds.shape), np.float32)
-        for number, out in enumerate(maps):
-            out[...] = self._solved(number, seeds, 0)
+        with ThreadPoolExecutor(self.job.threads) as pool:
+            for number, out in enumerate(maps):
+                list(pool.map(np.copyto, out, self._solved(number, seeds, 0)))
         return self._result(maps.reshape(-1, *seeds.shape[1:]), self._quality())
 
     def on_demand(self) -> Result:
