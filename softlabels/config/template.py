@@ -37,8 +37,8 @@ engine: softlabels            # fastgeodis | geodistk only for parity with publi
 # Starting a process takes a second, on a cluster several, so one process takes a case through all stages. With `one`,
 # every stage is its own job, which device cuda requires, and a changed target does not start the stages before it.
 stages_per_job: all           # one | all
-# What is written to the store. With `targets`, seeds and distances stay in memory, and the store is much smaller;
-# `softlabels show --make` computes them again for a case.
+# What is written to the store. With `targets`, seeds and distances stay in memory: a case takes less time, and the
+# store is much smaller; `softlabels show --make` computes them again for a case.
 keep: all                     # all | targets | a list of stages
 # Cases that share a process; `softlabels plan` suggests a number.
 ${off}cases_per_job: $cases_per_job

@@ -104,7 +104,8 @@ class GeoLS(GeodesicMethod):
             ]
             return TargetMap(values, flags, {"mean_distance": means})
         for index in np.flatnonzero(is_present):
-            if not np.isfinite(distance[:, index]).any():
+            # Plane by plane: mostly the first one answers.
+            if not any(np.isfinite(plane).any() for channel in distance for plane in channel[index]):
                 raise _out_of_reach(inputs.class_names[index])
         values = paper_map(distance, inputs.masks, farthest=inputs.farthest, threads=inputs.threads)
         return TargetMap(values, flags)
