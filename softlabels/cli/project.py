@@ -70,8 +70,8 @@ def check(
         console.print(Text.assemble((f"{severity:<7}", _STYLES[severity]), f"  {line}"))
     n_errors = sum(finding.is_error for finding in findings)
     bad = len({finding.case_id for finding in findings if finding.is_error})
-    n_cases, errors = len(project.cases), counted(n_errors, "error")
-    print(f"{counted(n_cases, 'case')}: {n_cases - bad} good, {bad} with {errors}")
+    with_errors = f", {bad} with {counted(n_errors, 'error')}" if bad else ""
+    print(f"{counted(len(project.cases), 'case')}: {len(project.cases) - bad} good{with_errors}")
     if n_before := len(project.cases) - len(unread):
         print(f"{n_before} of them were verified by a run and have not changed since; --again reads them again")
     raise typer.Exit(1 if n_errors else 0)

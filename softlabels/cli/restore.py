@@ -61,13 +61,8 @@ def _read_prediction(path: Path, prepared: Grid) -> NDArray[Any]:
     """Return the array in a file; an image file must be on the prepared grid."""
     import numpy as np
 
-    if path.suffix == ".npy":
-        try:
-            return np.asarray(np.load(path, allow_pickle=False))
-        except ValueError as error:
-            raise InputError(f"{path}: cannot be read as an array ({error}). Write it with numpy.save") from error
-    if path.suffix == ".npz":
-        return _read_npz(path)
+    if path.suffix in (".npy", ".npz"):
+        return _read_array(path)
     from softlabels.inputs.volume import read_volume
 
     volume = read_volume(path)
@@ -77,17 +72,24 @@ def _read_prediction(path: Path, prepared: Grid) -> NDArray[Any]:
     return volume.values.astype(np.int64) if is_integral else volume.values
 
 
-def _read_npz(path: Path) -> NDArray[Any]:
-    """Return the one array of an NPZ, or the one that nnU-Net calls probabilities."""
+def _read_array(path: Path) -> NDArray[Any]:
+    """Return the array of an NPY, or of an NPZ the only one or the one that nnU-Net calls probabilities."""
+    import tokenize
     import zipfile
 
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = [name for name in ("probabilities", "softmax") if name in archive.files] or archive.files
+        # NumPy leaves a file that it opened itself open if it is damaged.
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return found
+            names = [name for name in ("probabilities", "softmax") if name in found.files] or found.files
             if len(names) != 1:
                 raise InputError(f"{path}: has {', '.join(names) or 'no array'}, expected one array or `probabilities`")
-            return np.asarray(archive[names[0]])
-    except (ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as arrays ({error}). Write it with numpy.savez") from error
+            return np.asarray(found[names[0]])
+    except InputError:
+        raise
+    except (ValueError, EOFError, tokenize.TokenError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read as an array ({error}). Write it with numpy.save or savez") from error

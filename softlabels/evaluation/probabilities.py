@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import tokenize
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -129,7 +130,7 @@ def _read_npz(path: Path) -> NDArray[np.floating]:
             if len(names) != 1:
                 raise InputError(f"{path}: got the arrays {', '.join(arrays.files)}, expected one, 'probabilities'")
             found: NDArray[np.floating] = arrays[names[0]]
-    except (zipfile.BadZipFile, ValueError, EOFError, KeyError) as error:
+    except (zipfile.BadZipFile, ValueError, EOFError, KeyError, tokenize.TokenError) as error:
         raise InputError(f"{path}: cannot be read as NPZ ({error}); save it again") from error
     if found.dtype.kind != "f":
         raise InputError(f"{path}: got {found.dtype}, expected floating point probabilities")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tokenize
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def open_frame(stream: Stream, start: bytes, spacing: tuple[float, float, float]
     try:
         read = _READERS[(version[6], version[7])]
         shape, is_fortran, dtype = read(io.BytesIO(length + text), max_header_size=_MOST_HEADER)
-    except (KeyError, ValueError, TypeError, SyntaxError, RecursionError) as error:
+    except (KeyError, ValueError, TypeError, SyntaxError, RecursionError, tokenize.TokenError) as error:
         raise InputError(f"{path}: got a NumPy header that cannot be read; save the array again") from error
     if is_fortran and len(shape) > 1:
         raise InputError(f"{path}: got an array in Fortran order; save it with np.save(np.ascontiguousarray(array))")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from helpers.made_cohort import SHAPES, TARGETS, make_cohort, volumes, write_index
 
+from softlabels.cli.restore import _read_prediction
 from softlabels.cohort.index import Index
 from softlabels.cohort.restore import CaseSpace
 from softlabels.errors import FormatError, InputError
@@ -83,3 +84,15 @@ def test_an_older_index_needs_an_image_of_the_case(index, tmp_path):
         CaseSpace.of(bare, "small", target="geols", store=store)
     space = CaseSpace.of(bare, "small", target="geols", store=store, files=files_of("small"))
     assert space.files == CaseSpace.of(index, "small", target="geols").files
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.npz"])
+def test_a_damaged_prediction_is_an_input_error_and_a_good_one_is_read(tmp_path, name):
+    path, grid = tmp_path / name, Grid((1, 1, 1), (1.0, 1.0, 1.0))
+    header = b"\x93NUMPY\x01\x00v\x00{'descr': '<f4', __import__('os'" + b" " * 90
+    for content in (b"", header, header.replace(b"os'", b"os"), b"PK\3\4"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=rf"{name}: cannot be read as an array"):
+            _read_prediction(path, grid)
+    (np.save if name == "a.npy" else np.savez)(path, np.arange(3.0))
+    np.testing.assert_array_equal(_read_prediction(path, grid), np.arange(3.0))
