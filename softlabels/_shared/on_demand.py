@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from softlabels._shared.box import Box
 
 
 class VolumesOnDemand:
@@ -105,3 +108,22 @@ class VolumesOnDemand:
             volume[...] = self.volume(index)
         self.release()
         return out
+
+
+@dataclass(frozen=True)
+class VolumesByBlock:
+    """C float32 volumes that are made block by block of the volume, all of them at once.
+
+    Parameters
+    ----------
+    shape : 4 ints
+        (C, D, H, W).
+    blocks : sequence of boxes
+        Which together are the volume.
+    read : callable
+        Returns the values (C, d, h, w) of one of the blocks, in any thread.
+    """
+
+    shape: tuple[int, ...]
+    blocks: Sequence[Box]
+    read: Callable[[Box], NDArray[np.float32]]

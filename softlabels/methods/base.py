@@ -315,7 +315,7 @@ class Method(Component):
         except InputError as error:
             raise type(error)(f"method {self.name}: {error}") from error
         if self.sums_to_one and inputs.background is not None:
-            _share_out(found.values)
+            share_out(found.values)
         self._check_values(found.values, inputs)
         return found
 
@@ -370,7 +370,7 @@ def _four_digits(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _share_out(values: NDArray[np.float32]) -> None:
+def share_out(values: NDArray[np.float32]) -> None:
     """Divide by the sum, in place, where mass went to voxels of no class: beside the ignore label or a rater's."""
     total = values.sum(axis=0)
     short = is_short(total)

@@ -45,7 +45,7 @@ from softlabels._shared.box import Box
 from softlabels._shared.boxed import BoxedVolumes, blocks_of, hull, intersection, within
 from softlabels._shared.rate import Rate
 from softlabels.augmentation import NOT_ELASTIC
-from softlabels.errors import InputError, SeedError
+from softlabels.errors import InputError
 from softlabels.methods.arrays import BoxedInputs, BoxedMap, Need, TargetInputs, TargetMap
 from softlabels.methods.keys import TuningGrid
 from softlabels.methods.seeded import Distance, GeodesicMethod
@@ -106,27 +106,25 @@ class GeoLS(GeodesicMethod):
         for index in np.flatnonzero(is_present):
             # Plane by plane: mostly the first one answers.
             if not any(np.isfinite(plane).any() for channel in distance for plane in channel[index]):
-                raise _out_of_reach(inputs.class_names[index])
+                raise self.out_of_reach(inputs.class_names[index])
         values = paper_map(distance, inputs.masks, farthest=inputs.farthest, threads=inputs.threads)
         return TargetMap(values, flags)
+
+    def voxel_map(
+        self, distance: NDArray[np.float32], masks: NDArray[np.bool_], farthest: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the geodesic map g of the paper of some voxels."""
+        return paper_map(distance, masks, farthest=farthest)
 
     def boxed_map(self, inputs: BoxedInputs) -> BoxedMap:
         """Return the geodesic map g of the paper for many classes, each in its box."""
         for index, (_, mask) in enumerate(inputs.masks):
             if mask.any() and not any(np.isfinite(channel[index][1]).any() for channel in inputs.distance):
-                raise _out_of_reach(inputs.class_names[index])
+                raise self.out_of_reach(inputs.class_names[index])
         if inputs.farthest is None:
             raise InputError("farthest: missing, and boxed distances do not tell how far a class reaches")
         values = boxed_paper_map(inputs.distance, inputs.masks, inputs.farthest, threads=inputs.threads)
         return BoxedMap(values, inputs.absent_flags())
-
-
-def _out_of_reach(class_name: str) -> SeedError:
-    """Return the error about a class that has voxels and no distance."""
-    return SeedError(
-        f"class '{class_name}': present, but none of its seeds can be reached; "
-        "set seeds.fallback to true, or widen prepare.domain"
-    )
 
 
 def paper_map(

@@ -189,6 +189,27 @@ def _wrong_sign(inner: NDArray[np.float32], hard: NDArray[np.bool_]) -> NDArray[
     return ((inner > 0) & ~hard) | ((inner < 0) & hard)
 
 
+class Quality:
+    """The figures of `quality_figures` of a distribution over exclusive classes, from voxels that come in parts."""
+
+    def __init__(self, n_classes: int) -> None:
+        self._total, self._n_voxels, self._volume = _Totals(n_classes), 0, np.zeros(n_classes, np.int64)
+
+    def add(self, soft: NDArray[np.float32], hard: NDArray[np.bool_]) -> None:
+        """Add some voxels, (C, n) each."""
+        self._total.add_range(soft)
+        self._total.add_volumes(soft)
+        self._total.add_distribution(soft, hard)
+        self._volume += hard.sum(axis=1)
+        self._n_voxels += soft.shape[1]
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures of all voxels that were added."""
+        found = self._total.figures(self._n_voxels)
+        found |= self._total.figures_of_probabilities(self._n_voxels, self._volume)
+        return {name: _rounded(value) for name, value in (found | self._total.figures_of_sums()).items()}
+
+
 class _Totals:
     """Running sums over slabs, in float64."""
 

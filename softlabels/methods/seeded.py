@@ -6,14 +6,17 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from softlabels._shared.registry import Chosen
 from softlabels._shared.section import Section
 from softlabels.classes import LabelSet
+from softlabels.errors import SeedError
 from softlabels.geodesic.metric import METRIC_OF_ENGINE, METRICS, Engine, MetricName
 from softlabels.methods.arrays import Need
-from softlabels.methods.base import Method
+from softlabels.methods.base import Method, share_out
 from softlabels.methods.boxed import BoxedMethod
 from softlabels.methods.keys import RunContext
 from softlabels.seeds import STRATEGIES, SeedStrategy
@@ -105,6 +108,38 @@ class GeodesicMethod(SeededMethod, BoxedMethod):
         _check_variants(cls, "default_distance")
         if cls.gap_variants and not cls.has_boxed_map():
             raise TypeError(f"{cls.__name__} (method {cls.name!r}): has gap_variants, but no boxed_map")
+
+    def voxel_map(
+        self, distance: NDArray[np.float32], masks: NDArray[np.bool_], farthest: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the map of some voxels, in a variant of `gap_variants`.
+
+        Parameters
+        ----------
+        distance : (M, C, d, h, w) float32 array
+            All distances of these voxels.
+        masks : (C, d, h, w) bool array
+        farthest : (M, C) float32 array
+            The largest finite distance of each map in the whole volume.
+        """
+        raise NotImplementedError
+
+    def compute_voxels(
+        self, distance: NDArray[np.float32], masks: NDArray[np.bool_], farthest: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return `voxel_map`, shared out and checked as `compute` does it of a whole map."""
+        found = self.voxel_map(distance, masks, farthest)
+        share_out(found)
+        self._check_range(float(found.min()), float(found.max()))
+        return found
+
+    @staticmethod
+    def out_of_reach(class_name: str) -> SeedError:
+        """Return the error about a class that has voxels and no distance."""
+        return SeedError(
+            f"class '{class_name}': present, but none of its seeds can be reached; "
+            "set seeds.fallback to true, or widen prepare.domain"
+        )
 
     def with_engine(self, engine: Engine) -> Self:
         """Return the method with the engine that its distances are solved by."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from softlabels._shared.box import Box
 from softlabels._shared.boxed import BoxedVolumes
+from softlabels._shared.on_demand import VolumesByBlock
 from softlabels.errors import CertificateError
 from softlabels.sparse import class_dtype
 from softlabels.store.encoding import ScaleOffset
@@ -30,6 +31,10 @@ CLASSES, SHARES = "classes", "shares"
 SUM_TOLERANCE = 1e-4
 #: Voxels handled at a time, so that their numbers fit into uint16.
 _BLOCK = 1 << 16
+
+
+#: The shares of all classes in one of these forms.
+Shares = NDArray[np.float32] | BoxedVolumes | VolumesByBlock
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ class DecodedLevels:
 
 
 def largest_classes(
-    values: NDArray[np.float32] | BoxedVolumes,
+    values: Shares,
     class_names: Sequence[str],
     *,
     dtype: str,
@@ -85,7 +90,7 @@ def largest_classes(
 
     Parameters
     ----------
-    values : (C, D, H, W) float32 array, or BoxedVolumes of float32 with fill 0
+    values : (C, D, H, W) float32 array, BoxedVolumes of float32 with fill 0, or VolumesByBlock
         At each voxel at least 0 with a sum of one, or 0 in all classes. Not modified.
     class_names : sequence of C str
     dtype : {"uint8", "uint16"}
@@ -128,7 +133,7 @@ def largest_classes(
     n_classes, *shape = values.shape
     code = ScaleOffset(dtype, 0.0, 1.0)
     negligible = negligible_share(n_classes, code.scale, max_dropped)
-    regions = _regions(shape)
+    regions = values.blocks if isinstance(values, VolumesByBlock) else _regions(shape)
     with ThreadPoolExecutor(threads) as pool:
         blocks = list(pool.map(lambda region: _ranked(values, region, negligible), regions))
         n_ranks = max(1, *(len(block.voxels) for block in blocks))
@@ -183,8 +188,11 @@ def _regions(shape: Sequence[int]) -> list[Box]:
     return [(slice(z, z + sizes[0]), slice(y, y + sizes[1]), slice(x, x + sizes[2])) for z, y, x in starts]
 
 
-def _rows(values: NDArray[np.float32] | BoxedVolumes, region: Box) -> Iterator[tuple[int, NDArray[np.float32]]]:
+def _rows(values: Shares, region: Box) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield the number and the (n,) shares of each class in a block; a class that is surely 0 there is left out."""
+    if isinstance(values, VolumesByBlock):
+        yield from enumerate(values.read(region).reshape(values.shape[0], -1))
+        return
     for number in range(values.shape[0]):
         if not isinstance(values, BoxedVolumes):
             yield number, values[number][region].reshape(-1)
@@ -192,7 +200,7 @@ def _rows(values: NDArray[np.float32] | BoxedVolumes, region: Box) -> Iterator[t
             yield number, values.region(number, region).reshape(-1)
 
 
-def _ranked(values: NDArray[np.float32] | BoxedVolumes, region: Box, negligible: np.float32) -> _Ranked:
+def _ranked(values: Shares, region: Box, negligible: np.float32) -> _Ranked:
     """Return the classes of a block above a share, ranked; CertificateError if it is no distribution."""
     n_voxels = math.prod(len(range(*part.indices(n))) for part, n in zip(region, values.shape[1:], strict=True))
     total, lowest, dtype = np.zeros(n_voxels), 0.0, class_dtype(values.shape[0])

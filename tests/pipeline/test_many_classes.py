@@ -9,7 +9,7 @@ from helpers.made_project import Project
 
 from softlabels.errors import SeedError
 from softlabels.methods.by_class import MethodByClass
-from softlabels.pipeline.stages import distance, target
+from softlabels.pipeline.stages import by_block, distance, target
 from softlabels.store import format as store_format
 
 SHAPE = (12, 44, 40)
@@ -30,6 +30,11 @@ IN_BOXES = {
     "partial_volume": {"method": "partial_volume", "storage": "dense"},
     "regions": {"method": "gaussian", "labels": {"background": 0} | REGIONS},
     "regions_dilated": {"method": "dilation", "labels": {"background": 0} | REGIONS},
+}
+#: Shares of all distances, which need all classes at a voxel.
+WHOLE = {
+    "whole": {"method": "geols", "storage": "sparse", "distance": {"gap": "none"}},
+    "fine": {"method": "geols", "storage": "sparse", "precision": "uint16", "distance": {"gap": "none"}},
 }
 
 
@@ -72,7 +77,7 @@ def found(project):
 @pytest.mark.parametrize(
     ("targets", "n_channels", "keep"),
     [(BY_CLASS, 1, "all"), (BY_CLASS, 2, "all"), (BY_CLASS, 2, "targets"), (BY_CLASS, 1, ["distance"])]
-    + [(IN_BOXES, 2, "all")],
+    + [(IN_BOXES, 2, "all"), (WHOLE, 2, "all"), (WHOLE, 1, "targets")],
 )
 def test_class_by_class_every_entry_is_the_one_of_all_classes_at_once(tmp_path, monkeypatch, targets, keep, n_channels):
     few = make(tmp_path / "few", monkeypatch, 11, targets, n_channels, keep=keep)
@@ -98,7 +103,8 @@ def peak_of(project):
 
 @pytest.fixture
 def small_chunks(monkeypatch):
-    """Let 4 channels of bytes share a chunk, as they do where the volume is large."""
+    """Let 4 channels of bytes share a chunk, and a volume have several blocks, as they do where it is large."""
+    monkeypatch.setattr(by_block, "_BLOCK", SHAPE[1] * SHAPE[2])
     for name in ("CHUNK_BYTES", "ROUNDED_CHUNK_BYTES"):
         monkeypatch.setattr(store_format, name, 4 * SHAPE[0] * SHAPE[1] * SHAPE[2])
 
@@ -107,16 +113,18 @@ def small_chunks(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "keep"),
     [("sing", "all"), ("sing", "targets"), ("sing_official", "targets"), ("mm", "all"), ("normalised", "all")]
-    + [("superpixel", "all"), ("dilation", "all"), ("svls", "all"), ("partial_volume", "all")],
+    + [("superpixel", "all"), ("dilation", "all"), ("svls", "all"), ("partial_volume", "all")]
+    + [("whole", "all")],
 )
 def test_memory_does_not_follow_the_number_of_classes(tmp_path, monkeypatch, name, keep):
-    targets = {name: (BY_CLASS | IN_BOXES)[name]}
+    targets = {name: (BY_CLASS | IN_BOXES | WHOLE)[name]}
     make(tmp_path / "first", monkeypatch, 9, targets, keep=keep).run_together(threads=1)
     few, many = (peak_of(make(tmp_path / f"{n}", monkeypatch, n, targets, keep=keep)) for n in (10, 60))
     # 50 further classes: at once, their float32 maps alone are 200 bytes a voxel, and their masks are 50. In so small a
-    # volume their boxes and figures are 10 to 35.
-    assert many - few < 45
-    assert many < 120
+    # volume their boxes and figures are 10 to 35. A block, here an eleventh of the volume, has all classes.
+    most = 150 if name == "whole" else 45
+    assert many - few < most
+    assert many < 75 + most
 
 
 def test_distances_that_are_not_kept_are_solved_once_and_their_failure_is_theirs(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,11 @@ from softlabels.methods.arrays import BoxedInputs
 from softlabels.methods.base import MANY_CLASSES, SPARSE_FROM
 from softlabels.methods.boxed import BoxedMethod
 from softlabels.methods.by_class import MethodByClass
+from softlabels.methods.seeded import GeodesicMethod
+from softlabels.pipeline.memory import HeldResult
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.stages.base import Job, Result, Upstream, UpstreamStage
+from softlabels.pipeline.stages.by_block import BY_BLOCK, target_by_block
 from softlabels.pipeline.stages.by_class import target_by_class
 from softlabels.pipeline.stages.near import DISTANCE_BITS, ends_at_gap, farthest_of, near_inputs
 from softlabels.pipeline.stages.prepare import prepared_digests
@@ -29,6 +32,7 @@ from softlabels.preprocess.masks import boxed_class_masks
 if TYPE_CHECKING:
     from softlabels.inputs.sheet import Case
     from softlabels.store import BitRound, Layer, ScaleOffset
+    from softlabels.store.largest_classes import Shares
 
 
 class Target(UpstreamStage):
@@ -59,9 +63,13 @@ class Target(UpstreamStage):
         if issubclass(method, MethodByClass) and is_many:
             return method.by_class_cost
         if issubclass(method, BoxedMethod):
-            is_boxed = method.has_boxed_map() and (is_many or node.params.get("storage") == "sparse")
+            is_sparse = node.params.get("storage") == "sparse"
+            is_boxed = method.has_boxed_map() and (is_many or is_sparse)
             if "gap" in distance.params if distance else is_boxed:
                 return method.boxed_cost
+            is_share = issubclass(method, GeodesicMethod) and node.params["variant"] in method.gap_variants
+            if distance and distance.is_kept and is_share and is_sparse and is_many:
+                return BY_BLOCK
         if distance is None or distance.params["modalities"] == "vector":
             return method.cost
         n_more = len(nodes[node.inputs["prepare"]].checks["channels"]) - 1
@@ -85,6 +93,13 @@ class Target(UpstreamStage):
             values, by_class = target_by_class(job, sources, labels, method)
             encoding = _encoding(method.value_range, method.precision)
             return Result([Layer("target", values, labels.names, encoding)], sources.grid, by_class)
+        distance = sources.results.get("distance")
+        if _is_by_block(method, len(labels.classes)) and not isinstance(distance, HeldResult | None):
+            shares, by_block = target_by_block(sources, distance, labels, method)
+            layers, figures, flags = _sparse(method, shares, labels.names, job.threads or 1)
+            quality = by_block()
+            quality["flags"] = [*quality["flags"], *flags]
+            return Result(layers, sources.grid, quality | figures)
         inputs = method_inputs(job, sources, labels, method.needs)
         target = method.compute(inputs)
         quality = quality_figures(
@@ -93,6 +108,12 @@ class Target(UpstreamStage):
         layers, figures, flags = _stored(method, target.values, labels.names, inputs.threads)
         quality |= {"flags": [*target.flags, *flags], "notes": target.notes, **figures}
         return Result(layers, sources.grid, quality)
+
+
+def _is_by_block(method: Method, n_classes: int) -> TypeGuard[GeodesicMethod]:
+    """Return whether a map may be computed block by block: a sparse distribution over many classes."""
+    is_apt = isinstance(method, GeodesicMethod) and method.variant_name in method.gap_variants
+    return is_apt and method.storage == "sparse" and n_classes >= MANY_CLASSES
 
 
 def _is_in_boxes(method: BoxedMethod, sources: Upstream, n_classes: int) -> bool:
@@ -201,12 +222,20 @@ def _stored(
 ) -> tuple[list[Layer], dict[str, Any], list[str]]:
     """Return the layers that hold a map, and the figures and flags of a sparse one."""
     from softlabels.store import Layer
+
+    if method.storage == "sparse":
+        return _sparse(method, values, names, threads)
+    return [Layer("target", values, names, _encoding(method.value_range, method.precision))], {}, []
+
+
+def _sparse(
+    method: Method, shares: Shares, names: Sequence[str], threads: int
+) -> tuple[list[Layer], dict[str, Any], list[str]]:
+    """Return the layers of the largest classes of each voxel, their figures and what a person should know."""
     from softlabels.store.largest_classes import largest_classes
 
-    if method.storage != "sparse":
-        return [Layer("target", values, names, _encoding(method.value_range, method.precision))], {}, []
     layers, figures = largest_classes(
-        values, names, dtype=method.precision, max_dropped=method.max_dropped, threads=threads
+        shares, names, dtype=method.precision, max_dropped=method.max_dropped, threads=threads
     )
     n_kept = figures["n_kept"]
     if len(names) < SPARSE_FROM or 2 * n_kept < len(names):
