@@ -8,6 +8,7 @@ One process reads patches of the real glioma (cropped to the brain, z-scores, 4 
 4 classes), each loader the same patches in turn. Every library has one thread, as in the workers of a DataLoader. Times
 are CPU time: nothing is cold, and wall time on a shared machine would measure the others. The rows of softlabels draw
 the patch as training does, which the others do not. A page fault is counted when a page is touched for the first time.
+The second table is nnU-Net's augmented sample, as its training reads it (loader_augmented.py).
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ from pathlib import Path
 import numcodecs.blosc
 import numpy as np
 import torch
-from loader_peers import PEERS, Patch, nnunet_trainer
+from loader_augmented import SOFT, STOCK, augmented_loaders, augmented_times
+from loader_peers import PEERS, Arrays, Patch, nnunet_trainer
 from real_volumes import needed_volumes
 from results import write_section
 
@@ -114,19 +116,25 @@ def measured(rows: dict[str, Callable[[int], object]], repeats: int) -> dict[str
     return found
 
 
-def rows_of(index: Path, size: int, folder: Path) -> tuple[dict[str, Callable[[int], object]], dict[str, str]]:
+def whole_arrays(index: Path) -> Arrays:
+    """Return image, labels and soft label of the case."""
+    whole = SoftLabelDataset(index, target="gaussian", mode="whole")[0]
+    return {
+        "image": whole["image"].numpy(),
+        "labels": whole["labels"].numpy().astype(np.uint8),
+        "soft_label": whole["soft_label"].numpy(),
+    }
+
+
+def rows_of(
+    index: Path, arrays: Arrays, size: int, folder: Path
+) -> tuple[dict[str, Callable[[int], object]], dict[str, str]]:
     """Return a reader of the n-th patch for each row, and why rows are left out."""
     datasets = {
         name: SoftLabelDataset(index, patch_size=(size,) * 3, patches_per_case=1000, seed=1, **arguments)
         for name, arguments in OURS.items()
     }
     rows = {name: dataset.__getitem__ for name, dataset in datasets.items()}
-    whole = SoftLabelDataset(index, target="gaussian", mode="whole")[0]
-    arrays = {
-        "image": whole["image"].numpy(),
-        "labels": whole["labels"].numpy().astype(np.uint8),
-        "soft_label": whole["soft_label"].numpy(),
-    }
     first = next(iter(datasets.values()))
     origins = [tuple(first[n]["origin"].tolist()) for n in range(100)]
     missing = {}
@@ -151,10 +159,14 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch, OneThread():
         index = arguments.index or computed_index(Path(scratch), needed_volumes() / "glioma_du7294")
-        found, missing = {}, {}
+        found, missing, augmented = {}, {}, {}
+        arrays = whole_arrays(index)
         for size in arguments.sizes:
-            rows, missing = rows_of(index, size, Path(scratch))
+            rows, missing = rows_of(index, arrays, size, Path(scratch))
             found[size] = measured(rows, arguments.repeats)
+            with contextlib.suppress(ImportError):
+                loaders = augmented_loaders(index, arrays, size, Path(scratch) / f"augmented-{size}")
+                augmented[size] = augmented_times(loaders, 2 * arguments.repeats)
     heads = "".join(f" {size}^3 ms | quartiles apart | of nnU-Net's | faults |" for size in arguments.sizes)
     lines = [
         f"{platform.machine()}, load {os.getloadavg()[0]:.1f}; CPU time of one process, median of {arguments.repeats}; "
@@ -173,9 +185,21 @@ def main() -> None:
             share = f"{middle / found[size][reference][0]:.2f}" if reference in found[size] else ""
             cells.append(f" {middle:.1f} | {spread:.1f} | {share} | {faults:.0f} |")
         lines.append(f"| {name} |{''.join(cells)}")
+    lines += augmented_table(augmented, 2 * arguments.repeats)
     print("\n".join(lines))
     if arguments.write:
         write_section(SECTION, "\n".join(lines))
+
+
+def augmented_table(times: dict[int, dict[str, float]], n_samples: int) -> list[str]:
+    """Return the lines of the table of augmented samples; none without nnU-Net."""
+    if not times:
+        return []
+    heads = "".join(f" {size}^3 ms | of nnU-Net's |" for size in times)
+    lines = ["", f"| augmented sample, mean of {n_samples} |{heads}", "|---|" + "---:|" * 2 * len(times)]
+    for name in (SOFT, STOCK):
+        lines.append(f"| {name} |" + "".join(f" {t[name]:.0f} | {t[name] / t[STOCK]:.2f} |" for t in times.values()))
+    return lines
 
 
 def _version(package: str) -> str:

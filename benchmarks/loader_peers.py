@@ -32,7 +32,7 @@ def nnunet(arrays: Arrays, size: int, folder: Path) -> Reader:
     """Return a reader of image and hard labels by nnU-Net's data set, in the chunks of its preprocessing."""
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
-    _save_nnunet(arrays["image"], arrays["labels"][None].astype(np.int8), size, folder)
+    save_nnunet(arrays["image"], arrays["labels"][None].astype(np.int8), size, folder)
     dataset = nnUNetDatasetBlosc2(str(folder), ["case"])
 
     def read(patch: Patch) -> dict[str, torch.Tensor]:
@@ -51,7 +51,7 @@ def nnunet_with_soft(arrays: Arrays, size: int, folder: Path) -> Reader:
 
     hard = nnunet(arrays, size, folder)
     soft = np.rint(255 * arrays["soft_label"]).astype(np.uint8)
-    _save_nnunet(soft, arrays["labels"][None].astype(np.int8), size, folder / "soft")
+    save_nnunet(soft, arrays["labels"][None].astype(np.int8), size, folder / "soft")
 
     def read(patch: Patch) -> dict[str, torch.Tensor]:
         stored = blosc2.open(str(folder / "soft" / "case.b2nd"), mode="r", mmap_mode="r", dparams={"nthreads": 1})
@@ -67,7 +67,7 @@ def nnunet_trainer(index: Path, arrays: Arrays, size: int, folder: Path) -> Read
     from softlabels.training.nnunet.dataset import WithSoftLabels
     from softlabels.training.nnunet.soft_labels import SoftLabels
 
-    _save_nnunet(arrays["image"], arrays["labels"][None].astype(np.int8), size, folder, "glioma")
+    save_nnunet(arrays["image"], arrays["labels"][None].astype(np.int8), size, folder, "glioma")
     soft_labels = SoftLabels(index, "geols", heads=[(0,), (1,), (2,), (4,)], has_softmax=True)
     dataset = WithSoftLabels(nnUNetDatasetBlosc2(str(folder), ["glioma"]), soft_labels)
 
@@ -81,7 +81,7 @@ def nnunet_trainer(index: Path, arrays: Arrays, size: int, folder: Path) -> Read
     return read
 
 
-def _save_nnunet(data: NDArray[Any], seg: NDArray[Any], size: int, folder: Path, case: str = "case") -> None:
+def save_nnunet(data: NDArray[Any], seg: NDArray[Any], size: int, folder: Path, case: str = "case") -> None:
     """Write a case as nnU-Net's preprocessing does for a patch size."""
     from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
 
@@ -90,7 +90,7 @@ def _save_nnunet(data: NDArray[Any], seg: NDArray[Any], size: int, folder: Path,
     for array, suffix in ((data, ""), (seg, "_seg")):
         blocks, chunks = comp_blosc2_params(array.shape, (size,) * 3, array.itemsize)
         layout |= {f"blocks{suffix}": blocks, f"chunks{suffix}": chunks}
-    nnUNetDatasetBlosc2.save_case(data, seg, {}, str(folder / case), **layout)
+    nnUNetDatasetBlosc2.save_case(data, seg, {"class_locations": {}}, str(folder / case), **layout)
 
 
 def memory_map(arrays: Arrays, size: int, folder: Path) -> Reader:

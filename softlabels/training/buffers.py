@@ -29,7 +29,8 @@ class BufferPool:
 
     Notes
     -----
-    May be used by several threads, and after a fork. Arrays are reused for arrays of the same size in bytes.
+    May be used by several threads, and after a fork. Memory is used again for arrays of about the same size: sizes are
+    rounded up by at most an eighth, because boxes that are clipped at the border of a volume differ a little.
 
     Examples
     --------
@@ -51,13 +52,14 @@ class BufferPool:
 
     def empty(self, shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
         """Return an uninitialised array, in C order."""
-        n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+        n_items, itemsize = math.prod(shape), np.dtype(dtype).itemsize
+        n_bytes = _rounded_up(n_items * itemsize)
         try:
             memory = self._unused[n_bytes].pop()
         except IndexError:
             memory = np.empty(n_bytes, np.uint8)
         # numpy makes an array over a buffer the base of all its views: the memory is unused when that array dies.
-        lent = np.frombuffer(memory.data, dtype)
+        lent = np.frombuffer(memory.data, dtype, n_items)
         weakref.finalize(lent, self._take_back, memory).atexit = False
         return lent.reshape(shape)
 
@@ -70,6 +72,18 @@ class BufferPool:
         """Keep the memory of an array that is gone, unless too much is kept already."""
         if self.unused_bytes + memory.nbytes <= self.kept_bytes:
             self._unused[memory.nbytes].append(memory)
+
+
+def _rounded_up(n_bytes: int) -> int:
+    """Return one of the eight sizes between two powers of two.
+
+    Examples
+    --------
+    >>> [_rounded_up(n_bytes) for n_bytes in (0, 24, 1000, 1025, 1152, 1153)]
+    [0, 24, 1024, 1152, 1152, 1280]
+    """
+    step = 1 << max(0, n_bytes.bit_length() - 4)
+    return -(-n_bytes // step) * step
 
 
 #: The memory of the samples of this process.

@@ -51,8 +51,22 @@ def test_memory_of_another_size_is_not_used():
     first = address(array)
     del array
     assert pool.unused_bytes == 96
-    assert address(pool.empty((23,), np.float32)) != first
+    assert address(pool.empty((20,), np.float32)) != first
+    assert address(pool.empty((25,), np.float32)) != first
     assert address(pool.empty((12,), np.float64)) == first
+
+
+@pytest.mark.parametrize("n_bytes", [90, 121, 12_340_000])
+def test_memory_of_a_little_more_is_used(n_bytes):
+    pool = BufferPool()
+    array = pool.empty((n_bytes,), np.uint8)
+    first = address(array)
+    array[...] = 1
+    del array
+    assert n_bytes <= pool.unused_bytes < 1.125 * n_bytes
+    again = pool.empty((n_bytes + 1,), np.uint8)
+    again[...] = 1
+    assert address(again) == first and again.size == n_bytes + 1
 
 
 def test_no_more_unused_memory_is_kept_than_allowed():

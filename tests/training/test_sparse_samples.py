@@ -26,11 +26,12 @@ SLOTS = {"few_geols": 4, "few_svls": 3, "roomy": 6, "onehot": 1, "smooth": 1}
 def index(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cohort")
     path = make_cohort(folder, targets=TARGETS | SPARSE)
+    from softlabels.cohort.case_table import CaseTable
     from softlabels.cohort.index import Index
 
     made = Index.read(path)
-    cases = tuple(replace(case, targets={**case.targets, "roomy": case.targets["few_geols"]}) for case in made.cases)
-    replace(made, cases=cases, targets={**made.targets, **ROOMY}).write(path)
+    roomy = [replace(case, targets={**case.targets, "roomy": case.targets["few_geols"]}) for case in made.cases]
+    replace(made, cases=CaseTable.of(roomy), targets={**made.targets, **ROOMY}).write(path)
     return path
 
 
