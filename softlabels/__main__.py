@@ -1,4 +1,4 @@
-"""``python -m softlabels``, as the rules call it: one process for every job."""
+"""``python -m softlabels``, as the rules call it, and the command ``softlabels``."""
 
 import atexit
 import os
@@ -22,10 +22,16 @@ def _leave() -> None:
     os._exit(0)
 
 
-try:
-    main()
-except SystemExit as ended:
-    # A profiler writes its figures after this.
-    if ended.code or sys.getprofile() is not None:
-        raise
+def run() -> None:
+    """Run a command and end the process."""
+    try:
+        main()
+    except SystemExit as ended:
+        # A profiler writes its figures after this.
+        if ended.code or sys.getprofile() is not None:
+            raise
     _leave()
+
+
+if __name__ == "__main__":
+    run()

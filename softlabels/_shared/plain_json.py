@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from typing import Any
 
 from softlabels.errors import InputError
 
 #: `json.dumps` makes an encoder for every call that names an option.
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+_SEAL_LINE = re.compile(rb' "seal": "([0-9a-f]{64})"\n\}\n')
+_SEAL_LINE_BYTES = len(b' "seal": ""\n}\n') + 64
 
 
 def canonical_json(data: Any) -> bytes:
@@ -34,13 +38,34 @@ def sealed_json(data: dict[str, Any]) -> bytes:
     return readable_json({**data, "seal": hashlib.sha256(canonical_json(data)).hexdigest()})
 
 
+def seal_line(sealed: bytes) -> bytes:
+    """Return the last lines of a JSON text that carries the SHA-256 of all bytes before them."""
+    return f' "seal": "{hashlib.sha256(sealed).hexdigest()}"\n}}\n'.encode("ascii")
+
+
+def n_sealed_bytes(content: bytes) -> int | None:
+    """Return how many bytes are before the seal line that seals them; None if there is none, or bytes have changed."""
+    end = max(0, len(content) - _SEAL_LINE_BYTES)
+    seal = _SEAL_LINE.fullmatch(content, end)
+    return end if seal and hashlib.sha256(memoryview(content)[:end]).hexdigest().encode() == seal[1] else None
+
+
+def quickly_sealed_json(data: dict[str, Any]) -> bytes:
+    """Return `sealed_json` of other form, whose seal is that of its bytes: checked in a tenth of the time.
+
+    The manifests of entries keep the form of `sealed_json`, because their digests are in receipts and indexes.
+    """
+    sealed = readable_json(data).removesuffix(b"\n}\n") + b",\n"
+    return sealed + seal_line(sealed)
+
+
 def unsealed_json(content: bytes) -> dict[str, Any]:
-    """Return what `sealed_json` sealed.
+    """Return what `sealed_json` or `quickly_sealed_json` sealed.
 
     Raises
     ------
     ValueError
-        If the content is not what `sealed_json` sealed, or the end of the file is missing.
+        If the content is not what was sealed, or the end of the file is missing.
 
     Examples
     --------
@@ -49,13 +74,17 @@ def unsealed_json(content: bytes) -> dict[str, Any]:
     >>> unsealed_json(sealed_json({"a": 1}).replace(b"1,", b"2,"))
     Traceback (most recent call last):
     ValueError: its seal does not match its content
+    >>> unsealed_json(quickly_sealed_json({"a": 1, "z": 2}))
+    {'a': 1, 'z': 2}
     """
-    data = parsed_json(content)
+    data = parsed_json(content.decode("ascii"))
     if not isinstance(data, dict) or "seal" not in data:
         raise ValueError("it has no seal")
     seal = data.pop("seal")
+    if n_sealed_bytes(content) is not None:
+        return data
     # Whether white space and the spelling of numbers are those of `sealed_json` is not checked: nothing depends on it,
-    # and writing the file again to compare takes longer than all else. `softlabels status` opens 40,000 seals.
+    # and writing the file again to compare takes longer than all else.
     is_cut = not content.endswith(b"}\n")
     if is_cut or hashlib.sha256(canonical_json(data)).hexdigest() != seal:
         raise ValueError("its seal does not match its content")

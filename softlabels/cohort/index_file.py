@@ -18,12 +18,10 @@ What is before the cases is indented by its depth, so that no other line is equa
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from softlabels._shared.plain_json import parsed_json, readable_json, unsealed_json
+from softlabels._shared.plain_json import n_sealed_bytes, parsed_json, readable_json, seal_line, unsealed_json
 from softlabels.cohort.case_table import CaseTable, IndexedCase
 from softlabels.errors import FormatError
 
@@ -33,8 +31,6 @@ OLD_VERSION = 1
 
 _START = f'{{\n "format": "{INDEX_FORMAT}",\n "version": {INDEX_VERSION},\n'.encode()
 _OPEN, _BETWEEN, _CLOSE = b',\n "cases": [\n', b",\n", b"\n ],\n"
-_SEAL = re.compile(rb' "seal": "([0-9a-f]{64})"\n\}\n')
-_SEAL_BYTES = len(b' "seal": ""\n}\n') + 64
 
 
 _CHANGED = (
@@ -54,7 +50,7 @@ def sealed_index(head: Mapping[str, Any], cases: CaseTable) -> bytes:
     """
     text = readable_json(head).removeprefix(b"{\n").removesuffix(b"\n}\n")
     sealed = b"".join([_START, text, _OPEN, _BETWEEN.join(cases.lines()), _CLOSE])
-    return sealed + f' "seal": "{hashlib.sha256(sealed).hexdigest()}"\n}}\n'.encode()
+    return sealed + seal_line(sealed)
 
 
 def unsealed_index(raw: bytes) -> tuple[dict[str, Any], CaseTable]:
@@ -82,9 +78,8 @@ def incomplete(error: Exception) -> FormatError:
 
 def _by_lines(raw: bytes) -> tuple[dict[str, Any], CaseTable]:
     """Return head and cases of an index whose cases have a line each."""
-    sealed = len(raw) - _SEAL_BYTES
-    seal = _SEAL.fullmatch(raw, max(sealed, 0))
-    if seal is None or hashlib.sha256(memoryview(raw)[:sealed]).hexdigest().encode() != seal[1]:
+    sealed = n_sealed_bytes(raw)
+    if sealed is None:
         raise FormatError(_CHANGED)
     start = raw.index(_OPEN)
     head = parsed_json(raw[:start] + b"\n}")

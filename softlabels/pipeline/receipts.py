@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from softlabels._shared.files import is_damage, link_atomically, read_small_file, relative_path, write_atomically
-from softlabels._shared.plain_json import sealed_json, unsealed_json
+from softlabels._shared.plain_json import quickly_sealed_json, sealed_json, unsealed_json
 from softlabels.errors import FormatError, InputError, NotKeptError, StoreError
 from softlabels.inputs.detached import file_state
 
@@ -107,7 +107,7 @@ class Receipt:
 
     def write(self, path: Path) -> None:
         """Write the receipt in one step: a reader sees the whole file or none."""
-        write_atomically(path, sealed_json({"receipt": RECEIPT_VERSION, **asdict(self)}))
+        write_atomically(path, quickly_sealed_json({"receipt": RECEIPT_VERSION, **asdict(self)}))
 
     def changed_files(self, case: Case) -> list[str]:
         """Return a line for each file of a case that is not as it was read; no samples are read.
