@@ -129,7 +129,7 @@ def test_disk_usage_needs_the_store_only(index):
     assert done.stderr == "softlabels: store nowhere: no such folder. Give the store of a project, or omit --store\n"
 
 
-@pytest.mark.parametrize("arguments", [["show", "small"], ["export", "small"]])
+@pytest.mark.parametrize("arguments", [["show", "small"], ["run"]])
 def test_a_command_of_the_workflow_says_what_to_install(index, arguments):
     done = softlabels(index.parents[1], *arguments)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
