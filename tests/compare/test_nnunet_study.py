@@ -1,9 +1,11 @@
 """A study that trains nnU-Net: what it refuses, its labels and its arrays, and the jobs that it is."""
 
+import sys
+
 import numpy as np
 import pytest
 import yaml
-from comparison.nnunet_data import NnunetData, nnunet_labels, renumbered
+from comparison.nnunet_data import NnunetData, nnunet_labels, preprocess, renumbered
 from comparison.raw_truth import RawTruth
 from comparison.study import parse_study
 from helpers import ROOT, made_data
@@ -11,7 +13,7 @@ from helpers.made_study import STUDY, jobs, snakemake
 
 from softlabels.classes import LabelSet, class_masks
 from softlabels.config import parse_config
-from softlabels.errors import ConfigError
+from softlabels.errors import ConfigError, InputError
 from softlabels.inputs.sheet import read_sheet
 from softlabels.view.export import write_nifti
 
@@ -116,6 +118,15 @@ def test_a_study_of_nnunet_is_a_job_more_and_trains_on_gpu_nodes(project):
     found = jobs(shown)
     expected = {"preprocess": 1, "stages": 2, "index": 1, "train_cuda": 16, "score_cuda": 4, "comparison": 1, "all": 1}
     assert found == expected | {"total": sum(expected.values())}, shown[-3000:]
+
+
+def test_a_missing_nnunet_is_named_before_anything_is_written(project, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nnunetv2.experiment_planning", None)
+    monkeypatch.setattr(NnunetData, "set_folders", lambda self: None)
+    data = NnunetData.of(parse_study(yaml.safe_load((project / "study.yaml").read_text())))
+    with pytest.raises(InputError, match="nnunetv2: not installed where this workflow runs"):
+        preprocess(data, threads=1)
+    assert not data.raw.exists()
 
 
 def test_files_are_judged_as_they_are(project):

@@ -171,10 +171,9 @@ def renumbered(labels: NDArray[np.integer], classes: LabelSet) -> NDArray[np.uin
 
     Examples
     --------
-    >>> renumbered(np.array([0, 2, 4, 7, 9]), LabelSet.parse({"organ": 7, "tumour": [2, 4], "ignore": 9})).tolist()
+    >>> classes = LabelSet.parse({"background": 0, "organ": 7, "tumour": [2, 4], "ignore": 9})
+    >>> renumbered(np.array([0, 2, 4, 7, 9]), classes).tolist()
     [0, 2, 2, 1, 3]
-    >>> renumbered(np.array([0, 1, 2, 4]), LabelSet.parse({"core": [1, 4], "whole": [1, 2, 4]})).tolist()
-    [0, 1, 2, 3]
     """
     numbers: NDArray[np.integer] = (
         np.searchsorted(_declared(classes), labels)
@@ -221,7 +220,6 @@ def preprocess(data: NnunetData, threads: int) -> None:
     InputError
         If a file of a case is faulty, nnU-Net is not installed, or it plans another grid than the study expects.
     """
-    write_raw(data)
     data.set_folders()
     try:
         from nnunetv2.experiment_planning import plan_and_preprocess_api as nnunet
@@ -229,6 +227,7 @@ def preprocess(data: NnunetData, threads: int) -> None:
         raise InputError(
             "nnunetv2: not installed where this workflow runs, expected 2.6 or newer: pip install nnunetv2"
         ) from error
+    write_raw(data)
     nnunet.extract_fingerprints([DATASET_ID], num_processes=threads)
     nnunet.plan_experiments([DATASET_ID], data.planner, None, "DefaultPreprocessor", tuple(data.spacing), PLANS)
     plans = json.loads((data.preprocessed / f"{PLANS}.json").read_text(encoding="utf-8"))
