@@ -10,14 +10,13 @@ from softlabels._shared.lazy import lazy_names
 if TYPE_CHECKING:
     from softlabels.store.encoding import BitRound, Lossless, ScaleOffset
     from softlabels.store.key import entry_key
-    from softlabels.store.publish import ChannelStack, Layer
+    from softlabels.store.publish import Layer
     from softlabels.store.read import Entry
     from softlabels.store.store import Store
     from softlabels.store.verify import Damage
 
 __all__ = [
     "BitRound",
-    "ChannelStack",
     "Damage",
     "Entry",
     "Layer",
@@ -31,7 +30,6 @@ __getattr__ = lazy_names(
     __name__,
     {
         "BitRound": "softlabels.store.encoding",
-        "ChannelStack": "softlabels.store.publish",
         "Damage": "softlabels.store.verify",
         "Entry": "softlabels.store.read",
         "Layer": "softlabels.store.publish",

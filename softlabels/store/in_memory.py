@@ -14,7 +14,7 @@ from softlabels._shared.boxed import BoxedVolumes
 from softlabels._shared.on_demand import VolumesOnDemand
 from softlabels.errors import StoreError
 from softlabels.store.encoding import Encoding, Lossless
-from softlabels.store.publish import ChannelStack, Layer
+from softlabels.store.publish import Layer
 from softlabels.store.shard import Writable
 
 #: Voxels that are encoded at once: what stays in a core's cache.
@@ -27,7 +27,7 @@ def in_memory(layer: Layer, n_threads: int = 1) -> Layer:
     Parameters
     ----------
     layer : Layer
-        Its values are used up: they are rounded in place, and the parts of a `ChannelStack` are released one by one.
+        Its values are used up: they are rounded in place.
     n_threads : int
         Threads that encode and decode.
 
@@ -64,8 +64,6 @@ def in_memory(layer: Layer, n_threads: int = 1) -> Layer:
 
 def _dense(values: Writable) -> NDArray[Any]:
     """Return values as one array that may be written to."""
-    if isinstance(values, ChannelStack):
-        return values.joined()
     return values.view() if isinstance(values, np.ndarray) else values[(slice(None),) * len(values.shape)]
 
 

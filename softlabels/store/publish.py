@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from softlabels._shared.files import explained
 from softlabels._shared.plain_json import readable_json, require_plain_json, sealed_json
@@ -39,42 +38,6 @@ from softlabels.store.shard import Writable, new_file, write_shard
 
 #: A record of an entry, or what returns it once the layers are written: some figures are found while they are made.
 Record = dict[str, Any] | Callable[[], dict[str, Any]]
-
-
-class ChannelStack:
-    """Arrays (C_i, D, H, W) that are written as one (C, D, H, W) without being copied together first.
-
-    Examples
-    --------
-    >>> both = ChannelStack([np.zeros((2, 1, 1, 3)), np.ones((1, 1, 1, 3))])
-    >>> both.shape, both[1:3, 0:1, 0:1, 1:3].tolist()
-    ((3, 1, 1, 3), [[[[0.0, 0.0]]], [[[1.0, 1.0]]]])
-    """
-
-    def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
-        self._only = parts[0] if len(parts) == 1 else None
-        self._volumes = [volume for part in parts for volume in part]
-        self.shape: tuple[int, ...] = (len(self._volumes), *self._volumes[0].shape)
-        self.dtype: np.dtype[Any] = self._volumes[0].dtype
-        self.ndim = len(self.shape)
-
-    def joined(self) -> NDArray[Any]:
-        """Return one array and forget the parts: each is freed as soon as it is copied, and an only one is not copied.
-
-        Examples
-        --------
-        >>> ChannelStack([np.zeros((2, 1, 1, 1)), np.ones((1, 1, 1, 1))]).joined().ravel().tolist()
-        [0.0, 0.0, 1.0]
-        """
-        if self._only is not None:
-            return self._only
-        out = np.empty(self.shape, self.dtype)
-        for channel in range(len(out)):
-            out[channel] = self._volumes.pop(0)
-        return out
-
-    def __getitem__(self, region: tuple[slice, ...], /) -> NDArray[Any]:
-        return np.stack([volume[region[1:]] for volume in self._volumes[region[0]]])
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,7 +41,7 @@ Figures = tuple[float, float, float]
 
 
 class Writable(Protocol):
-    """Values that are written part by part: an array, a `ChannelStack`, `BoxedVolumes` or `VolumesOnDemand`."""
+    """Values that are written part by part: an array, `BoxedVolumes` or `VolumesOnDemand`."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import pytest
 from softlabels._shared.boxed import BoxedVolumes
 from softlabels.errors import InputError
 from softlabels.grid import Grid
-from softlabels.store import BitRound, ChannelStack, Layer, Lossless, ScaleOffset, Store, entry_key
+from softlabels.store import BitRound, Layer, Lossless, ScaleOffset, Store, entry_key
 from softlabels.store.in_memory import in_memory
 
 GRID = Grid((3, 130, 70), (2.0, 1.0, 1.0))
@@ -58,11 +58,6 @@ def test_a_volume_without_channels_is_rounded_too():
 def test_what_is_handed_over_is_used_up_and_not_doubled():
     whole = values()
     assert np.shares_memory(in_memory(Layer("one", whole, "ab", BitRound(15))).values, whole)
-    stack = ChannelStack([values(), values()])
-    expected = np.concatenate([values(), values()])
-    np.testing.assert_array_equal(in_memory(Layer("one", stack, "abcd")).values, expected)
-    alone = values()
-    assert np.shares_memory(in_memory(Layer("one", ChannelStack([alone]), "ab")).values, alone)
 
 
 @pytest.mark.parametrize(("kind", "fill"), [("rounded", np.inf), ("quantised", 0.3), ("bool", False)])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from softlabels._shared.boxed import BoxedVolumes
 from softlabels.errors import FormatError, InputError, StoreError
 from softlabels.grid import Grid
-from softlabels.store import BitRound, ChannelStack, Layer, Lossless, ScaleOffset, Store
+from softlabels.store import BitRound, Layer, Lossless, ScaleOffset, Store
 from softlabels.store.format import CHUNK_BYTES, CHUNK_SIDE, ROUNDED_CHUNK_BYTES, chunk_shape
 from softlabels.store.read import open_entry
 
@@ -61,19 +61,6 @@ def test_the_entry_tells_what_was_recorded(entry):
 @pytest.fixture(scope="module")
 def shared_entry(tmp_path_factory):
     return Store(tmp_path_factory.mktemp("shared")).publish(key_of(), example_layers(), grid=GRID, **RECORDS)[0]
-
-
-def test_arrays_are_written_as_the_one_that_they_make_up(store):
-    whole = np.random.default_rng(0).random((7, *GRID.shape)).astype(np.float32)
-    whole[4, 3] = np.inf
-    parts = ChannelStack([whole[:1], whole[1:5], whole[5:]])
-    names = [f"map {i}" for i in range(7)]
-    digests = set()
-    for number, values in enumerate((whole, parts)):
-        layer = Layer("distance", values, names, BitRound(15))
-        entry, _ = store.publish(key_of(n=number), [layer], grid=GRID, **RECORDS)
-        digests |= {record["sha256"] for name, record in entry.files.items() if name.endswith("/c/0/0/0/0")}
-    assert len(digests) == 1
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 300, 2), (130, 1, 65), (64, 64, 64), (65, 1, 1)])
