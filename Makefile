@@ -73,7 +73,7 @@ $(NNUNET_VENV)/.ready: envs/nnunet-requirements.txt pyproject.toml $(CONSTRAINTS
 demo: $(VENV)/.demo  ## the main job on a real brain: picture, table, index (under 90 s after the install)
 	$(BIN)/python examples/icbm152.py --cores $(CORES)
 
-compare: $(VENV)/.compare  ## train a small network on each soft label and compare them (22 minutes of CPU time after the install)
+compare: $(VENV)/.compare  ## train a small network on each soft label and compare them (10 minutes on two cores after the install)
 	PYTHONPATH=examples/compare $(BIN)/python -m comparison slabs demo/compare/cases
 	$(BIN)/snakemake --snakefile examples/compare/Snakefile --cores $(CORES)
 	@cat demo/compare/comparison.md

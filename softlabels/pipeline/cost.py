@@ -48,7 +48,7 @@ START_SECONDS = 0.15
 #: CPU seconds of a process until its work begins.
 JOB_START_SECONDS = 0.75
 #: Work that makes a job worth its start, and the most cases that may share one.
-JOB_SECONDS, MOST_CASES_PER_JOB = 30, 64
+JOB_SECONDS, MOST_CASES_PER_JOB = 60, 64
 #: Processor cores of a job, as in the rules.
 JOB_CPUS = 2
 #: Two Snakemakes and one Python with its compiled code, whatever the case.
