@@ -130,7 +130,7 @@ def loss_lines(index: Path, patch: int, repeats: int) -> list[str]:
              for kind, target in (("dense", dense), ("sparse", few))}  # fmt: skip
     found = cpu_seconds(steps, max(3, repeats // 4))
     lines = [f"| loss, {patch}^3, forward and backward | dense CPU s | sparse CPU s | share |",
-             "|---|---:|---:|---:|---:|"]  # fmt: skip
+             "|---|---:|---:|---:|"]  # fmt: skip
     for name in LOSSES:
         of_dense, of_few = found[name, "dense"], found[name, "sparse"]
         lines.append(f"| `{name}` | {of_dense:.2f} | {of_few:.2f} | {of_few / of_dense:.2f} |")
