@@ -13,7 +13,7 @@ OLDEST_NNUNET := 2.6.0
 NNUNET_PIP = $(NNUNET_VENV)/bin/python -m pip --disable-pip-version-check install -q $(addprefix -c ,$(CONSTRAINTS))
 CORES ?= $(shell nproc)
 
-.PHONY: changelog compare demo docs test test-lowest test-wheel test-nnunet test-faults test-browser test-slurm check bench-geodesic bench-geodesic-cuda bench-loader bench-case clean-demo help
+.PHONY: changelog compare demo docs test test-lowest test-wheel test-nnunet test-nnunet-newest test-nnunet-oldest test-faults test-browser test-slurm check bench-geodesic bench-geodesic-cuda bench-loader bench-case clean-demo help
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -103,8 +103,14 @@ test-browser: $(VENV)/.test  ## the viewer in a real Chromium, which apt install
 	bash tests/browser/run.sh $(BIN)
 
 test-nnunet: $(NNUNET_VENV)/.ready  ## nnU-Net trains on soft labels, newest and oldest supported version; Lightning, ignite
+	$(MAKE) -j2 test-nnunet-newest test-nnunet-oldest
+
+# Side by side: much of a training is spent in a single process.
+test-nnunet-newest: $(NNUNET_VENV)/.ready
 	$(NNUNET_VENV)/bin/python -m pytest -q tests/nnunet tests/training/test_frameworks.py
-	PYTHONPATH=$(CURDIR)/$(NNUNET_VENV)/oldest $(NNUNET_VENV)/bin/python -m pytest -q tests/nnunet \
+
+test-nnunet-oldest: $(NNUNET_VENV)/.ready
+	PYTHONPATH=$(CURDIR)/$(NNUNET_VENV)/oldest $(NNUNET_VENV)/bin/python -m pytest -q -p no:cacheprovider tests/nnunet \
 		-k "test_loader or test_against or test_install or (predicts and (1-3d or 1-2d))"
 
 test-slurm: $(VENV)/.test  ## the workflow on a real Slurm on this machine (needs root and apt)
