@@ -106,10 +106,10 @@ test-nnunet: $(NNUNET_VENV)/.ready  ## nnU-Net trains on soft labels, newest and
 	$(MAKE) -j2 test-nnunet-newest test-nnunet-oldest
 
 # Side by side: much of a training is spent in a single process.
-test-nnunet-newest: $(NNUNET_VENV)/.ready
+test-nnunet-newest: $(NNUNET_VENV)/.ready  ## the newest version alone, with Lightning and ignite
 	$(NNUNET_VENV)/bin/python -m pytest -q tests/nnunet tests/training/test_frameworks.py
 
-test-nnunet-oldest: $(NNUNET_VENV)/.ready
+test-nnunet-oldest: $(NNUNET_VENV)/.ready  ## the oldest supported version alone
 	PYTHONPATH=$(CURDIR)/$(NNUNET_VENV)/oldest $(NNUNET_VENV)/bin/python -m pytest -q -p no:cacheprovider tests/nnunet \
 		-k "test_loader or test_against or test_install or (predicts and (1-3d or 1-2d))"
 
