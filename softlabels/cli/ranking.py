@@ -120,7 +120,8 @@ def _judged(project: Project, case: Case, maps: Sequence[Path], *, with_picture:
     else:
         truth = case_reference(case, entries.case, labels.classes)
     found = candidates({name: one.target for name, one in entries.targets.items()}, len(truth), is_overlapping=overlap)
-    included, spacing = counted_voxels(entries.case, truth, labels), entries.case.grid.spacing
+    of_raters = not maps and case.has_rater_reference
+    included, spacing = counted_voxels(entries.case, truth, labels, of_raters=of_raters), entries.case.grid.spacing
     scored = ranked_by_score(found.soft_labels, truth, include=included, spacing=spacing, is_overlapping=overlap)
     picture = ""
     if with_picture:

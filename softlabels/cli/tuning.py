@@ -132,7 +132,7 @@ def calibrate(
     for case in progress(cases, "Reading", len(cases)):
         entries = case_entries(project.config, project.plan, case.id)
         reference = case_reference(case, entries.case, classes.classes)
-        counted = counted_voxels(entries.case, reference, classes)
+        counted = counted_voxels(entries.case, reference, classes, of_raters=case.has_rater_reference)
         soft = entries.targets[target].target.soft_label()
         voxels.append(UndecidedVoxels.of(soft, reference, counted, is_overlapping=classes.is_overlapping))
     fitted = {target: calibrated_candidate(voxels, fitted_for=annotator_of(project.config))}

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels.classes import LabelClass, LabelSet, class_masks
-from softlabels.cohort.case import PreparedCase
 from softlabels.errors import InputError
 from softlabels.grid import Grid
 from softlabels.inputs.sheet import Case
@@ -34,6 +33,10 @@ class RatedCase(Protocol):
 
     def raters(self) -> NDArray[np.integer]:
         """Return the (R, D, H, W) labels of all raters, that of the hard labels first."""
+        ...
+
+    def valid(self) -> NDArray[np.bool_]:
+        """Return the voxels that a loss may use, (D, H, W), as a new array."""
         ...
 
 
@@ -143,11 +146,28 @@ def case_reference(case: Case, prepared: RatedCase, classes: Sequence[LabelClass
     return reference
 
 
-def counted_voxels(prepared: PreparedCase, reference: NDArray[np.floating], labels: LabelSet) -> NDArray[np.bool_]:
+def counted_voxels(
+    prepared: RatedCase, reference: NDArray[np.floating], labels: LabelSet, *, of_raters: bool
+) -> NDArray[np.bool_]:
     """Return the voxels of a case that scores are taken over, (D, H, W).
 
-    All whose label is not the ignore label, and for which at least one rater of the reference has given a class. Of
-    regions that overlap, a voxel outside of all counts as well.
+    Parameters
+    ----------
+    prepared : RatedCase
+    reference : (C, D, H, W) array
+        The true soft label.
+    labels : LabelSet
+    of_raters : bool
+        Whether the reference is the mean of the further raters.
+
+    Returns
+    -------
+    (D, H, W) bool array
+        Whether the label is not the ignore label, and at least one rater of the reference has given another one, too.
+        Of exclusive classes, also whether the reference has a class there; of regions that overlap, a voxel outside of
+        all of them counts.
     """
     counted = prepared.valid()
+    if of_raters and prepared.ignore_label is not None:
+        counted &= (prepared.raters()[1:] != prepared.ignore_label).any(axis=0)
     return counted if labels.is_overlapping else counted & (reference.sum(axis=0) > 0.5)

@@ -149,7 +149,7 @@ class TrialCase:
         self.prepared = PreparedCase(case.id, entry, trial.labels.ignore)
         self.reference = case_reference(case, self.prepared, trial.labels.classes)
         self.labels = self.prepared.labels()
-        self.included = counted_voxels(self.prepared, self.reference, trial.labels)
+        self.included = counted_voxels(self.prepared, self.reference, trial.labels, of_raters=case.has_rater_reference)
         self._inputs: tuple[Any, TargetInputs] | None = None
 
     @cached_property

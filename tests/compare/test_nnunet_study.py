@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import yaml
-from comparison.nnunet_data import NnunetData, nnunet_labels, preprocess, renumbered
+from comparison.nnunet_data import NnunetData, nnunet_labels, preprocess, renumbered, write_raw
 from comparison.raw_truth import RawTruth
 from comparison.study import parse_study
 from helpers import ROOT, made_data
@@ -110,6 +110,16 @@ def test_the_arrays_have_a_sheet_and_a_configuration_before_they_exist(project):
     assert config.prepare.normalise == "none" and list(config.targets) == ["onehot", "soft"]
     written = sheet.stat().st_mtime_ns
     assert data.write_array_sheet().stat().st_mtime_ns == written
+
+
+def test_a_case_that_left_the_study_leaves_the_raw_data_set(project):
+    data = NnunetData.of(parse_study(yaml.safe_load((project / "study.yaml").read_text())))
+    write_raw(data)
+    sheet = project / "cases.tsv"
+    sheet.write_text("\n".join(sheet.read_text().splitlines()[:-1]) + "\n")
+    write_raw(data)
+    for folder in ("imagesTr", "labelsTr"):
+        assert {path.name[:5] for path in (data.raw / folder).iterdir()} == {"case0", "case1", "case2"}
 
 
 def test_a_study_of_nnunet_is_a_job_more_and_trains_on_gpu_nodes(project):

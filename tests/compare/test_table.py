@@ -12,6 +12,7 @@ from comparison.scores import METRICS
 from comparison.study import AfterRow, canonical, parse_study
 from comparison.table import check_pairing, compare, every_number, markdown
 from comparison.truth import CaseTruth
+from helpers import made_study
 from scipy.ndimage import gaussian_filter
 
 from softlabels.classes import LabelSet
@@ -19,22 +20,7 @@ from softlabels.errors import InputError
 from softlabels.evaluation.refine import refine
 
 LENGTHS = [10, 20]
-STUDY = {
-    "name": "made",
-    "baseline": "hard",
-    "softlabels": {
-        "channels": ["T1", "T2"],
-        "labels": {"background": 0, "organ": 1, "tumour": [2, 4], "ignore": 9},
-        "targets": {"onehot": {"method": "onehot"}, "soft": {"method": "gaussian"}},
-    },
-    "rows": {
-        "hard": {"target": "onehot"},
-        "soft": {"target": "soft"},
-        "truth": {"target": "reference"},
-        "later": {"after": "hard", "temperature": "fitted"},
-    },
-    "training": {"steps": LENGTHS},
-}
+STUDY = {**made_study.STUDY, "training": {"steps": LENGTHS}}
 
 
 @pytest.fixture

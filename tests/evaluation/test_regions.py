@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers.made_truth import fine_case, run, write_coarse_project
 
+from softlabels.classes import LabelSet
 from softlabels.config import load_config
 from softlabels.errors import InputError
 from softlabels.evaluation.rank import rank
+from softlabels.evaluation.reference import counted_voxels
 from softlabels.evaluation.trial import make_trial, tuning_cases
 from softlabels.evaluation.tuning import TrialCase
 from softlabels.inputs.sheet import read_sheet
@@ -54,7 +57,7 @@ def test_it_chooses_unmix_for_block_means_of_regions_and_calibrates_each(regions
     monkeypatch.chdir(regions)
     found = load_config("results/tune/config.yaml").targets["tuned"]
     assert found.name == "unmix"
-    assert "Calibration:" in Path("results/tune/tune.txt").read_text()
+    assert "Calibration: kept" in Path("results/tune/tune.txt").read_text()
     rows = [line.split("\t") for line in Path("results/tune/tune.tsv").read_text().splitlines()]
     by_name = {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[1:]}
     assert float(by_name["unmix"]["high"]) < -0.1 and float(by_name["onehot"]["brier_change"]) > 0
@@ -75,6 +78,22 @@ def test_reference_files_of_regions_need_no_background_and_may_exceed_one_togeth
     write_nifti(whole.values[0] * 3, whole.grid, tmp_path / "0.nii.gz")
     with pytest.raises(InputError, match="got values from 0 to 3, expected a probability for each region"):
         TrialCase(trial, by_region)
+
+
+@pytest.mark.parametrize("core", [[2], 2])
+def test_voxels_that_every_rater_of_the_reference_ignores_do_not_count(core):
+    overlapping = isinstance(core, list)
+    labels = LabelSet.parse({"background": 0, "whole": [1, 2] if overlapping else 1, "core": core, "ignore": 3})
+    assert labels.is_overlapping == overlapping
+    # The hard label; then the raters of the reference.
+    raters = np.array([[0, 1, 3, 1, 0], [0, 3, 1, 3, 3], [1, 1, 1, 3, 3]])[:, None, None]
+    prepared = SimpleNamespace(ignore_label=3, raters=lambda: raters, valid=lambda: raters[0] != 3)
+    reference = np.float32((raters[1:] != 3).any(axis=0))[None]
+    counted = counted_voxels(prepared, reference, labels, of_raters=True)
+    assert counted.ravel().tolist() == [True, True, False, False, False]
+    # A reference in files says nothing of raters; it has no class where its sum is 0.
+    counted = counted_voxels(prepared, reference, labels, of_raters=False)
+    assert counted.ravel().tolist() == [True, True, False, overlapping, overlapping]
 
 
 def test_scores_of_regions_are_means_over_regions():

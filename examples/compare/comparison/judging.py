@@ -183,15 +183,15 @@ def tempered(probabilities: NDArray[np.float32], temperature: float, is_overlapp
 
 def _scored(probabilities: NDArray[np.float32], truth: CaseTruth, case: str) -> dict[str, float]:
     """Return the scores of a case."""
-    prepared = truth.case(case)
+    reference = truth.reference(case) if truth.has_reference(case) else None
     return case_scores(
         probabilities,
         truth.masks(case),
-        prepared.grid,
+        truth.case(case).grid,
         is_overlapping=truth.classes.is_overlapping,
-        truth=truth.reference(case) if truth.has_reference(case) else None,
+        truth=reference,
         fine=truth.fine(case),
-        valid=prepared.valid(),
+        valid=truth.counted(case, reference),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -194,6 +195,8 @@ def write_raw(data: NnunetData) -> None:
     """Write the study's cases as nnU-Net's raw data set; InputError if a file is faulty."""
     classes = data.classes
     cases = read_sheet(data.sheet, data.channels)
+    # nnU-Net takes every file that is there, also of a case or channel that the study had before.
+    shutil.rmtree(data.raw, ignore_errors=True)
     for one in cases:
         volumes = read_case(one, data.channels, classes.values, classes.ignore)
         for number, channel in enumerate(volumes.image):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from softlabels.classes import LabelClass, LabelSet, class_masks
 from softlabels.cohort.case import CaseTarget, IndexedCohort
-from softlabels.evaluation.reference import RatedCase, case_reference
+from softlabels.evaluation.reference import RatedCase, case_reference, counted_voxels
 from softlabels.grid import Grid
 from softlabels.inputs.volume import read_volume
 
@@ -31,10 +31,6 @@ class JudgedCase(RatedCase, Protocol):
 
     def masks(self, classes: Sequence[LabelClass]) -> NDArray[np.bool_]:
         """Return the (C, D, H, W) masks of classes."""
-        ...
-
-    def valid(self) -> NDArray[np.bool_]:
-        """Return where the label is not the ignore label, (D, H, W)."""
         ...
 
 
@@ -81,6 +77,13 @@ class CaseTruth:
     def reference(self, case: str) -> NDArray[np.float32]:
         """Return the true soft label of a case, (C, D, H, W); InputError if it has none."""
         return case_reference(self.rows[case].case, self.case(case), self.classes.classes)
+
+    def counted(self, case: str, reference: NDArray[np.float32] | None) -> NDArray[np.bool_]:
+        """Return the voxels of a case that scores are taken over, (D, H, W), from its reference if it has one."""
+        if reference is None:
+            return self.case(case).valid()
+        of_raters = self.rows[case].case.has_rater_reference
+        return counted_voxels(self.case(case), reference, self.classes, of_raters=of_raters)
 
     def has_reference(self, case: str) -> bool:
         """Return whether the true soft label of a case is known."""
