@@ -17,9 +17,20 @@ def _leave() -> None:
     """
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # closed by whoever started the process
+                stream.flush()
+    except OSError:
+        return  # Python says what went wrong, and with which code, when it ends by itself.
     os._exit(0)
+
+
+def _is_watched() -> bool:
+    """Return whether a profiler or tracer runs, which writes its figures after the command."""
+    monitoring = getattr(sys, "monitoring", None)  # from Python 3.12 on
+    tools = map(monitoring.get_tool, range(6)) if monitoring else ()
+    return sys.getprofile() is not None or sys.gettrace() is not None or any(tools)
 
 
 def run() -> None:
@@ -27,8 +38,7 @@ def run() -> None:
     try:
         main()
     except SystemExit as ended:
-        # A profiler writes its figures after this.
-        if ended.code or sys.getprofile() is not None:
+        if ended.code or _is_watched():
             raise
     _leave()
 

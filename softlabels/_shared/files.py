@@ -63,16 +63,13 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
 
 
 @contextmanager
-def atomic_writer(path: str | os.PathLike[str], suffix: str = "") -> Iterator[BinaryIO]:
+def atomic_writer(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of `path` at the end of the block, unless an error ends the block.
 
     Parameters
     ----------
     path : path
         As in `write_atomically`.
-    suffix : str
-        What the name of the new file must end in, for libraries that take a name (`file.name`) and derive the format
-        from it.
 
     Raises
     ------
@@ -91,7 +88,7 @@ def atomic_writer(path: str | os.PathLike[str], suffix: str = "") -> Iterator[Bi
     path = Path(path)
     with explained(path, "cannot be written"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _name_beside(path, suffix)
+        temporary = _name_beside(path)
         try:
             # "x": the name is random and must not exist, so that neither a planted link nor another's file is opened.
             with open(temporary, "xb") as file:
@@ -225,6 +222,6 @@ def explained(path: str | os.PathLike[str], what: str) -> Iterator[None]:
         raise StoreError(f"{path}: {what} ({error.strerror or error}); {remedy}") from error
 
 
-def _name_beside(path: Path, suffix: str = "") -> Path:
+def _name_beside(path: Path) -> Path:
     """Return a new name in the folder of a path, which no pattern for finished files matches."""
-    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp{suffix}")
+    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(8)}.tmp")

@@ -85,7 +85,7 @@ class VolumesOnDemand:
         )
 
     def changed(self, change: Callable[[NDArray[Any]], NDArray[Any]], dtype: Any) -> VolumesOnDemand:
-        """Return what a function gives of the volumes (n, D, H, W), which it may overwrite."""
+        """Return what a function gives of the volumes (n, D, H, W), which it may overwrite: they are new arrays."""
         make = self._make
         return VolumesOnDemand(
             self.shape, lambda first, stop: change(make(first, stop)), dtype=dtype, n_together=self.n_together

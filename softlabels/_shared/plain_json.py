@@ -51,7 +51,7 @@ def n_sealed_bytes(content: bytes) -> int | None:
 
 
 def quickly_sealed_json(data: dict[str, Any]) -> bytes:
-    """Return `sealed_json` of other form, whose seal is that of its bytes: checked in a tenth of the time.
+    """Return a readable JSON text whose seal is the SHA-256 of its bytes: checked in a tenth of `sealed_json`'s time.
 
     The manifests of entries keep the form of `sealed_json`, because their digests are in receipts and indexes.
     """

@@ -62,7 +62,9 @@ def _read_prediction(path: Path, prepared: Grid) -> NDArray[Any]:
     import numpy as np
 
     if path.suffix in (".npy", ".npz"):
-        return _read_array(path)
+        from softlabels._shared.numpy_files import read_array
+
+        return read_array(path)
     from softlabels.inputs.volume import read_volume
 
     volume = read_volume(path)
@@ -70,26 +72,3 @@ def _read_prediction(path: Path, prepared: Grid) -> NDArray[Any]:
         raise InputError(f"{path}: is not on the prepared grid of the case: {'; '.join(differences)}")
     is_integral = volume.values.ndim == 3 and bool((volume.values == np.rint(volume.values)).all())
     return volume.values.astype(np.int64) if is_integral else volume.values
-
-
-def _read_array(path: Path) -> NDArray[Any]:
-    """Return the array of an NPY, or of an NPZ the only one or the one that nnU-Net calls probabilities."""
-    import tokenize
-    import zipfile
-
-    import numpy as np
-
-    try:
-        # NumPy leaves a file that it opened itself open if it is damaged.
-        with path.open("rb") as file:
-            found = np.load(file, allow_pickle=False)
-            if isinstance(found, np.ndarray):
-                return found
-            names = [name for name in ("probabilities", "softmax") if name in found.files] or found.files
-            if len(names) != 1:
-                raise InputError(f"{path}: has {', '.join(names) or 'no array'}, expected one array or `probabilities`")
-            return np.asarray(found[names[0]])
-    except InputError:
-        raise
-    except (ValueError, EOFError, tokenize.TokenError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: cannot be read as an array ({error}). Write it with numpy.save or savez") from error

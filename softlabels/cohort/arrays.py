@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Of the store's largest chunks, how many make one dask block along each axis: a few MB, so that dask's own cost per
 #: block is small.
 _BLOCK = 2
-#: Of this many channels, one makes a block.
+#: From this many channels on, a block is as large as one such chunk along each axis.
 _MANY = 16
 
 
@@ -165,7 +165,9 @@ class CohortCase:
         """Yield the soft label slab after slab of some planes: (C, d, H, W), float32, without dask."""
         chosen = self._target(target, **overrides)
         n_z, height, width = self._prepared.shape
-        n_planes, _, _ = block_shape(self._prepared.shape)
+        # Whole chunks, as many as make about a block: each is decoded once.
+        chunk = (self._prepared.entry.chunks("labels") if chosen.entry is None else chosen.stored_map.chunks)[-3]
+        n_planes = chunk * max(1, block_shape(self._prepared.shape)[0] // chunk)
         for z in range(0, n_z, n_planes):
             yield chosen.soft_label([(z, min(z + n_planes, n_z)), (0, height), (0, width)])
 
@@ -219,7 +221,7 @@ def _lazy_stored(target: CaseTarget) -> dask.array.Array:
 
 
 def _blocks(source: _LayerArray, name: str) -> dask.array.Array:
-    """Return a source as a dask array of blocks that are some chunks of the store, the same for all layers."""
+    """Return a source as a dask array of blocks, the same for all layers; their borders may cut chunks."""
     da = _dask_array()
 
     lead = source.shape[:-3]

@@ -54,7 +54,7 @@ def sealed_index(head: Mapping[str, Any], cases: CaseTable) -> bytes:
 
 
 def unsealed_index(raw: bytes) -> tuple[dict[str, Any], CaseTable]:
-    """Return what `sealed_index` sealed, also in its former version; of the cases, only ids and splits are read.
+    """Return what `sealed_index` sealed, also in its former version; of the cases, only ids and splits are kept.
 
     Cost: a second for 100,000 cases; the table keeps `raw`.
 

@@ -54,6 +54,11 @@ class StoredMap:
         return (len(self.class_names), *self.entry.grid.shape)
 
     @property
+    def chunks(self) -> tuple[int, ...]:
+        """The chunks on disk, (z, y, x)."""
+        return self.entry.chunks(_SHARES if self.is_sparse else _DENSE)[-3:]
+
+    @property
     def encoding(self) -> Encoding:
         """How the values of a dense map are stored; InputError if the map is stored sparse."""
         return self._dense_entry().encoding(_DENSE)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator
 
+from softlabels._shared.counts import counted
 from softlabels._shared.registry import Chosen
 from softlabels._shared.section import Section, faults_error, faults_of, shown, unknown_key
 from softlabels.classes import LabelSet
@@ -220,7 +221,7 @@ def parse_config(raw: Any, source: str = "config") -> Config:
     except ValidationError as error:
         faults = faults_of(error, Config)
     listed = "\n".join(f"  {fault}" for fault in faults)
-    raise ConfigError(f"{source}: {len(faults)} error{'s' * (len(faults) > 1)}\n{listed}")
+    raise ConfigError(f"{source}: {counted(len(faults), 'error')}\n{listed}")
 
 
 def json_schema() -> dict[str, Any]:

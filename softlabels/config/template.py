@@ -35,7 +35,8 @@ $targets
 device: cpu                   # cpu | cuda: the results are the same, bit for bit
 engine: softlabels            # fastgeodis | geodistk only for parity with published results
 # Starting a process takes a second, on a cluster several, so one process takes a case through all stages. With `one`,
-# every stage is its own job, which device cuda requires, and a changed target does not start the stages before it.
+# every stage is its own job: a changed target does not start the stages before it, and with device cuda only the
+# distances hold a GPU.
 stages_per_job: all           # one | all
 # What is written to the store. With `targets`, seeds and distances stay in memory: a case takes less time, and the
 # store is much smaller; `softlabels show --make` computes them again for a case.

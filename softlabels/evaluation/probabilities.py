@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import tokenize
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels._shared.files import atomic_writer
+from softlabels._shared.numpy_files import read_array
 from softlabels.errors import InputError
 from softlabels.grid import Grid
 from softlabels.inputs.volume import read_volume
-
-#: The name of the array in nnU-Net's files, version 2 and 1.
-_NAMES = ("probabilities", "softmax")
 
 
 def read_probabilities(paths: Sequence[str | Path], grid: Grid) -> NDArray[np.float32]:
@@ -116,22 +112,14 @@ def write_npz(path: str | Path, probabilities: NDArray[np.float32]) -> Path:
     StoreError
         If the file cannot be written.
     """
-    with atomic_writer(path, ".npz") as file:
+    with atomic_writer(path) as file:
         np.savez_compressed(file, probabilities=probabilities)
     return Path(path)
 
 
 def _read_npz(path: Path) -> NDArray[np.floating]:
     """Return the array of an NPZ: nnU-Net's, or the only one."""
-    try:
-        # NumPy leaves a file that it opened itself open if it is damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            names = [name for name in _NAMES if name in arrays.files] or arrays.files
-            if len(names) != 1:
-                raise InputError(f"{path}: got the arrays {', '.join(arrays.files)}, expected one, 'probabilities'")
-            found: NDArray[np.floating] = arrays[names[0]]
-    except (zipfile.BadZipFile, ValueError, EOFError, KeyError, tokenize.TokenError) as error:
-        raise InputError(f"{path}: cannot be read as NPZ ({error}); save it again") from error
+    found = read_array(path)
     if found.dtype.kind != "f":
         raise InputError(f"{path}: got {found.dtype}, expected floating point probabilities")
     return found

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from softlabels._shared.counts import counted
 from softlabels._shared.files import write_atomically
 from softlabels.calibration import Calibration
 from softlabels.evaluation.bootstrap import paired_change
@@ -108,7 +109,7 @@ def case_rows(found: Tuned) -> Iterator[list[str]]:
 
 def statements(found: Tuned) -> list[str]:
     """Return what was chosen, how good it is, what that rests on, and what it does not say: a sentence each."""
-    lines = [f"Chosen: {spoken(found.method)}, on {_cases(len(found.cases))}."]
+    lines = [f"Chosen: {spoken(found.method)}, on {counted(len(found.cases), 'case')}."]
     if raters := _rater_cases(found):
         lines.append(
             f"The reference of {_listed(raters)} looks like the mean of raters: labels are soft because annotators "
@@ -203,7 +204,8 @@ def _held_out_statements(found: Tuned) -> list[str]:
         return []
     ours = [one.tuned for one in found.held_out]
     change = paired_change(ours, [one.gaussian for one in found.held_out])
-    return [f"Brier score on {_cases(len(ours))} held out: {np.mean(ours):.5f}; relative to the Gaussian: {change}."]
+    n_cases = counted(len(ours), "case")
+    return [f"Brier score on {n_cases} held out: {np.mean(ours):.5f}; relative to the Gaussian: {change}."]
 
 
 def _ends(found: Tuned) -> Iterator[tuple[str, float, str]]:
@@ -218,11 +220,6 @@ def _ends(found: Tuned) -> Iterator[tuple[str, float, str]]:
 def _coverage(n_cases: int) -> int:
     """Return what an interval of 95 % covers in a simulation of log-normal scores, in percent."""
     return 75 if n_cases < 5 else 84 if n_cases < 9 else 90
-
-
-def _cases(n: int) -> str:
-    """Return a number of cases in words."""
-    return f"{n} case{'s' * (n != 1)}"
 
 
 def _listed(names: Sequence[str]) -> str:

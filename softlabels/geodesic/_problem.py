@@ -78,13 +78,12 @@ class Problem:
         return np.float32(np.inf) if self.cap == np.inf else np.nextafter(self.cap, np.float32(np.inf))
 
     def part(self, box: Box, **changes: Any) -> Problem:
-        """Return the problem of a box of the volume, contiguous, with what else is to change."""
+        """Return the problem of a box of the volume, contiguous and without a bound, with what else is to change."""
         fields: dict[str, Any] = {
             "image": np.ascontiguousarray(self.image[:, *box]),
             "domain": None if self.domain is None else np.ascontiguousarray(self.domain[box]),
-            "bound": None if self.bound is None else np.ascontiguousarray(self.bound[box]),
         }
-        return dataclasses.replace(self, **fields | changes)
+        return dataclasses.replace(self, **{"bound": None} | fields | changes)
 
     def shaped(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return maps (C, D, H, W) in the shape of the seeds as they were given."""

@@ -10,7 +10,7 @@ import struct
 import numpy as np
 
 from softlabels.errors import InputError
-from softlabels.inputs.header import Header, checked_geometry, checked_sizes
+from softlabels.inputs.header import Header, checked_geometry, checked_sizes, shortest_decimal
 from softlabels.inputs.stream import Stream
 
 #: The last four bytes of the header, of two kinds of writers.
@@ -41,8 +41,7 @@ def read_header(stream: Stream, start: bytes) -> Header:
     (code,) = struct.unpack_from(_TYPE[1], block, _TYPE[0])
     if code not in _DTYPES:
         raise InputError(f"{path}: got GIPL type {code}, expected one of {sorted(_DTYPES)}; its header is damaged")
-    # 0.9 mm stored as float32 is meant as 0.9, not as 0.89999998: the shortest decimal that rounds to it.
-    spacing = [float(str(np.float32(v))) for v in struct.unpack_from(_SPACING[1], block, _SPACING[0])]
+    spacing = [shortest_decimal(v) for v in struct.unpack_from(_SPACING[1], block, _SPACING[0])]
     checked_geometry(path, np.array(spacing), "voxel size")
     if sizes[2] == 1 and spacing[2] == 0:
         spacing[2] = 1.0

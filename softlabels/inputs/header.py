@@ -101,6 +101,17 @@ class Header:
         return int(self.size_xyz[0]) * int(self.size_xyz[1]) * int(self.size_xyz[2]) * int(self.n_channels)
 
 
+def shortest_decimal(value: float) -> float:
+    """Return the shortest decimal that rounds to a float32: 0.9 mm is stored as 0.89999998, and meant as 0.9.
+
+    Examples
+    --------
+    >>> shortest_decimal(0.8999999761581421)
+    0.9
+    """
+    return float(str(np.float32(value)))
+
+
 def checked_sizes(path: str | os.PathLike[str], sizes: Sequence[int]) -> tuple[int, ...]:
     """Return `sizes` if each is in 1..32767, else raise InputError."""
     if not all(1 <= n <= MAX_SIZE for n in sizes):

@@ -10,7 +10,7 @@ import struct
 import numpy as np
 
 from softlabels.errors import InputError
-from softlabels.inputs.header import Header, checked_geometry, checked_sizes
+from softlabels.inputs.header import Header, checked_geometry, checked_sizes, shortest_decimal
 from softlabels.inputs.stream import Stream
 
 #: First 4 bytes by which the format is recognised: its version.
@@ -34,8 +34,7 @@ def read_header(stream: Stream, start: bytes) -> Header:
     checked_sizes(path, (width, height, depth, frames))
     if code not in _DTYPES:
         raise InputError(f"{path}: got MGH type {code}, expected one of {sorted(_DTYPES)}; its header is damaged")
-    # 0.9 mm stored as float32 is meant as 0.9, not as 0.89999998: the shortest decimal that rounds to it.
-    spacing = np.array([float(str(np.float32(v))) for v in numbers[:3]])
+    spacing = np.array([shortest_decimal(v) for v in numbers[:3]])
     directions, centre = np.reshape(numbers[3:12], (3, 3)).T, np.array(numbers[12:15])
     notes = []
     if has_geometry != 1:

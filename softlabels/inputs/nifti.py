@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from softlabels.errors import InputError
 from softlabels.inputs.foreign import unknown_format
-from softlabels.inputs.header import DataFile, Header, checked_geometry, checked_sizes
+from softlabels.inputs.header import DataFile, Header, checked_geometry, checked_sizes, shortest_decimal
 from softlabels.inputs.stream import GZIP, Stream
 
 #: Name of each field: (offset, format) in the two versions.
@@ -72,8 +72,7 @@ def read_header(stream: Stream, start: bytes) -> Header:
         )
     raw: Fields = {name: struct.unpack_from(order + form, block, at) for name, (at, form) in fields.items()}
     if size == 348:
-        # 0.9 mm stored as float32 is meant as 0.9, not as 0.89999998: the shortest decimal that rounds to it.
-        raw["pixdim"] = tuple(float(str(np.float32(v))) for v in raw["pixdim"])
+        raw["pixdim"] = tuple(shortest_decimal(v) for v in raw["pixdim"])
     notes: list[str] = []
     size_xyz, n_channels = _sizes(path, raw["dim"])
     spacing, unit = _spacing(path, raw, size_xyz, notes)

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from softlabels._shared.counts import counted
 from softlabels._shared.files import read_small_text, write_atomically
 from softlabels._shared.plain_json import canonical_json
 from softlabels.errors import ConfigError
@@ -373,4 +374,4 @@ def parsed_spacing(cell: str) -> tuple[float, float, float] | None:
 def _listed(path: str | os.PathLike[str], faults: list[str]) -> str:
     """Return one message for all faults of a sheet."""
     shown = faults[:_MOST_FAULTS] + [f"and {len(faults) - _MOST_FAULTS} more"] * (len(faults) > _MOST_FAULTS)
-    return f"sheet {path}: {len(faults)} error{'s' * (len(faults) > 1)}: " + "; ".join(shown)
+    return f"sheet {path}: {counted(len(faults), 'error')}: " + "; ".join(shown)

@@ -132,15 +132,18 @@ class MethodByClass(Method):
 
 
 def notes_of_target(notes: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Return the notes of a target from those of its classes in order.
+    """Return the notes of a target from those of its classes in order; None for a class that has no such note.
 
     Examples
     --------
     >>> notes_of_target([{"tau": 1.0}, {"tau": 2.0}])
     {'tau': [1.0, 2.0]}
+    >>> notes_of_target([{}, {"tau": 2.0}])
+    {'tau': [None, 2.0]}
     """
     notes = list(notes)
-    return {name: [one[name] for one in notes] for name in notes[0]}
+    names = dict.fromkeys(name for one in notes for name in one)
+    return {name: [one.get(name) for one in notes] for name in names}
 
 
 def _of_class(inputs: TargetInputs, index: int) -> ClassInputs:

@@ -92,7 +92,8 @@ class GeodesicMethod(SeededMethod, BoxedMethod):
         Metric and weight of each variant where the configuration names none.
     gap_variants : frozenset of str
         Variants whose map is the distribution over classes of `softlabels.geodesic.distances_for_distribution`, so that
-        distances beyond a gap hardly matter. They implement `boxed_map`.
+        distances beyond a gap hardly matter. They implement `boxed_map`; with `voxel_map` too, a sparse target of whole
+        distances is made block by block, in less memory.
     """
 
     provides: ClassVar[frozenset[Need]] = frozenset({"seeds", "distance"})
@@ -108,6 +109,11 @@ class GeodesicMethod(SeededMethod, BoxedMethod):
         _check_variants(cls, "default_distance")
         if cls.gap_variants and not cls.has_boxed_map():
             raise TypeError(f"{cls.__name__} (method {cls.name!r}): has gap_variants, but no boxed_map")
+
+    @classmethod
+    def has_voxel_map(cls) -> bool:
+        """Return whether the class implements `voxel_map`, so that maps are made block by block where it helps."""
+        return cls.voxel_map is not GeodesicMethod.voxel_map
 
     def voxel_map(
         self, distance: NDArray[np.float32], masks: NDArray[np.bool_], farthest: NDArray[np.float32]

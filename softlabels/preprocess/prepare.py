@@ -232,14 +232,15 @@ def _normalised(
     """Return a channel clipped and normalised, and whether it had to be set to 0 because it is constant."""
     if clip_percentiles is None and normalise == "none":
         return channel, False
-    # In place, in two arrays of the channel's size: memory that is touched for the first time costs more than the sums.
+    # In place, in as few arrays as possible: memory that is touched for the first time costs more than the sums.
     values = channel.astype(np.float64)
     sample = values if inside is None else values[inside]
     scratch = sample.copy(order="K")
     if clip_percentiles is not None:
         low, high = np.percentile(scratch, clip_percentiles, overwrite_input=True)
         np.clip(values, low, high, out=values)
-        np.clip(sample, low, high, out=sample)
+        if inside is not None:  # else both are one array
+            np.clip(sample, low, high, out=sample)
     if normalise == "none":
         return values, False
     if normalise == "zscore":

@@ -24,7 +24,7 @@ NGFF_VERSION = "0.5"
 CHUNK_SIDE = 64
 #: A chunk is decoded to a core's cache and copied from there. Smaller ones cost more calls than they save bytes.
 CHUNK_BYTES = 2**19
-#: Bits are shuffled in groups of 8 values and what is left over is not compressed, which doubles small chunks.
+#: Bits are shuffled in groups of 8 values and what is left over is not compressed: in small chunks, twice the bytes.
 ROUNDED_CHUNK_BYTES = 4 * 2**20
 #: From here on most of a map is constant: a class is in few places.
 MANY_CHANNELS = 16

@@ -124,9 +124,11 @@ def _parts_in_order(
         yield values, encoding, 0.0
         return
     for first in range(0, len(values), n_channels):
-        stored = np.empty((min(n_channels, len(values) - first), *values.shape[1:]), dtype)
-        error = max(_encode(values.volume(first + row), encoding, out, pool) for row, out in enumerate(stored))
-        values.release()
+        # Volumes of their own: groups of `values` that end in the next part would be made again for it.
+        part = values.part(first, min(first + n_channels, len(values)))
+        stored = np.empty(part.shape, dtype)
+        error = max(_encode(part.volume(row), encoding, out, pool) for row, out in enumerate(stored))
+        part.release()
         yield stored, Lossless(), error
 
 

@@ -360,7 +360,7 @@ class SoftLabelDataset(Dataset[Sample]):
         """Return how many voxels of each foreground class each chunk of a case's labels holds."""
         if position not in self._tables:
             labels = self._cases[position].labels
-            if labels is None:  # an older index: counted once by each process
+            if labels is None:  # an older index: counted when a process opens the case
                 case = self._case(position)
                 labels = LabelBlocks.count(case.shape, case.labels, block_shape(case.shape))
             self._tables[position] = ForegroundTable.of_blocks(labels, self.foreground, self._weights)

@@ -89,7 +89,8 @@ def _error_of_own_class(
 ) -> NDArray[np.floating]:
     """Return how much more probability a soft label gives the class of the hard label than the reference does."""
     own = masks.argmax(axis=0)[None]
-    return np.take_along_axis(soft - reference, own, axis=0)[0]
+    error: NDArray[np.floating] = np.take_along_axis(soft, own, axis=0) - np.take_along_axis(reference, own, axis=0)
+    return error[0]
 
 
 def _largest_region_error(

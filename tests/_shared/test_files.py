@@ -154,13 +154,6 @@ def test_many_writers_of_one_name_never_mix(tmp_path):
     assert names(tmp_path) == ["text"]
 
 
-def test_a_suffix_for_libraries_that_go_by_the_name(tmp_path):
-    with atomic_writer(tmp_path / "a.nii.gz", suffix=".nii.gz") as file:
-        assert str(file.name).endswith(".nii.gz")
-        Path(file.name).write_bytes(b"by name")
-    assert (tmp_path / "a.nii.gz").read_bytes() == b"by name"
-
-
 def test_the_longest_name_that_fits(tmp_path):
     write_atomically(tmp_path / ("x" * 255), "")
     with pytest.raises(StoreError, match="shorter name"):

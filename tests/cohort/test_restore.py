@@ -96,3 +96,17 @@ def test_a_damaged_prediction_is_an_input_error_and_a_good_one_is_read(tmp_path,
             _read_prediction(path, grid)
     (np.save if name == "a.npy" else np.savez)(path, np.arange(3.0))
     np.testing.assert_array_equal(_read_prediction(path, grid), np.arange(3.0))
+
+
+def test_a_byte_of_a_compressed_prediction_that_changed_is_an_input_error_or_harmless(tmp_path):
+    path, grid, values = tmp_path / "a.npz", Grid((1, 1, 1), (1.0, 1.0, 1.0)), np.sin(np.arange(300.0))
+    np.savez_compressed(path, probabilities=values)
+    content, n_named = path.read_bytes(), 0
+    for place in range(len(content)):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x5A]) + content[place + 1 :])
+        try:
+            np.testing.assert_array_equal(_read_prediction(path, grid), values)
+        except InputError as error:
+            assert str(path) in str(error)
+            n_named += 1
+    assert n_named > len(content) / 2

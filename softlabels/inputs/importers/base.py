@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from softlabels._shared.counts import counted
 from softlabels.errors import ConfigError
 from softlabels.inputs.sheet import MAX_CASE_ID, Case, case_id_fault
 
@@ -124,7 +125,7 @@ def checked_cases(folder: Path, cases: list[Case]) -> list[Case]:
     if not cases:
         faults.append("no case found")
     if faults:
-        raise ConfigError(f"{folder}: {len(faults)} error{'s' * (len(faults) > 1)}: {'; '.join(bounded(faults))}")
+        raise ConfigError(f"{folder}: {counted(len(faults), 'error')}: {'; '.join(bounded(faults))}")
     return cases
 
 

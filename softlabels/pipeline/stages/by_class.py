@@ -13,6 +13,9 @@ from softlabels.classes import LabelSet
 from softlabels.methods.by_class import ClassInputs, MethodByClass, notes_of_target
 from softlabels.pipeline.stages.base import Job, Upstream
 
+#: Classes computed at once, however many threads there are: what `MethodByClass.by_class_cost` states the memory of.
+_MOST_TOGETHER = 2
+
 
 def target_by_class(
     job: Job, sources: Upstream, labels: LabelSet, method: MethodByClass
@@ -21,6 +24,7 @@ def target_by_class(
     from softlabels.methods.quality import QualityByClass
 
     read = _reader(sources, labels, method)
+    n_together = min(job.threads or 1, _MOST_TOGETHER) if method.in_threads else 1
     shape = (len(labels.classes), *sources.grid.shape)
     quality = QualityByClass(shape, kind=method.kind)
     flags: dict[int, list[str]] = {}
@@ -29,7 +33,7 @@ def target_by_class(
     def make(first: int, stop: int) -> NDArray[np.float32]:
         """Return the maps of some classes."""
         classes = [read(index) for index in range(first, stop)]
-        maps = method.compute_classes(classes, job.threads or 1)
+        maps = method.compute_classes(classes, n_together)
         for index, one, found in zip(range(first, stop), classes, maps, strict=True):
             quality.add(index, found.values, one.mask)
             flags[index], notes[index] = found.flags, found.notes
@@ -42,7 +46,6 @@ def target_by_class(
         own_notes = notes_of_target([notes[index] for index in in_order])
         return quality.figures() | {"flags": own_flags, "notes": own_notes}
 
-    n_together = (job.threads or 1) if method.in_threads else 1
     return VolumesOnDemand(shape, make, dtype=np.float32, n_together=n_together), figures
 
 

@@ -67,7 +67,7 @@ class Target(UpstreamStage):
             is_boxed = method.has_boxed_map() and (is_many or is_sparse)
             if "gap" in distance.params if distance else is_boxed:
                 return method.boxed_cost
-            is_share = issubclass(method, GeodesicMethod) and node.params["variant"] in method.gap_variants
+            is_share = _is_share_of_voxels(method, node.params["variant"])
             if distance and distance.is_kept and is_share and is_sparse and is_many:
                 return BY_BLOCK
         if distance is None or distance.params["modalities"] == "vector":
@@ -112,8 +112,13 @@ class Target(UpstreamStage):
 
 def _is_by_block(method: Method, n_classes: int) -> TypeGuard[GeodesicMethod]:
     """Return whether a map may be computed block by block: a sparse distribution over many classes."""
-    is_apt = isinstance(method, GeodesicMethod) and method.variant_name in method.gap_variants
+    is_apt = _is_share_of_voxels(type(method), method.variant_name)
     return is_apt and method.storage == "sparse" and n_classes >= MANY_CLASSES
+
+
+def _is_share_of_voxels(method: type[Method], variant: str) -> bool:
+    """Return whether a variant is a distribution that depends, voxel by voxel, on the distances there."""
+    return issubclass(method, GeodesicMethod) and variant in method.gap_variants and method.has_voxel_map()
 
 
 def _is_in_boxes(method: BoxedMethod, sources: Upstream, n_classes: int) -> bool:
