@@ -32,6 +32,10 @@ rule all:
     localrule: True
 
 
+onstart:
+    lift_limit_of_local_jobs(workflow)
+
+
 onsuccess:
     clean_up(is_failed=False)
 

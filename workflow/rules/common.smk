@@ -15,6 +15,7 @@ from softlabels.config import command_line_values, parse_config, read_yaml
 from softlabels.monitor.environment import restart_in_utf8, set_job_environment
 from softlabels.monitor.events import report_events
 from softlabels.monitor.lock import release_stale_lock
+from softlabels.monitor.rate_limit import lift_limit_of_local_jobs
 from softlabels.monitor.trust import open_to_all
 from softlabels.pipeline.cost import estimate_job, prepared_voxels, time_limit_min
 from softlabels._shared.plain_json import canonical_json
