@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softlabels._shared.counts import counted
+from softlabels._shared.counts import bounded, counted
 from softlabels._shared.files import write_atomically
 from softlabels.cli.app import app, progress
 from softlabels.errors import InputError
@@ -138,8 +138,6 @@ def _completed(dataset: Dataset, given: dict[str, int | list[int]] | None, spaci
 
 def _show(dataset: Dataset) -> None:
     """Print what was found and what was left out."""
-    from softlabels.inputs.importers.base import bounded
-
     for line in bounded(dataset.left_out):
         print(f"left out  {line}")
     renamed = [f"{old!r} is now {new!r}" for new, old in dataset.originals.items()]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softlabels._shared.counts import counted
+from softlabels._shared.counts import counted, some_of
 from softlabels._shared.cpus import usable_cpus
 from softlabels._shared.files import read_small_text, write_atomically
 from softlabels.cli.app import DEFAULT_CONFIG, ConfigPath, Project, app, progress
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 #: A warning or note of this many cases is one line, which names a few of them.
-_MANY, _N_NAMED = 4, 5
+_MANY = 4
 
 
 @app.command(rich_help_panel="Start a project")
@@ -87,9 +87,8 @@ def _grouped(findings: Iterable[Finding]) -> Iterator[tuple[Severity, str]]:
         if len(group) < _MANY:
             yield from ((severity, str(finding)) for finding in group)
         else:
-            named = ", ".join(finding.case_id for finding in group[:_N_NAMED])
-            rest = f" and {len(group) - _N_NAMED} more" if len(group) > _N_NAMED else ""
-            yield severity, f"{len(group)} cases, {role}: {message} ({named}{rest})"
+            named = some_of([finding.case_id for finding in group])
+            yield severity, f"{len(group)} cases, {role}: {message} ({named})"
 
 
 @app.command(hidden=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from softlabels._shared.counts import counted
+from softlabels._shared.counts import counted, some_of
 from softlabels._shared.files import write_atomically
 from softlabels.calibration import Calibration
 from softlabels.evaluation.bootstrap import paired_change
@@ -112,7 +112,7 @@ def statements(found: Tuned) -> list[str]:
     lines = [f"Chosen: {spoken(found.method)}, on {counted(len(found.cases), 'case')}."]
     if raters := _rater_cases(found):
         lines.append(
-            f"The reference of {_listed(raters)} looks like the mean of raters: labels are soft because annotators "
+            f"The reference of {some_of(raters, 3)} looks like the mean of raters: labels are soft because annotators "
             "disagree, which intensities do not show."
         )
     lines += _score_statements(found)
@@ -129,7 +129,7 @@ def warnings(found: Tuned) -> list[str]:
     raters, winner = _rater_cases(found), found.winner
     if raters and winner.method.assumes == "partial_volume":
         lines.append(
-            f"{winner.name} assumes that voxels hold several tissues, but the reference of {_listed(raters)} looks "
+            f"{winner.name} assumes that voxels hold several tissues, but the reference of {some_of(raters, 3)} looks "
             "like the mean of raters. Check the choice on further cases before you use it"
         )
     for family in found.families:
@@ -220,11 +220,6 @@ def _ends(found: Tuned) -> Iterator[tuple[str, float, str]]:
 def _coverage(n_cases: int) -> int:
     """Return what an interval of 95 % covers in a simulation of log-normal scores, in percent."""
     return 75 if n_cases < 5 else 84 if n_cases < 9 else 90
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Return the first names of a list, and how many there are."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _mean(values: Sequence[float | None]) -> str:

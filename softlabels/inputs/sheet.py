@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from softlabels._shared.counts import counted
+from softlabels._shared.counts import bounded, counted
 from softlabels._shared.files import read_small_text, write_atomically
 from softlabels._shared.plain_json import canonical_json
 from softlabels.errors import ConfigError
@@ -32,8 +32,6 @@ RESERVED = frozenset(
 RATERS = "raters"
 #: A row for each case, with some paths of a few hundred characters: enough for a million cases.
 _MOST_BYTES = 2**30
-#: A sheet of another kind has a fault in every row, and a hundred say no more than twenty.
-_MOST_FAULTS = 20
 _WORD = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
 
 
@@ -373,5 +371,4 @@ def parsed_spacing(cell: str) -> tuple[float, float, float] | None:
 
 def _listed(path: str | os.PathLike[str], faults: list[str]) -> str:
     """Return one message for all faults of a sheet."""
-    shown = faults[:_MOST_FAULTS] + [f"and {len(faults) - _MOST_FAULTS} more"] * (len(faults) > _MOST_FAULTS)
-    return f"sheet {path}: {counted(len(faults), 'error')}: " + "; ".join(shown)
+    return f"sheet {path}: {counted(len(faults), 'error')}: " + "; ".join(bounded(faults))

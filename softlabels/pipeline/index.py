@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from softlabels._shared.counts import some_of
 from softlabels._shared.files import relative_path
 from softlabels.classes import LabelSet
 from softlabels.cohort.case_table import CaseTable, EntryAddress, IndexedCase
@@ -56,9 +57,8 @@ def build_index(config: Config, plan: Plan, cases: list[Case], folder: Path, *, 
 
     complete = CaseTable.of(finished())
     if not complete or (missing and not allow_missing):
-        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise InputError(
-            f"index: {len(missing)} of {len(cases)} cases have no result yet: {shown}. "
+            f"index: {len(missing)} of {len(cases)} cases have no result yet: {some_of(missing)}. "
             "Run snakemake, or 'softlabels index --allow-missing' to train on the others"
         )
     return Index(

@@ -10,13 +10,11 @@ from warnings import warn
 
 import numpy as np
 
+from softlabels._shared.counts import some_of
 from softlabels._shared.files import read_small_text
 from softlabels.cohort.case_table import CaseTable
 from softlabels.cohort.index import Index
 from softlabels.errors import InputError
-
-#: How many names an error shows.
-_SHOWN = 5
 
 
 class MissingCasesWarning(UserWarning):
@@ -122,7 +120,7 @@ def chosen_cases(index: Index, split: str | None, ids: Sequence[str] | None, whe
     if index.missing:
         warn(
             f"{where}: {len(index.missing)} cases had no result when it was written and are left out: "
-            f"{_some(index.missing)}. Run snakemake in the project's folder to add them, or choose cases by id",
+            f"{some_of(index.missing)}. Run snakemake in the project's folder to add them, or choose cases by id",
             MissingCasesWarning,
             stacklevel=3,
         )
@@ -135,17 +133,12 @@ def _with_ids(index: Index, split: str | None, ids: Sequence[str], where: str | 
         raise InputError(f"cases, split: got both, expected one of them. Leave split {split!r} out")
     if without := sorted(set(ids) & set(index.missing)):
         raise InputError(
-            f"cases: {len(without)} have no result in {where}: {_some(without)}. Run snakemake in the project's folder "
-            "(softlabels status shows why), or leave them out"
+            f"cases: {len(without)} have no result in {where}: {some_of(without)}. Run snakemake in the project's "
+            "folder (softlabels status shows why), or leave them out"
         )
     wanted = set(ids)
     missing = sorted(wanted.difference(index.cases.ids))
     if missing or not ids:
-        shown = f"{len(missing)} ids that it lacks: {_some(missing)}" if missing else "no id"
+        shown = f"{len(missing)} ids that it lacks: {some_of(missing)}" if missing else "no id"
         raise InputError(f"cases: got {shown}; expected ids of the {len(index.cases)} cases in {where}")
     return index.cases.chosen([position for position, case_id in enumerate(index.cases.ids) if case_id in wanted])
-
-
-def _some(names: Sequence[str]) -> str:
-    """Return the first names, and that there are more."""
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

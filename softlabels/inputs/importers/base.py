@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from softlabels._shared.counts import counted
+from softlabels._shared.counts import bounded, counted
 from softlabels.errors import ConfigError
 from softlabels.inputs.sheet import MAX_CASE_ID, Case, case_id_fault
 
@@ -22,7 +22,6 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,47}")
 _LETTERS = str.maketrans(
     {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"}
 )
-_SHOWN = 20
 
 Labels = dict[str, int | list[int]]
 
@@ -127,19 +126,6 @@ def checked_cases(folder: Path, cases: list[Case]) -> list[Case]:
     if faults:
         raise ConfigError(f"{folder}: {counted(len(faults), 'error')}: {'; '.join(bounded(faults))}")
     return cases
-
-
-def bounded(lines: Sequence[str]) -> Iterator[str]:
-    """Yield the first lines, and how many more there are.
-
-    Examples
-    --------
-    >>> list(bounded(["a"] * 22))[-2:]
-    ['a', 'and 2 more']
-    """
-    yield from lines[:_SHOWN]
-    if len(lines) > _SHOWN:
-        yield f"and {len(lines) - _SHOWN} more"
 
 
 def files_below(folder: Path) -> list[Path]:
