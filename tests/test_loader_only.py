@@ -8,15 +8,18 @@ import sys
 import tomllib
 from dataclasses import replace
 
+import nibabel
 import numpy as np
 import pytest
 from helpers import ROOT
 from helpers.made_cohort import SHAPES, make_cohort
+from helpers.made_project import Project
 
 from softlabels.cli import EXTRAS
 from softlabels.cohort.case_table import CaseTable
 from softlabels.cohort.index import Index
 from softlabels.grid import Grid
+from softlabels.view.entries import case_entries
 
 #: Module to the name of its package, where they differ.
 PACKAGES = {"yaml": "PyYAML", "skimage": "scikit-image", "jinja2": "Jinja2"}
@@ -127,6 +130,21 @@ def test_copy_and_restore_need_the_index_only(index, tmp_path):
 def test_disk_usage_needs_the_store_only(index):
     done = softlabels(index.parents[1], "du", "--store", "nowhere")
     assert done.stderr == "softlabels: store nowhere: no such folder. Give the store of a project, or omit --store\n"
+
+
+def test_export_needs_the_project_only(tmp_path, monkeypatch):
+    project = Project(tmp_path, monkeypatch, n_cases=1, targets={"geols": {"method": "geols"}})
+    absent = softlabels(tmp_path, "export", "case0")
+    assert (absent.returncode, absent.stderr.count("\n")) == (1, 1)
+    assert "case0" in absent.stderr and "Run snakemake" in absent.stderr
+    project.run_together()
+    done = softlabels(tmp_path, "export", "case0", "--intermediate")
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("image", "labels", "geols", "geols_seeds", "geols_distance"):
+        assert {f"export/case0_{name}.nii.gz", f"export/case0_{name}.json"} <= set(done.stdout.splitlines())
+    expected = case_entries(project.config, project.plan, "case0").targets["geols"].target.soft_label()
+    written = nibabel.load("export/case0_geols.nii.gz").get_fdata(dtype=np.float32)
+    np.testing.assert_array_equal(written.T, expected)
 
 
 @pytest.mark.parametrize("arguments", [["show", "small"], ["run"]])
