@@ -9,7 +9,8 @@ from functools import partial
 
 import pytest
 from helpers import victims
-from helpers.victims import GRID, digest_of, example_layers, key_of, publish
+from helpers.stored_layers import key_of
+from helpers.victims import GRID, digest_of, example_layers, publish
 
 from softlabels.errors import FormatError
 from softlabels.grid import Grid
@@ -261,7 +262,7 @@ def test_a_reader_beside_writers_and_removers_sees_whole_or_absent(path, process
         assert counts["damaged"] == []
         assert counts["absent"] > 0
         assert counts["whole"] > 0
-        assert digests == {number: digest_of(Store(path).find(key_of(number))) for number in numbers}
+        assert digests == {number: digest_of(Store(path).find(key_of(number=number))) for number in numbers}
     assert_clean(path, n_entries=2)
 
 
