@@ -6,6 +6,9 @@ import threading
 from contextlib import contextmanager
 
 import pytest
+from helpers.made_view import SHAPE, make_case, oblique_grid
+
+from softlabels.grid import Grid
 
 #: Without a graphics card, and without the lookups and updates that a browser begins by itself.
 _ARGUMENTS = [
@@ -69,3 +72,21 @@ def opened(browser, address, **options):
         yield page
     finally:
         context.close()
+
+
+@pytest.fixture(scope="session")
+def straight(tmp_path_factory):
+    return make_case(tmp_path_factory.mktemp("straight"), "straight", Grid(SHAPE, (3.0, 1.0, 1.0)))
+
+
+@pytest.fixture(scope="session")
+def oblique(tmp_path_factory):
+    return make_case(tmp_path_factory.mktemp("oblique"), "oblique", oblique_grid())
+
+
+@pytest.fixture(scope="module")
+def page(browser, straight):
+    """A page of the straight case without a cross hair, which would hide what is under it."""
+    with serving([straight[0]]) as address, opened(browser, address) as page:
+        page.keyboard.press("x")
+        yield page
