@@ -18,6 +18,8 @@ from softlabels.grid import Window
 
 #: How many names an error shows.
 _SHOWN = 5
+#: How many cases a process keeps open, as `softlabels.training.dataset` does: those that it read last.
+MAX_OPEN = 1000
 
 
 class SoftLabels:
@@ -159,11 +161,14 @@ class SoftLabels:
         return np.take(soft, self._channels, axis=0, out=out)
 
     def _target(self, identifier: str) -> CaseTarget:
-        """Return a case with its target, opened at its first use by this process."""
-        if identifier not in self._open:
-            case = self._cohort.index.case(identifier)
-            self._open[identifier] = self._cohort.target(case, self.target, self._description)
-        return self._open[identifier]
+        """Return a case with its target: opened, unless it is one of the `MAX_OPEN` that were used last."""
+        target = self._open.pop(identifier, None)
+        if target is None:
+            target = self._cohort.target(self._cohort.index.case(identifier), self.target, self._description)
+        self._open[identifier] = target
+        if len(self._open) > MAX_OPEN:
+            del self._open[next(iter(self._open))]  # the one that was used longest ago
+        return target
 
 
 def _channels_of_heads(classes: Sequence[LabelClass], heads: Sequence[tuple[int, ...]], target: str) -> list[int]:

@@ -9,6 +9,15 @@ from contextlib import contextmanager
 
 from softlabels.errors import SoftLabelsError
 
+#: What usually sends a signal, and what to do about it; `{n_allowed}` is the number of workers.
+_CAUSES = {
+    "SIGBUS": "Usually /dev/shm is full: give it more, in a container with `docker run --shm-size=8g` or `--ipc=host`",
+    "SIGKILL": "Usually memory has run out: give the job more, or set nnUNet_n_proc_DA below {n_allowed}",
+    "SIGTERM": "Something outside of the training ended it, such as a user, the batch system or a watchdog: see its log",
+}
+_CRASH = "A compiled library crashed: set PYTHONFAULTHANDLER=1 to see where, and reinstall that library"
+_CAUSES |= dict.fromkeys(("SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL"), _CRASH)
+
 
 class WorkerError(SoftLabelsError, RuntimeError):
     """A background worker was killed, or ended with an error that is not of softlabels."""
@@ -47,13 +56,14 @@ class Failures:
 
 
 def killed_error(exit_codes: Sequence[int | None], n_allowed: int) -> WorkerError | None:
-    """Return the error of a training whose workers were killed; None if none was.
+    """Return the error of a training whose workers were killed, with what the signal means; None if none was.
 
     Parameters
     ----------
     exit_codes : sequence of int or None
         Of all workers: negative for a signal, None for one that still runs. Once a worker is gone, batchgenerators ends
-        the others, those that do not react in time with SIGTERM.
+        the others, those that do not react in time with SIGTERM. So SIGTERM is a cause only where no worker ended in
+        another way.
     n_allowed : int
         The number of workers that nnU-Net was allowed.
 
@@ -62,16 +72,26 @@ def killed_error(exit_codes: Sequence[int | None], n_allowed: int) -> WorkerErro
     >>> str(killed_error([-9, 0, 0], 2)).partition(".")[0]
     'data loading: 1 of 3 background workers was killed (SIGKILL)'
     """
-    signals = [signal.Signals(-code).name for code in exit_codes if code is not None and code < 0]
-    killed = [name for name in signals if name != "SIGTERM"] or signals
+    codes = [code for code in exit_codes if code]
+    signals = [_signal_name(-code) for code in codes if code < 0]
+    killed = [name for name in signals if name != "SIGTERM"]
+    if not killed and max(codes, default=0) < 0:
+        killed = signals
     if not killed:
         return None
-    remedy = f"Usually memory has run out: give the job more, or set nnUNet_n_proc_DA below {n_allowed}"
-    if "SIGBUS" in killed:
-        remedy = (
-            "Usually /dev/shm is full: give it more, in a container with `docker run --shm-size=8g` or `--ipc=host`"
-        )
+    names = sorted(set(killed))
+    causes = dict.fromkeys(
+        _CAUSES.get(name, f"Another process sent {name}").format(n_allowed=n_allowed) for name in names
+    )
     return WorkerError(
         f"data loading: {len(killed)} of {len(exit_codes)} background workers {'was' if len(killed) == 1 else 'were'} "
-        f"killed ({', '.join(sorted(set(killed)))}). {remedy}. Then continue the training with nnUNetv2_train and --c"
+        f"killed ({', '.join(names)}). {'. '.join(causes)}. Then continue the training with nnUNetv2_train and --c"
     )
+
+
+def _signal_name(number: int) -> str:
+    """Return the name of a signal; real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

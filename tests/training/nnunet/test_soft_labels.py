@@ -9,6 +9,7 @@ from helpers.made_cohort import CLASSES, REGIONS, SHAPES, SPARSE, TARGETS, make_
 from softlabels.blend import Blend
 from softlabels.classes import class_masks
 from softlabels.errors import InputError
+from softlabels.store import read
 from softlabels.training.dataset import SoftLabelDataset
 from softlabels.training.nnunet.dataset import WithSoftLabels
 from softlabels.training.nnunet.soft_labels import SoftLabels
@@ -109,6 +110,25 @@ def test_what_was_pickled_reads_the_same(index):
     window = tuple((0, n) for n in labels.shape)
     first = soft.read("small", window, labels)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(soft)).read("small", window, labels), first)
+
+
+def test_the_cases_that_were_used_last_are_kept_open_and_no_others(index, monkeypatch):
+    whole = SoftLabelDataset(index, target="geols", mode="whole")
+    expected = {case["case_id"]: case["soft_label"].numpy() for case in whole}
+    opened, original = [], read.open_entry
+    monkeypatch.setattr("softlabels.cohort.case.open_entry", lambda *a: opened.append(a[1]) or original(*a))
+    monkeypatch.setattr("softlabels.training.nnunet.soft_labels.MAX_OPEN", 2)
+    soft = soft_labels(index, "geols")
+    asked = ["thin", "small", "thin", "large", "thin", "small", "large", "large"]
+    anew = []
+    for identifier in asked:
+        before, labels = len(opened), volumes(identifier, SHAPES[identifier])[1]
+        found = soft.read(identifier, [(0, n) for n in labels.shape], labels)
+        np.testing.assert_array_equal(found, expected[identifier])
+        anew.append(len(opened) > before)
+    # "large" takes the place of "small", "small" that of "large", and "large" that of "thin".
+    assert anew == [True, True, False, True, False, True, True, False]
+    assert list(soft._open) == ["small", "large"]
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,15 @@ def test_reading_without_an_error_records_none():
     [
         ([-signal.SIGKILL, None, 0], r"1 of 3 background workers was killed \(SIGKILL\).*nnUNet_n_proc_DA below 12"),
         ([-signal.SIGKILL, -signal.SIGKILL, -signal.SIGTERM], r"2 of 3 background workers were killed \(SIGKILL\)"),
-        ([-signal.SIGTERM, -signal.SIGTERM], r"2 of 2 background workers were killed \(SIGTERM\)"),
+        (
+            [-signal.SIGTERM, -signal.SIGTERM, 0],
+            r"2 of 3 .* were killed \(SIGTERM\)\. Something outside of the training",
+        ),
         ([-signal.SIGBUS, 0], r"\(SIGBUS\)\. Usually /dev/shm is full: .*--shm-size"),
+        ([-signal.SIGSEGV, -signal.SIGTERM], r"1 of 2 .*\(SIGSEGV\)\. A compiled library crashed: .*FAULTHANDLER"),
+        ([-signal.SIGSEGV, -signal.SIGABRT], r"2 of 2 .*\(SIGABRT, SIGSEGV\)\. A compiled (?!.*A compiled)"),
+        ([-signal.SIGHUP, None], r"1 of 2 .*\(SIGHUP\)\. Another process sent SIGHUP\."),
+        ([-40], r"1 of 1 .*\(signal 40\)\. Another process sent signal 40\."),
     ],
 )
 def test_signals_are_explained(codes, expected):
@@ -62,6 +69,13 @@ def test_signals_are_explained(codes, expected):
     assert re.search(expected, str(error))
 
 
+@pytest.mark.parametrize("number", [one for one in signal.Signals if one != signal.SIGKILL])
+def test_only_sigkill_means_that_memory_has_run_out(number):
+    assert "memory has run out" not in str(killed_error([-number], 12))
+
+
 def test_workers_that_ended_by_themselves_were_not_killed():
     assert killed_error([0, 1, None], 12) is None
+    # A transform failed in one worker, and batchgenerators ended the other, which did not react.
+    assert killed_error([1, -signal.SIGTERM, 0], 12) is None
     assert killed_error([], 12) is None
