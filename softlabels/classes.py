@@ -76,6 +76,17 @@ class LabelSet:
         values = {0} | {v for c in self.classes for v in c.values}
         return tuple(sorted(values | ({self.ignore} if self.ignore is not None else set())))
 
+    @property
+    def used_values(self) -> tuple[int, ...]:
+        """Every integer of `values` except the ignore label, ascending.
+
+        Examples
+        --------
+        >>> LabelSet.parse({"background": 0, "core": [1, 4], "whole": [1, 2, 4], "ignore": 9}).used_values
+        (0, 1, 2, 4)
+        """
+        return tuple(value for value in self.values if value != self.ignore)
+
     def to_json(self) -> list[dict[str, Any]]:
         """Return the classes as plain JSON values."""
         return [c.to_json() for c in self.classes]
@@ -148,6 +159,17 @@ def class_masks(labels: ArrayLike, classes: Sequence[LabelClass]) -> NDArray[np.
     for mask, one in zip(masks, classes, strict=True):
         value_mask(labels, one.values, mask)
     return masks
+
+
+def valid_voxels(labels: NDArray[np.integer], ignore: int | None) -> NDArray[np.bool_]:
+    """Return where labels are not the ignore label, as a new array; everywhere if there is none.
+
+    Examples
+    --------
+    >>> valid_voxels(np.array([0, 1, 3]), 3).tolist(), valid_voxels(np.array([0, 1, 3]), None).tolist()
+    ([True, True, False], [True, True, True])
+    """
+    return np.ones(labels.shape, bool) if ignore is None else labels != ignore
 
 
 def class_numbers(labels: ArrayLike, classes: Sequence[LabelClass]) -> NDArray[np.int32]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels._shared.archive import is_archive
-from softlabels.classes import LabelClass, class_masks
+from softlabels.classes import LabelClass, class_masks, valid_voxels
 from softlabels.cohort.case_table import EntryAddress, IndexedCase
 from softlabels.cohort.index import INDEX_FILE, Index, TargetDescription
 from softlabels.cohort.stored_map import StoredMap
@@ -99,8 +99,7 @@ class PreparedCase:
         labels : (d, h, w) ndarray of integers, optional
             The hard labels of the window where they have been read already.
         """
-        labels = self.labels(window) if labels is None else labels
-        return np.ones(labels.shape, bool) if self.ignore_label is None else labels != self.ignore_label
+        return valid_voxels(self.labels(window) if labels is None else labels, self.ignore_label)
 
     def _read(self, layer: str, window: Window | None, out: NDArray[Any] | None = None) -> NDArray[Any]:
         with naming(self.id, "prepare", self.entry.key):

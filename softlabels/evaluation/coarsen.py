@@ -75,7 +75,7 @@ def coarse_case(case: Case, config: Config, block: Sequence[int], folder: Path, 
 
 def _each_value(labels: LabelSet) -> tuple[LabelClass, ...]:
     """Return a class for each label, which exclude each other where regions overlap."""
-    return tuple(LabelClass(str(value), (value,)) for value in labels.values if value != labels.ignore)
+    return tuple(LabelClass(str(value), (value,)) for value in labels.used_values)
 
 
 def _of_regions(shares: NDArray[np.float32], classes: Sequence[LabelClass], labels: LabelSet) -> NDArray[np.float32]:

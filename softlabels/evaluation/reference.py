@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from softlabels.classes import LabelClass, LabelSet, class_masks
+from softlabels.classes import LabelClass, LabelSet, class_masks, valid_voxels
 from softlabels.errors import InputError
 from softlabels.grid import Grid
 from softlabels.inputs.sheet import Case
@@ -121,8 +121,7 @@ def case_reference(case: Case, prepared: RatedCase, classes: Sequence[LabelClass
         votes = mean_map(np.stack([class_masks(one, classes) for one in raters]))
         total = votes.sum(axis=0)
         if is_overlapping:
-            ignored = np.zeros(raters.shape, bool) if prepared.ignore_label is None else raters == prepared.ignore_label
-            total = np.mean(~ignored, axis=0, dtype=np.float32)
+            total = np.mean(valid_voxels(raters, prepared.ignore_label), axis=0, dtype=np.float32)
         votes /= np.where(total > 0, total, np.float32(1))
         return votes
     paths = list(case.reference)

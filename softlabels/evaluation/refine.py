@@ -89,24 +89,51 @@ def refine(
     ['0.06', '0.78', '1.0']
     """
     probabilities = _checked_probabilities(probabilities, is_overlapping)
-    if not (np.isfinite(temperature) and temperature > 0):
-        raise InputError(f"temperature: got {temperature!r}, expected a finite number > 0")
-    tempered = probabilities
-    if temperature != 1:
-        slope = Calibration(1 / temperature, (0.0,) * len(probabilities), "a network")
-        tempered = slope.applied(probabilities, is_overlapping=is_overlapping)
+    start = tempered(probabilities, temperature, is_overlapping=is_overlapping)
     reach = 2 * min(checked_spacing(spacing)) if window_mm is None else window_mm
     if not is_overlapping:
-        best = tempered.argmax(axis=0)
-        masks = np.stack([best == index for index in range(len(tempered))])
-        return unmix(image, masks, tempered, spacing, window_mm=reach, rho=rho, domain=domain, threads=threads)
+        best = start.argmax(axis=0)
+        masks = np.stack([best == index for index in range(len(start))])
+        return unmix(image, masks, start, spacing, window_mm=reach, rho=rho, domain=domain, threads=threads)
     regions = []
-    for one in tempered:
+    for one in start:
         pair = np.stack([one, 1 - one])
         masks = np.stack([one > 0.5, one <= 0.5])
         found = unmix(image, masks, pair, spacing, window_mm=reach, rho=rho, domain=domain, threads=threads)
         regions.append(found[0])
     return np.stack(regions)
+
+
+def tempered(
+    probabilities: NDArray[np.float32], temperature: float, *, is_overlapping: bool = False
+) -> NDArray[np.float32]:
+    """Return probabilities (C, ...) to the power 1 / temperature, divided by their sum over classes.
+
+    Parameters
+    ----------
+    probabilities : (C, ...) float32 array
+        Not modified; returned as it is if the temperature is 1.
+    temperature : float
+        > 0; above 1 makes the probabilities vaguer.
+    is_overlapping : bool
+        Whether each class is a region of its own, which is then tempered with its complement.
+
+    Raises
+    ------
+    InputError
+        If the temperature is no finite number > 0.
+
+    Examples
+    --------
+    >>> tempered(np.float32([[0.8], [0.2]]), 2.0).round(3).ravel().astype(str).tolist()
+    ['0.667', '0.333']
+    """
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise InputError(f"temperature: got {temperature!r}, expected a finite number > 0")
+    if temperature == 1:
+        return probabilities
+    slope = Calibration(1 / temperature, (0.0,) * len(probabilities), "a network")
+    return slope.applied(probabilities, is_overlapping=is_overlapping)
 
 
 def hard_labels(probabilities: NDArray[np.floating], *, is_overlapping: bool = False) -> NDArray[np.uint16]:

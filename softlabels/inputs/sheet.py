@@ -190,6 +190,22 @@ def read_sheet(path: str | os.PathLike[str], channels: Sequence[str], *, check_f
     return cases
 
 
+def read_meta(path: str | os.PathLike[str]) -> dict[str, dict[str, str]]:
+    """Return the columns `meta:<name>` of a sheet that `read_sheet` accepts: case id to name to cell, "" if empty.
+
+    Raises
+    ------
+    ConfigError
+        If the sheet cannot be read as a table.
+    """
+    (_, header), *lines = _read_lines(Path(path))
+    rows = (dict(zip(header, cells, strict=True)) for _, cells in lines)
+    return {
+        row["case"]: {column.removeprefix("meta:"): row[column] for column in header if column.startswith("meta:")}
+        for row in rows
+    }
+
+
 def write_sheet(
     cases: Iterable[Case],
     path: str | os.PathLike[str],

@@ -83,12 +83,12 @@ def block_means(
     ((1.0, 1.0, 2.0), (0.5, 0.0, 0.0))
     """
     coarse = block_grid(grid, block)
-    means = np.stack([_averaged(one, block, coarse.shape) for one in image])
-    shares = np.stack([_averaged(mask, block, coarse.shape) for mask in class_masks(labels, classes)])
+    means = np.stack([averaged(one, block) for one in image])
+    shares = np.stack([averaged(mask, block) for mask in class_masks(labels, classes)])
     first = np.array([one.values[0] for one in classes], labels.dtype)
     coarse_labels = first[shares.argmax(axis=0)]
     if ignore_label is not None:
-        coarse_labels[_averaged(labels == ignore_label, block, coarse.shape) > 0] = ignore_label
+        coarse_labels[averaged(labels == ignore_label, block) > 0] = ignore_label
     return BlockMeans(means, coarse_labels, shares, coarse)
 
 
@@ -112,8 +112,17 @@ def block_grid(grid: Grid, block: Sequence[int]) -> Grid:
     return Grid((depth, height, width), (z, y, x), as_rows(affine))
 
 
-def _averaged(volume: NDArray[Any], block: Sequence[int], shape: Sequence[int]) -> NDArray[np.float32]:
-    """Return one volume averaged over complete blocks, in float64."""
+def averaged(volume: NDArray[Any], block: Sequence[int]) -> NDArray[np.float32]:
+    """Return one volume (D, H, W) averaged over blocks, on the grid of `block_grid`.
+
+    Means are taken in float64. Incomplete blocks at the end of an axis are left out.
+
+    Examples
+    --------
+    >>> averaged(np.array([[[0, 1, 1, 1, 1]]]), (1, 1, 2)).tolist()
+    [[[0.5, 1.0]]]
+    """
+    shape = [size // n for n, size in zip(block, volume.shape, strict=True)]
     part = volume[tuple(slice(0, n * size) for n, size in zip(shape, block, strict=True))]
     pairs = [size for pair in zip(shape, block, strict=True) for size in pair]
     return part.reshape(pairs).mean(axis=(1, 3, 5), dtype=np.float64).astype(np.float32)

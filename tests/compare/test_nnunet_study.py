@@ -124,10 +124,31 @@ def test_a_case_that_left_the_study_leaves_the_raw_data_set(project):
 
 def test_a_study_of_nnunet_is_a_job_more_and_trains_on_gpu_nodes(project):
     profile = ROOT / "workflow" / "profiles" / "slurm"
-    shown = snakemake(project, "--configfile", "study.yaml", "--profile", str(profile), "--dry-run")
+    shown = snakemake(project, "--profile", str(profile), "--dry-run")
     found = jobs(shown)
     expected = {"preprocess": 1, "stages": 2, "index": 1, "train_cuda": 16, "score_cuda": 4, "comparison": 1, "all": 1}
     assert found == expected | {"total": sum(expected.values())}, shown[-3000:]
+
+
+def files_of(folder):
+    """Return the content of every file of a folder; Snakemake's own folder is left out."""
+    return {
+        path: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not (path.is_relative_to(folder / ".snakemake") and "softlabels" not in path.parts)
+    }
+
+
+def test_a_dry_run_writes_nothing_and_plans_with_the_cases_as_they_are(project, tmp_path_factory):
+    passing, before = tmp_path_factory.mktemp("passing"), files_of(project)
+    assert jobs(snakemake(project, "--dry-run", TMPDIR=str(passing)))["stages"] == 2
+    assert files_of(project) == before and not list(passing.iterdir())
+    # Nor does it replace the sheet of an earlier run, when the study has gained two cases since.
+    sheet = NnunetData.of(parse_study(yaml.safe_load((project / "study.yaml").read_text()))).write_array_sheet()
+    sheet.write_text("\n".join(sheet.read_text().splitlines()[:-2]) + "\n")
+    before = files_of(project)
+    assert jobs(snakemake(project, "--dry-run", TMPDIR=str(passing)))["stages"] == 2
+    assert files_of(project) == before and not list(passing.iterdir())
 
 
 def test_a_missing_nnunet_is_named_before_anything_is_written(project, monkeypatch):
@@ -147,7 +168,7 @@ def test_files_are_judged_as_they_are(project):
     found = truth.case("case1")
     known = truth.rows["case1"].case
     assert found.image().shape == (len(config.channels), *found.grid.shape) and not truth.has_reference("case1")
-    assert found.masks(classes.classes).shape == (len(classes.classes), *found.grid.shape)
+    assert truth.masks("case1").shape == (len(classes.classes), *found.grid.shape)
     assert found.valid().all() and found.domain() is None
     shares = np.full((len(classes.classes), *found.grid.shape), 1 / len(classes.classes), np.float32)
     write_nifti(shares, found.grid, project / "shares.nii.gz")

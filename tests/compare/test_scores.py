@@ -2,7 +2,16 @@
 
 import numpy as np
 import pytest
-from comparison.scores import METRICS, case_scores, dice_of, distances_mm, hard_masks, label_brier, volume_bias
+from comparison.scores import (
+    METRICS,
+    FineLabels,
+    case_scores,
+    dice_of,
+    distances_mm,
+    hard_masks,
+    label_brier,
+    volume_bias,
+)
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
@@ -81,7 +90,9 @@ def test_scores_of_probabilities_are_their_definitions():
 
 def test_a_perfect_prediction_has_perfect_scores():
     _, masks, truth, grid = made()
-    found = case_scores(truth, masks, grid, is_overlapping=False, truth=truth, fine=(masks, grid))
+    found = case_scores(
+        truth, masks, grid, is_overlapping=False, truth=truth, fine=FineLabels(masks, np.ones(grid.shape, bool), grid)
+    )
     best = {"dice": 1, "dice_fine": 1, "brier_truth": 0, "mae_truth": 0, "hd95_mm": 0, "assd_mm": 0, "volume_bias": 0}
     assert {name: found[name] for name in best} == pytest.approx(best, abs=1e-6)
     assert found["ece_truth"] == pytest.approx(0, abs=1e-6)
@@ -116,8 +127,12 @@ def test_finer_labels_are_met_by_interpolated_probabilities():
     fine[0] = ~fine[1]
     fine_grid = Grid((1, 1, 8), (1, 1, 0.5))
     coarse_grid = Grid((1, 1, 4), (1, 1, 1), np.array([[0, 0, 1, 0.25], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]))
-    found = case_scores(coarse, coarse > 0.5, coarse_grid, is_overlapping=False, fine=(fine, fine_grid))
-    assert found["dice_fine"] == 1
+    valid = np.ones(fine_grid.shape, bool)
+    options = {"masks": coarse > 0.5, "grid": coarse_grid, "is_overlapping": False}
+    assert case_scores(coarse, fine=FineLabels(fine, valid, fine_grid), **options)["dice_fine"] == 1
+    # A last voxel that is ignored has no mask, and is no mistake of the prediction.
+    fine[..., -1], valid[..., -1] = False, False
+    assert case_scores(coarse, fine=FineLabels(fine, valid, fine_grid), **options)["dice_fine"] == 1
 
 
 def test_volume_bias_is_signed_and_leaves_absent_classes_out():
@@ -127,7 +142,8 @@ def test_volume_bias_is_signed_and_leaves_absent_classes_out():
 
 
 def test_the_nearest_soft_label_is_the_truth():
-    probabilities, masks, truth, _ = made()
-    assert (
-        label_brier(truth, truth) == pytest.approx(0, abs=1e-12) and label_brier(masks.astype(np.float32), truth) > 0.1
-    )
+    _, masks, truth, grid = made()
+    valid, options = np.random.default_rng(2).random(grid.shape) < 0.6, {"is_overlapping": False}
+    assert label_brier(truth, truth, valid, **options) == pytest.approx(0, abs=1e-12)
+    expected = ((masks - truth) ** 2).sum(axis=0)[valid].mean()
+    assert label_brier(masks.astype(np.float32), truth, valid, **options) == pytest.approx(expected, rel=1e-5)

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from comparison.slabs import BLOCK, block_means, coarser, coronal_first, icbm152, make_slabs, slab_ranges
+from comparison import slabs as slabs_of
+from comparison.slabs import BLOCK, coronal_first, icbm152, make_slabs, slab_ranges, write_slabs
 from comparison.study import Folds, make_folds, parse_study, read_cases_of
 from comparison.training import Run
 from helpers import ROOT
@@ -71,7 +72,7 @@ def test_every_person_is_tested_once_and_in_one_part_of_a_fold(k):
 
 
 def test_folds_need_a_person_left_to_train_on():
-    with pytest.raises(ConfigError, match="folds.validation: got 2 persons"):
+    with pytest.raises(ConfigError, match="folds.validation: got 2, expected fewer"):
         make_folds({"a": "a", "b": "b", "c": "c"}, Folds(k=2, validation=2))
 
 
@@ -80,6 +81,20 @@ def test_persons_and_references_come_from_the_sheet(cohort):
     cases = {one.case.id: one for one in read_cases_of(sheet, ["T1", "T2"])}
     assert [cases[name].person for name in "abcd"] == ["ab", "ab", "c", "d"]
     assert Path(cases["a"].case.reference[0]) == sheet.parent / "a_shares.nii.gz" and cases["a"].fine_labels is None
+
+
+def test_persons_are_read_from_a_sheet_that_excel_saved(tmp_path):
+    sheet = tmp_path / "cases.CSV"
+    lines = [
+        "# two scans",
+        "case, image:T1, label, meta:person, meta:fine_labels",
+        "a, a.nii, l.nii, p, fine.nii",
+        "b, b.nii, m.nii,,",
+    ]
+    sheet.write_text("\n".join(lines), encoding="utf-8-sig")
+    first, second = read_cases_of(sheet, ["T1"])
+    assert (first.case.id, first.person, first.fine_labels) == ("a", "p", str(tmp_path / "fine.nii"))
+    assert (second.case.id, second.person, second.fine_labels) == ("b", "b", None)
 
 
 def test_a_run_holds_all_that_it_depends_on(run):
@@ -110,6 +125,25 @@ def test_slab_geometry_of_small_grids():
     values = np.arange(48.0).reshape(4, 6, 2)
     turned, turned_grid = coronal_first(values, grid)
     assert turned[5, 1, 0] == values[1, 5, 0] and turned_grid.position((5, 1, 0)) == grid.position((1, 5, 0))
-    assert block_means(turned).shape == coarser(turned_grid).shape == (3, 2, 1)
     with pytest.raises(InputError, match="expected fewer"):
         slab_ranges(4, 3, 1)
+
+
+def test_slabs_that_are_there_stay_and_others_are_refused(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    shares = np.zeros((3, 12, 24, 14), np.float32)
+    shares[1:, 2:-2, :, 2:-2] = 0.5
+    shares[0] = 1 - shares[1:].sum(axis=0)
+    image = rng.normal(size=shares.shape[1:]).astype(np.float32)
+    monkeypatch.setattr(slabs_of, "icbm152", lambda: (image, shares, Grid(image.shape, (1.0, 1.0, 1.0))))
+    sheet = write_slabs(tmp_path / "slabs", 2, 1)
+    found = read_cases_of(sheet, ["T1"])
+    assert [(one.case.id, one.person) for one in found] == [("slab00", "slab00"), ("slab01", "slab01")]
+    assert all(
+        Path(path).exists() for one in found for path in (*one.case.images, *one.case.reference, one.fine_labels)
+    )
+    written = {path: path.stat().st_mtime_ns for path in sheet.parent.iterdir()}
+    assert write_slabs(sheet.parent, 2, 1) == sheet
+    with pytest.raises(InputError, match="got '# ICBM152, 2 slabs, 1 planes .*expected '# ICBM152, 3 slabs"):
+        write_slabs(sheet.parent, 3, 1)
+    assert {path: path.stat().st_mtime_ns for path in sheet.parent.iterdir()} == written

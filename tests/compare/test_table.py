@@ -1,16 +1,18 @@
 """From networks to the table: scores of all rows, changes from the baseline, and what is said of them."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from comparison import __main__ as steps
-from comparison.judging import changed_probabilities, read_scores, tempered, write_scores
+from comparison.judging import Predictor, changed_probabilities, prediction_of, read_scores, truth_of, write_scores
 from comparison.picture import comparison_picture
 from comparison.scores import METRICS
 from comparison.study import AfterRow, canonical, parse_study
 from comparison.table import check_pairing, compare, every_number, markdown
+from comparison.training import Run, load
 from comparison.truth import CaseTruth
 from helpers import made_study
 from scipy.ndimage import gaussian_filter
@@ -81,7 +83,7 @@ def test_lengths_that_disagree_are_said_to_be_not_converged(study, scored):
     page = markdown(cells, lines, study)
     (row,) = [text for text in page.splitlines() if text.startswith("| soft ")]
     assert "−10.0 %" in row and row.count("†") == 1
-    assert "not converged: trained for 10 steps" in page and "; 1 cells here" in page
+    assert "not converged: after 10 steps" in page and "; 1 cell here" in page
 
 
 def test_the_page_says_what_was_done(study, scored):
@@ -120,11 +122,6 @@ def test_scores_survive_their_file(scored):
     assert np.isnan(found["temperature"]) and found["seed"] == 0
 
 
-def test_a_temperature_of_one_changes_nothing():
-    shares = np.random.default_rng(0).dirichlet([1, 1, 1], 5).T.astype(np.float32)
-    np.testing.assert_allclose(tempered(shares, 1.0, False), shares, rtol=1e-5)
-
-
 def test_from_runs_to_the_page(run, tmp_path, monkeypatch):
     """All steps, as the rules call them: two trained rows, three that change probabilities, one seed, one fold."""
     rows = {
@@ -153,13 +150,64 @@ def test_from_runs_to_the_page(run, tmp_path, monkeypatch):
     lines = read_scores(scores)
     assert {found["row"] for found in lines} == set(rows) and {found["person"] for found in lines} == {"ab", "d"}
     fitted = {found["temperature"] for found in lines if found["row"] == "tempered"}
-    assert len(fitted) == 1 and 0 < fitted.pop() != 1
+    assert len(fitted) == 1 and fitted.pop() == pytest.approx(temperature_of(tmp_path / "hard.pt"), rel=0.01)
+    own = {(found["row"], found["case"]): found["label_brier"] for found in lines if found["row"] in ("hard", "signed")}
+    assert own["signed", "d"] == pytest.approx(brier_of_signed_map(run("signed"), "d"), rel=1e-5)
+    assert own["hard", "d"] == pytest.approx(brier_of_hard_label(run("onehot"), "d"), rel=1e-5)
     brier = {found["row"]: found["brier_truth"] for found in lines if found["case"] == "d"}
     assert len({brier[row] for row in ("hard", "signed", "tempered", "both")}) == 4
     page = (tmp_path / "comparison.md").read_text()
     shown = [text.split("|")[1].strip() for text in page.splitlines() if text.startswith("|")]
     assert shown[2:] == list(rows)
     assert "2 persons (2 cases)" in page and (tmp_path / "comparison.png").stat().st_size > 10_000
+
+
+def temperature_of(path):
+    """Return the best temperature of a network on its validation cases, without voxels of the ignore label."""
+    content = load(path)
+    run = Run(**content["run"])
+    truth = truth_of(run)
+    predict = prediction_of(run, content, truth)
+    pairs = []
+    for case in run.validation:
+        valid = truth.case(case).labels() != run.classes.ignore
+        assert not valid.all()
+        pairs.append((predict(case)[:, valid], truth.reference(case)[:, valid]))
+    return made_study.best_temperature(pairs)
+
+
+def test_a_temperature_is_fitted_without_voxels_that_do_not_count(run):
+    rng = np.random.default_rng(0)
+    truth = rng.dirichlet([1, 1, 1], (4, 6, 5)).transpose(3, 0, 1, 2).astype(np.float32)
+    network = truth**3 / (truth**3).sum(axis=0)
+    counted = rng.random(truth.shape[1:]) < 0.5
+    network[:, ~counted] = network[:, ~counted][::-1]
+    known = {"has_reference": lambda _: True, "reference": lambda _: truth, "counted": lambda *_: counted}
+    found = Predictor(run(), SimpleNamespace(**known), lambda _: network).temperature(
+        AfterRow(after="x", temperature="fitted")
+    )
+    expected, other = (
+        made_study.best_temperature([(network[:, part], truth[:, part])]) for part in (counted, counted | True)
+    )
+    assert found == pytest.approx(expected, rel=0.01) and abs(other / expected - 1) > 0.2
+
+
+def brier_of(probabilities, truth, case):
+    """Return the Brier score over the voxels that are not ignored."""
+    valid = truth.case(case).labels() != truth.classes.ignore
+    return ((probabilities - truth.reference(case)) ** 2).sum(axis=0)[valid].mean()
+
+
+def brier_of_signed_map(run, case):
+    truth = truth_of(run)
+    shares = (1 + truth.target(case, "signed").soft_label()) / 2
+    probabilities = np.concatenate([1 - shares.max(axis=0, keepdims=True), shares])
+    return brier_of(probabilities / probabilities.sum(axis=0), truth, case)
+
+
+def brier_of_hard_label(run, case):
+    truth = truth_of(run)
+    return brier_of(truth.masks(case), truth, case)
 
 
 def test_rows_after_training_are_those_of_refine(cohort):

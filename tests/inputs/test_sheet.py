@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from softlabels.errors import ConfigError
-from softlabels.inputs.sheet import Case, case_id_fault, read_sheet, write_sheet
+from softlabels.inputs.sheet import Case, case_id_fault, read_meta, read_sheet, write_sheet
 
 HOSTILE = [
     "../x", "/abs", "$(touch X)", "`id`", "a b", "-rf", "a" * 300, "Zoë", "a/b", "a\\b", "a;b", "a\nb", "a\tb",
@@ -176,6 +176,16 @@ def test_missing_files_are_all_named_if_asked(tmp_path):
 def test_byte_order_mark_and_windows_line_ends_are_read(tmp_path):
     (tmp_path / "cases.csv").write_bytes("\ufeffcase,image,label\r\na,i.nii,l.nii\r\n".encode())
     assert read_sheet(tmp_path / "cases.csv", ["T1"])[0].id == "a"
+    assert read_meta(tmp_path / "cases.csv") == {"a": {}}
+
+
+def test_columns_of_others_are_read_by_case_and_name(tmp_path):
+    sheet = _sheet(
+        tmp_path, "# of two sites\ncase\tmeta:site\timage\tlabel\tmeta:a:b\n\nx\t s1 \ti\tl\t\ny\t\ti\tl\t7\n"
+    )
+    assert read_meta(sheet) == {"x": {"site": "s1", "a:b": ""}, "y": {"site": "", "a:b": "7"}}
+    with pytest.raises(ConfigError, match="give the path of an existing table"):
+        read_meta(tmp_path / "none.tsv")
 
 
 @given(text=st.text(alphabet="caseimglb:T1\t\n\r\"',./$() é", max_size=200))

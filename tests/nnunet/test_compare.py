@@ -2,24 +2,20 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import ROOT
 from helpers.made_raw_nnunet import LABELS, SHAPES, SPACING, volumes
+from helpers.made_study import best_temperature, python, snakemake
 
 from softlabels.grid import Grid
 from softlabels.view.export import write_nifti
 
 pytest.importorskip("nnunetv2", reason="make test-nnunet runs these tests")
 
-COMPARE = ROOT / "examples" / "compare"
 #: The labels of the files are not consecutive, as nnU-Net wants them.
 VALUES = np.uint8([0, 7, 9])
 STUDY = {
@@ -71,22 +67,19 @@ if sys.argv[3] == "killed":
 nnunet_training.train_nnunet(run, output)
 """
 
-
-def run(folder: Path, *command: str, fails: bool = False) -> str:
-    """Run `python ...` in a folder, without other choices of a soft label, and return what it printed."""
-    known = {name: value for name, value in os.environ.items() if not name.startswith("SOFTLABELS")}
-    paths = os.pathsep.join([str(ROOT), str(COMPARE)])
-    own = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "nnUNet_def_n_proc": "1"}
-    done = subprocess.run([sys.executable, *command], cwd=folder, env=known | own, capture_output=True, text=True)
-    printed = done.stdout + done.stderr
-    assert (done.returncode != 0) == fails, printed[-6000:]
-    return printed
-
-
-def snakemake(folder: Path, *options: str) -> str:
-    """Run the study of a folder."""
-    command = ["-m", "snakemake", "--snakefile", str(COMPARE / "Snakefile"), "--configfile", "study.yaml"]
-    return run(folder, *command, "--cores", "1", *options)
+#: Write the probabilities and the truth of a network's validation cases.
+PREDICT = """
+import sys
+from pathlib import Path
+import numpy as np
+from comparison.judging import prediction_of, truth_of
+from comparison.training import Run, load
+content = load(Path(sys.argv[1]))
+run = Run(**content["run"])
+truth = truth_of(run)
+predict = prediction_of(run, content, truth)
+np.savez(sys.argv[2], **{case: np.stack([predict(case), truth.reference(case)]) for case in run.validation})
+"""
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +96,14 @@ def project(tmp_path_factory) -> Path:
         rows.append("\t".join([case, *(f"{case}_{name}.nii.gz" for name in named)]))
     (folder / "cases.tsv").write_text("\n".join(rows) + "\n")
     (folder / "study.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
-    snakemake(folder, "--until", "preprocess")
+    snakemake(folder, "--cores", "1", "--until", "preprocess")
     plans = folder / "compare/nnunet/preprocessed/Dataset001_comparison/nnUNetPlans.json"
     content = json.loads(plans.read_text())
     arguments = content["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
     arguments["features_per_stage"] = [4 * 2**level for level in range(arguments["n_stages"])]
     arguments["n_conv_per_stage"] = [1] * arguments["n_stages"]
     plans.write_text(json.dumps(content))
-    snakemake(folder, *SCORES)
+    snakemake(folder, "--cores", "1", *SCORES)
     return folder
 
 
@@ -134,8 +127,16 @@ def test_predictions_are_scored_on_the_grid_of_the_files(project):
     for line in lines(project):
         found = {name: float(line[name]) for name in ("brier_truth", "ece_label", "dice", "volume_bias_truth")}
         assert 0 < found["brier_truth"] < 1 and np.isfinite(list(found.values())).all()
-    later = [line for line in lines(project) if line["row"] == "later"]
-    assert all(float(line["temperature"]) > 0 for line in later)
+
+
+def test_the_temperature_is_the_best_one_on_the_validation_cases(project, tmp_path):
+    predicted = tmp_path / "predicted.npz"
+    python(project, "-c", PREDICT, NETWORK.replace("geols", "hard"), str(predicted))
+    with np.load(predicted) as content:
+        pairs = [tuple(content[case]) for case in content]
+    assert len(pairs) == 1
+    (found,) = {float(line["temperature"]) for line in lines(project) if line["row"] == "later"}
+    assert found == pytest.approx(best_temperature(pairs), rel=0.01)
 
 
 def test_nothing_is_trained_again_and_a_new_row_trains_only_itself(project):
@@ -143,7 +144,7 @@ def test_nothing_is_trained_again_and_a_new_row_trains_only_itself(project):
     study = yaml.safe_load((project / "study.yaml").read_text())
     study["rows"]["new"] = {"target": "geols"}
     (project / "new.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
-    shown = snakemake(project, "--configfile", "new.yaml", "--dry-run", *SCORES, "compare/scores/new_fold0.tsv")
+    shown = snakemake(project, "--dry-run", *SCORES, "compare/scores/new_fold0.tsv", study="new.yaml")
     assert "rule preprocess" not in shown and shown.count("rule train:") == 1 and shown.count("rule score:") == 1
 
 
@@ -151,9 +152,9 @@ def test_a_killed_training_resumes_to_the_same_bits_with_other_processes(project
     whole = torch.load(project / NETWORK)
     killed = {**whole["run"], "training": {**whole["run"]["training"], "workers": 1}}
     output = tmp_path / "again.pt"
-    assert "killed" in run(project, "-c", TRAIN, json.dumps(killed), str(output), "killed", fails=True)
+    assert "killed" in python(project, "-c", TRAIN, json.dumps(killed), str(output), "killed", fails=True)
     assert not output.exists()
-    printed = run(project, "-c", TRAIN, json.dumps(killed), str(output), "resumed")
+    printed = python(project, "-c", TRAIN, json.dumps(killed), str(output), "resumed")
     assert "Epoch 1" in printed and "Epoch 0" not in printed
     resumed = torch.load(output)
     assert resumed["losses"] == whole["losses"] and resumed["batches"] == whole["batches"]

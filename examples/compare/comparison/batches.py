@@ -118,10 +118,20 @@ def stream(
     yield from DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=workers)
 
 
-def chained(digest: str, batch: Mapping[str, Any]) -> str:
-    """Return the digest of all batches so far and this one: of what all rows must see alike, soft labels left out."""
+def chained(digest: str, seen: Sequence[Tensor], cases: Sequence[str]) -> str:
+    """Return the digest of all batches so far and this one.
+
+    Parameters
+    ----------
+    digest : str
+        Of all before this one; "" at the beginning.
+    seen : sequence of tensors
+        Of the batch, what all rows must see alike: everything but soft labels.
+    cases : sequence of str
+        The case of each sample.
+    """
     content = sha256(digest.encode())
-    for name in ("image", "labels", "origin"):
-        content.update(batch[name].contiguous().numpy().tobytes())
-    content.update("/".join(batch["case_id"]).encode())
+    for values in seen:
+        content.update(values.contiguous().numpy().tobytes())
+    content.update("/".join(cases).encode())
     return content.hexdigest()

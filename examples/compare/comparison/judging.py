@@ -14,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from softlabels._shared.files import write_atomically
-from softlabels.evaluation.rank import as_probability
-from softlabels.evaluation.refine import fit_temperature, refine
+from softlabels.evaluation.refine import fit_temperature, refine, tempered
 
 from .prediction import predicted
 from .scores import METRICS, case_scores, label_brier
@@ -133,7 +132,8 @@ class Predictor:
             for case in self.run.validation:
                 known = self.truth.has_reference(case)
                 target = self.truth.reference(case) if known else self.truth.masks(case).astype(np.float32)
-                self._validation.append((self(case), target))
+                counted = self.truth.counted(case, target if known else None)
+                self._validation.append((_of_voxels(self(case), counted), _of_voxels(target, counted)))
         return fit_temperature(self._validation, is_overlapping=self.run.classes.is_overlapping)
 
 
@@ -150,7 +150,7 @@ def changed_probabilities(
     for name, one in after.items():
         prepared, overlapping = truth.case(case), truth.classes.is_overlapping
         if one.unmix is None:
-            yield name, tempered(probabilities, temperatures[name], overlapping)
+            yield name, tempered(probabilities, temperatures[name], is_overlapping=overlapping)
             continue
         yield (
             name,
@@ -167,18 +167,9 @@ def changed_probabilities(
         )
 
 
-def tempered(probabilities: NDArray[np.float32], temperature: float, is_overlapping: bool) -> NDArray[np.float32]:
-    """Return probabilities (C, ...) to the power 1 / temperature, divided by their sum.
-
-    Examples
-    --------
-    >>> tempered(np.float32([[0.8], [0.2]]), 2.0, False).round(3).ravel().astype(str).tolist()
-    ['0.667', '0.333']
-    """
-    from softlabels.calibration import Calibration
-
-    slope = Calibration(1 / temperature, (0.0,) * len(probabilities), "a network")
-    return slope.applied(probabilities, is_overlapping=is_overlapping)
+def _of_voxels(values: NDArray[np.floating], voxels: NDArray[np.bool_]) -> NDArray[np.floating]:
+    """Return values (C, D, H, W) of some of the voxels, (C, 1, 1, N)."""
+    return values[:, voxels][:, None, None]
 
 
 def _scored(probabilities: NDArray[np.float32], truth: CaseTruth, case: str) -> dict[str, float]:
@@ -201,13 +192,13 @@ def _label_brier(truth: CaseTruth, run: Run, case: str) -> float:
         return float("nan")
     if REFERENCE in run.targets:
         return 0.0
-    row = row_target(run)
-    targets = [truth.target(case, name) for name in row.names]
-    maps = [as_probability(target.soft_label(), target.description.kind) for target in targets]
-    soft = np.stack([maps[number][channel] for number, channel in row.picks])
-    if row.objective.activation == "tanh" and not run.classes.is_overlapping:  # as `Objective.probabilities`
-        soft = np.concatenate([1 - soft.max(axis=0, keepdims=True), soft])
-    return label_brier(soft, truth.reference(case), run.classes.is_overlapping)
+    row, reference = row_target(run), truth.reference(case)
+    maps = [truth.target(case, name).soft_label() for name in row.names]
+    soft_label = torch.from_numpy(np.stack([maps[number][channel] for number, channel in row.picks]))
+    probabilities = row.objective.of_soft_label(soft_label[None])[0].numpy()
+    return label_brier(
+        probabilities, reference, truth.counted(case, reference), is_overlapping=run.classes.is_overlapping
+    )
 
 
 def write_scores(lines: Sequence[Mapping[str, Any]], output: Path) -> None:

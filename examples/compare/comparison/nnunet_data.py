@@ -82,6 +82,14 @@ class NnunetData:
         """nnU-Net's preprocessed data set: plans, and a folder of arrays."""
         return Path(self.root, "preprocessed", DATASET)
 
+    def read_plans(self) -> dict[str, Any]:
+        """Return nnU-Net's plans, which it writes when it preprocesses the cases."""
+        return _read_json(self.preprocessed / f"{PLANS}.json")
+
+    def read_dataset(self) -> dict[str, Any]:
+        """Return the description of the data set that nnU-Net keeps beside its plans."""
+        return _read_json(self.preprocessed / "dataset.json")
+
     @property
     def classes(self) -> LabelSet:
         """The study's classes."""
@@ -119,18 +127,31 @@ class NnunetData:
             for one in read_sheet(self.sheet, self.channels)
         ]
 
-    def write_array_sheet(self) -> Path:
-        """Write the case sheet of the arrays, unless it is there already, and return it."""
-        path = Path(self.root, "cases.tsv")
-        cases = self.array_cases()
-        if not path.exists() or read_sheet(path, self.channels) != cases:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_sheet(cases, path, self.channels)
+    def write_array_sheet(self, folder: Path | None = None) -> Path:
+        """Write the case sheet of the arrays, unless it is in `root` already, and return it.
+
+        Parameters
+        ----------
+        folder : path, optional
+            Where it is written; by default `root`. A dry run gives one that is not of the study.
+        """
+        path, cases = Path(self.root, "cases.tsv"), self.array_cases()
+        if path.exists() and read_sheet(path, self.channels) == cases:
+            return path
+        path = path if folder is None else folder / path.name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_sheet(cases, path, self.channels)
         return path
 
     def array_config(self, config: Mapping[str, Any], sheet: Path) -> dict[str, Any]:
         """Return a study's configuration of softlabels for the arrays: the same targets, nnU-Net's grid and labels."""
         return {**config, "cases": str(sheet), "labels": nnunet_labels(self.classes), "prepare": AS_THEY_ARE}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return the content of a file of nnU-Net."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def transposed(spacing: Sequence[float]) -> tuple[float, float, float]:
@@ -158,7 +179,7 @@ def nnunet_labels(classes: LabelSet) -> dict[str, int | list[int]]:
     """
     labels: dict[str, int | list[int]]
     if classes.is_overlapping:
-        number = {value: place for place, value in enumerate(_declared(classes))}
+        number = {value: place for place, value in enumerate(classes.used_values)}
         labels = {"background": 0} | {one.name: [number[value] for value in one.values] for one in classes.classes}
         highest = len(number)
     else:
@@ -177,18 +198,13 @@ def renumbered(labels: NDArray[np.integer], classes: LabelSet) -> NDArray[np.uin
     [0, 2, 2, 1, 3]
     """
     numbers: NDArray[np.integer] = (
-        np.searchsorted(_declared(classes), labels)
+        np.searchsorted(classes.used_values, labels)
         if classes.is_overlapping
         else class_numbers(labels, classes.classes)
     )
     if classes.ignore is not None:
         numbers = np.where(labels == classes.ignore, nnunet_labels(classes)[IGNORE], numbers)
     return numbers.astype(np.uint8)
-
-
-def _declared(classes: LabelSet) -> list[int]:
-    """Return every label but that of ignored voxels, ascending."""
-    return [value for value in classes.values if value != classes.ignore]
 
 
 def write_raw(data: NnunetData) -> None:
@@ -233,8 +249,7 @@ def preprocess(data: NnunetData, threads: int) -> None:
     write_raw(data)
     nnunet.extract_fingerprints([DATASET_ID], num_processes=threads)
     nnunet.plan_experiments([DATASET_ID], data.planner, None, "DefaultPreprocessor", tuple(data.spacing), PLANS)
-    plans = json.loads((data.preprocessed / f"{PLANS}.json").read_text(encoding="utf-8"))
-    planned = plans["configurations"].get(CONFIGURATION)
+    planned = data.read_plans()["configurations"].get(CONFIGURATION)
     if planned is None or not np.allclose(planned["spacing"], transposed(data.spacing)):
         found = "none" if planned is None else f"a spacing of {planned['spacing']} mm"
         raise InputError(

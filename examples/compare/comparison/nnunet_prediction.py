@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 
 from softlabels.cohort.index import Index
 
-from .nnunet_data import CONFIGURATION, PLANS, NnunetData
+from .nnunet_data import CONFIGURATION, NnunetData
 from .training import Run
 
 
@@ -34,8 +33,7 @@ class NnunetPrediction:
         assert run.nnunet is not None, "only such runs come here"
         self.data = NnunetData.from_json(run.nnunet)
         self.is_signed = Index.read(run.index).target(run.targets[0]).kind == "signed"
-        plans = PlansManager(json.loads((self.data.preprocessed / f"{PLANS}.json").read_text(encoding="utf-8")))
-        dataset = json.loads((self.data.preprocessed / "dataset.json").read_text(encoding="utf-8"))
+        plans, dataset = PlansManager(self.data.read_plans()), self.data.read_dataset()
         configuration = plans.get_configuration(CONFIGURATION)
         network = get_network_from_plans(
             configuration.network_arch_class_name,

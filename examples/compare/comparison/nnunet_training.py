@@ -8,20 +8,20 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from softlabels._shared.files import write_atomically
 from softlabels.errors import InputError
 from softlabels.training.nnunet.trainer import nnUNetTrainerSoftLabels
 
-from .nnunet_data import CONFIGURATION, PLANS, NnunetData
+from .batches import chained
+from .nnunet_data import CONFIGURATION, NnunetData
 from .study import canonical
 from .training import Run, save, weights_digest
 
@@ -153,7 +153,8 @@ class SeededTrainer(nnUNetTrainerSoftLabels):
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Note what the step sees, and its loss."""
         finest = batch["target"][0] if isinstance(batch["target"], list) else batch["target"]
-        self.batches = chained(self.batches, batch["data"], finest[:, : self._soft_loss.n_hard], batch["keys"])
+        seen = [batch["data"], finest[:, : self._soft_loss.n_hard]]
+        self.batches = chained(self.batches, seen, list(map(str, batch["keys"])))
         done: dict[str, Any] = super().train_step(batch)
         self.losses.append(float(done["loss"]))
         return done
@@ -187,15 +188,6 @@ def _record_of(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".json")
 
 
-def chained(digest: str, image: Tensor, hard: Tensor, cases: Sequence[str]) -> str:
-    """Return the digest of all batches so far and this one."""
-    content = sha256(digest.encode())
-    for values in (image, hard):
-        content.update(values.contiguous().numpy().tobytes())
-    content.update("/".join(map(str, cases)).encode())
-    return content.hexdigest()
-
-
 def train_nnunet(run: Run, output: Path) -> dict[str, Any]:
     """Train nnU-Net and write its weights; return what was written.
 
@@ -214,11 +206,10 @@ def train_nnunet(run: Run, output: Path) -> dict[str, Any]:
     """
     assert run.nnunet is not None, "only such runs come here"
     started, settings, data = time.perf_counter(), run.settings, NnunetData.from_json(run.nnunet)
-    plans = json.loads((data.preprocessed / f"{PLANS}.json").read_text(encoding="utf-8"))
-    dataset = json.loads((data.preprocessed / "dataset.json").read_text(encoding="utf-8"))
     # From nnunetv2 2.8 on, the trainer takes this from the plans.
+    plans = {**data.read_plans(), "continue_training": False}
     device = torch.device(settings.device)
-    trainer = SeededTrainer({**plans, "continue_training": False}, CONFIGURATION, 0, dataset, device).prepared_for(run)
+    trainer = SeededTrainer(plans, CONFIGURATION, 0, data.read_dataset(), device).prepared_for(run)
     trainer.resume()
     trainer.run_training()
     if not np.isfinite(trainer.losses).all():

@@ -111,23 +111,29 @@ class Objective:
         return cls(activation, known[name], is_overlapping)
 
     def probabilities(self, scores: Tensor) -> Tensor:
-        """Return the probabilities (B, C, ...) of the study's classes that scores (B, K, ...) stand for.
-
-        A signed map S is read as the probability (1 + S) / 2. It has no background; where classes exclude each other,
-        the background gets 1 minus the largest of them, and the voxel is divided by its sum. So the most probable class
-        is the one with the largest S above 0, as in SiNGR.
-
-        Examples
-        --------
-        >>> signed = Objective.of("signed", False, None)
-        >>> signed.probabilities(torch.atanh(torch.tensor([[[0.5], [-0.5]]]))).flatten().tolist()  # of 0.25, 0.75, 0.25
-        [0.20000000298023224, 0.6000000238418579, 0.20000000298023224]
-        """
+        """Return the probabilities (B, C, ...) of the study's classes that a network's scores (B, K, ...) stand for."""
         if self.activation == "softmax":
             return scores.softmax(1)
         if self.activation == "sigmoid":
             return scores.sigmoid()
-        shares = (1 + scores.tanh()) / 2
+        return self.of_soft_label(scores.tanh())
+
+    def of_soft_label(self, values: Tensor) -> Tensor:
+        """Return the probabilities (B, C, ...) of the study's classes that a soft label (B, K, ...) stands for.
+
+        Those of kind probability are returned as they are. A signed map S is read as the probability (1 + S) / 2. It
+        has no background; where classes exclude each other, the background gets 1 minus the largest of them, and the
+        voxel is divided by its sum. So the most probable class is the one with the largest S above 0, as in SiNGR.
+
+        Examples
+        --------
+        >>> signed = Objective.of("signed", False, None)
+        >>> signed.of_soft_label(torch.tensor([[[0.5], [-0.5]]])).flatten().tolist()  # of 0.25, 0.75, 0.25
+        [0.20000000298023224, 0.6000000238418579, 0.20000000298023224]
+        """
+        if self.activation != "tanh":
+            return values
+        shares = (1 + values) / 2
         if self.is_overlapping:
             return shares
         whole = torch.cat([1 - shares.amax(1, keepdim=True), shares], dim=1)

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from softlabels.classes import LabelClass, LabelSet, class_masks
+from softlabels.classes import LabelSet, valid_voxels
 from softlabels.errors import InputError
 from softlabels.grid import Grid
 from softlabels.inputs.case import CaseVolumes, read_case
@@ -44,14 +44,13 @@ class RawCase:
     def domain(self) -> None:
         """Return None: nothing is known of where intensities mean something."""
 
-    def masks(self, classes: Sequence[LabelClass]) -> NDArray[np.bool_]:
-        """Return the (C, D, H, W) masks of classes."""
-        return class_masks(self.volumes.labels, classes)
+    def labels(self) -> NDArray[np.integer]:
+        """Return the (D, H, W) hard labels."""
+        return self.volumes.labels
 
     def valid(self) -> NDArray[np.bool_]:
         """Return where the label is not the ignore label, (D, H, W)."""
-        labels = self.volumes.labels
-        return np.ones(labels.shape, bool) if self.ignore_label is None else labels != self.ignore_label
+        return valid_voxels(self.volumes.labels, self.ignore_label)
 
     def raters(self) -> NDArray[np.integer]:
         """Return the (R, D, H, W) labels of all raters, that of the hard labels first."""

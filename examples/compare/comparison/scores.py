@@ -61,6 +61,24 @@ METRICS = {
 }
 
 
+@dataclass(frozen=True)
+class FineLabels:
+    """Hard labels on a grid that is finer than that of the predictions.
+
+    Parameters
+    ----------
+    masks : (C, D, H, W) bool array
+    valid : (D, H, W) bool array
+        False at the ignore label.
+    grid : Grid
+        Of both.
+    """
+
+    masks: NDArray[np.bool_]
+    valid: NDArray[np.bool_]
+    grid: Grid
+
+
 def hard_masks(probabilities: NDArray[np.floating], is_overlapping: bool) -> NDArray[np.bool_]:
     """Return the masks that probabilities stand for: of the largest class, or of each region above a half.
 
@@ -89,10 +107,20 @@ def dice_of(predicted: NDArray[np.bool_], masks: NDArray[np.bool_]) -> NDArray[n
     return 2 * both / np.where(size > 0, size, np.nan)
 
 
-def mean_dice(probabilities: NDArray[np.floating], masks: NDArray[np.bool_], is_overlapping: bool) -> float:
-    """Return the mean Dice over classes, the background of exclusive ones left out."""
+def mean_dice(
+    probabilities: NDArray[np.floating], masks: NDArray[np.bool_], valid: NDArray[np.bool_], *, is_overlapping: bool
+) -> float:
+    """Return the mean Dice over classes (C, ...) of the valid voxels, the background of exclusive ones left out.
+
+    Examples
+    --------
+    >>> shares, masks = np.array([[0.9, 0.2, 0.2], [0.1, 0.8, 0.8]]), np.array([[1, 0, 0], [0, 1, 0]], bool)
+    >>> mean_dice(shares, masks, np.array([True, True, False]), is_overlapping=False)
+    1.0
+    """
     first = 0 if is_overlapping else 1
-    return _mean(dice_of(hard_masks(probabilities, is_overlapping)[first:], masks[first:]))
+    predicted = hard_masks(probabilities, is_overlapping) & valid
+    return _mean(dice_of(predicted[first:], (masks & valid)[first:]))
 
 
 def distances_mm(
@@ -147,7 +175,7 @@ def case_scores(
     *,
     is_overlapping: bool,
     truth: NDArray[np.float32] | None = None,
-    fine: tuple[NDArray[np.bool_], Grid] | None = None,
+    fine: FineLabels | None = None,
     valid: NDArray[np.bool_] | None = None,
 ) -> dict[str, float]:
     """Return every score of a case that can be computed, by the names in `METRICS`.
@@ -163,8 +191,8 @@ def case_scores(
         Whether each class is a problem of its own; scores are then means over classes.
     truth : (C, D, H, W) float32 array, optional
         The true soft label.
-    fine : masks and grid, optional
-        Hard labels on a finer grid; probabilities are interpolated linearly to it.
+    fine : FineLabels, optional
+        Probabilities are interpolated linearly to their grid.
     valid : (D, H, W) bool array, optional
         False at the ignore label; nothing is counted there.
     """
@@ -193,16 +221,19 @@ def case_scores(
         scores["volume_bias_truth"] = volume_bias(probabilities[first:] * counted, truth[first:] * counted)
     scores |= _probability_scores(probabilities, onehot, sets, is_overlapping)
     if fine is not None:
-        fine_masks, fine_grid = fine
-        finer = np.stack([resample(one, grid, fine_grid, "linear") for one in probabilities])
-        scores["dice_fine"] = mean_dice(finer, fine_masks, is_overlapping)
+        finer = np.stack([resample(one, grid, fine.grid, "linear") for one in probabilities])
+        scores["dice_fine"] = mean_dice(finer, fine.masks, fine.valid, is_overlapping=is_overlapping)
     return {name: value for name, value in scores.items() if name in METRICS}
 
 
-def label_brier(soft_label: NDArray[np.float32], truth: NDArray[np.float32], is_overlapping: bool = False) -> float:
-    """Return the Brier score of a soft label itself against the truth: what a nearer label has less of."""
-    everywhere = {"truth": np.ones(truth.shape[1:], bool)}
-    return _probability_scores(soft_label, truth, everywhere, is_overlapping)["brier_truth"]
+def label_brier(
+    soft_label: NDArray[np.float32], truth: NDArray[np.float32], valid: NDArray[np.bool_], *, is_overlapping: bool
+) -> float:
+    """Return the Brier score of a soft label itself against the truth, over the valid voxels.
+
+    Both are probabilities (C, D, H, W). The nearer a label is to the truth, the less it has.
+    """
+    return _probability_scores(soft_label, truth, {"truth": valid}, is_overlapping)["brier_truth"]
 
 
 def _probability_scores(

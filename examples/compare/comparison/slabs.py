@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from softlabels.errors import InputError
 from softlabels.grid import Grid, as_rows
 from softlabels.inputs.volume import read_volume
+from softlabels.preprocess.blocks import averaged, block_grid
 from softlabels.view.export import write_nifti
 
 #: Voxels of 1 mm along each side of a block.
@@ -49,36 +50,6 @@ class Slab:
     grid: Grid
     fine_labels: NDArray[np.uint8]
     fine_grid: Grid
-
-
-def block_means(values: NDArray[np.floating], block: int = BLOCK) -> NDArray[np.float32]:
-    """Return the mean of each cube of voxels over the last three axes, whose sizes it must divide.
-
-    Examples
-    --------
-    >>> block_means(np.arange(8.0).reshape(2, 2, 2)).tolist()
-    [[[3.5]]]
-    """
-    *rest, depth, height, width = values.shape
-    pairs = [size for n in (depth, height, width) for size in (n // block, block)]
-    means = values.reshape(*rest, *pairs).mean(axis=(-5, -3, -1), dtype=np.float64)
-    return means.astype(np.float32)
-
-
-def coarser(grid: Grid, block: int = BLOCK) -> Grid:
-    """Return the grid of block means: voxels `block` times as large, whose centres are those of the blocks.
-
-    Examples
-    --------
-    >>> coarser(Grid((4, 4, 4), (1, 1, 1))).position((0, 0, 0))
-    (0.5, 0.5, 0.5)
-    """
-    affine = grid.affine_ras
-    affine[:3, 3] = (affine @ [*[(block - 1) / 2] * 3, 1.0])[:3]
-    affine[:3, :3] *= block
-    depth, height, width = (n // block for n in grid.shape)
-    spacing = tuple(side * block for side in grid.spacing)
-    return Grid((depth, height, width), (spacing[0], spacing[1], spacing[2]), as_rows(affine))
 
 
 def coronal_first(values: NDArray[np.floating], grid: Grid) -> tuple[NDArray[np.floating], Grid]:
@@ -156,14 +127,15 @@ def make_slabs(
     box = tuple(slice(a, a + n) for a, n in zip(starts, (depth, height, width), strict=True))
     together = np.concatenate([image[None], shares])[(slice(None), *box)]
     fine, fine_grid = coronal_first(together, grid.cropped(starts, (depth, height, width)))
-    averaged, coarse_grid = block_means(fine), coarser(fine_grid)
+    block = (BLOCK, BLOCK, BLOCK)
+    coarse, coarse_grid = np.stack([averaged(one, block) for one in fine]), block_grid(fine_grid, block)
     slabs = []
     for start, stop in slab_ranges(coarse_grid.shape[0], n_slabs, gap):
         rows, fine_rows = slice(start, stop), slice(BLOCK * start, BLOCK * stop)
         slabs.append(
             Slab(
-                averaged[0, rows],
-                averaged[1:, rows],
+                coarse[0, rows],
+                coarse[1:, rows],
                 coarse_grid.cropped((start, 0, 0), (stop - start, *coarse_grid.shape[1:])),
                 fine[1:, fine_rows].argmax(axis=0).astype(np.uint8),
                 fine_grid.cropped((BLOCK * start, 0, 0), (BLOCK * (stop - start), *fine_grid.shape[1:])),
@@ -173,12 +145,23 @@ def make_slabs(
 
 
 def write_slabs(folder: Path, n_slabs: int, gap: int) -> Path:
-    """Write image, hard label, true shares and 1 mm labels of each slab of ICBM152, and their case sheet; return it."""
-    sheet = folder / "cases.tsv"
+    """Write image, hard label, true shares and 1 mm labels of each slab of ICBM152, and their case sheet; return it.
+
+    Slabs that are there already are left as they are.
+
+    Raises
+    ------
+    InputError
+        If the folder has other slabs, or nilearn is not installed.
+    """
+    sheet, described = folder / "cases.tsv", f"# ICBM152, {n_slabs} slabs, {gap} planes between them"
     if sheet.exists():
+        found = sheet.read_text(encoding="utf-8").partition("\n")[0]
+        if found != described:
+            raise InputError(f"{sheet}: got {found!r}, expected {described!r}. Delete {folder}, or name another folder")
         return sheet
     folder.mkdir(parents=True, exist_ok=True)
-    rows = ["case\timage:T1\tlabel\treference\tmeta:person\tmeta:fine_labels"]
+    rows = [described, "case\timage:T1\tlabel\treference\tmeta:person\tmeta:fine_labels"]
     for number, slab in enumerate(make_slabs(*icbm152(), n_slabs, gap)):
         case = f"slab{number:02d}"
         write_nifti(slab.image, slab.grid, folder / f"{case}_t1.nii.gz")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from softlabels._shared.section import Section, faults_error, faults_of
-from softlabels.classes import LabelSet
-from softlabels.config import Config, parse_config, read_yaml
+from softlabels.config import Config, parse_config
 from softlabels.errors import ConfigError
-from softlabels.inputs.sheet import Case, read_sheet
+from softlabels.inputs.sheet import Case, read_meta, read_sheet
 from softlabels.training.folds import k_folds
 
 from .nnunet_settings import NOT_PLANNED, Nnunet, config_faults, row_faults
@@ -26,7 +24,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
 #: The target of a row that trains on the soft truth itself.
 REFERENCE = "reference"
 #: Raise these when the code makes other networks or other scores: what was made before is then made again.
-TRAINING_VERSION, SCORES_VERSION = "1", "1"
+TRAINING_VERSION, SCORES_VERSION = "2", "2"
 
 LossName = Literal[
     "cross_entropy",
@@ -278,11 +276,6 @@ def targets_of(row: TrainedRow) -> list[str]:
     return [row.target] if isinstance(row.target, str) else row.target
 
 
-def load_study(path: str | Path) -> Study:
-    """Return the checked study of a YAML file; raise ConfigError naming every error."""
-    return parse_study(read_yaml(path), source=str(path))
-
-
 def parse_study(raw: Any, source: str = "study") -> Study:
     """Return the checked study of a mapping; raise ConfigError naming every error."""
     if not isinstance(raw, Mapping):
@@ -303,16 +296,11 @@ def read_cases_of(path: str | Path, channels: Sequence[str]) -> list[StudyCase]:
     ConfigError
         If the sheet is wrong.
     """
-    sheet = Path(path)
-    cases = {case.id: case for case in read_sheet(sheet, channels)}
-    delimiter = "," if sheet.suffix.lower() == ".csv" else "\t"
-    with sheet.open(encoding="utf-8", newline="") as table:
-        lines = [line for line in table if line.strip() and not line.startswith("#")]
+    cases, meta, folder = read_sheet(path, channels), read_meta(path), Path(path).parent
     found = []
-    for row in csv.DictReader(lines, delimiter=delimiter):
-        case = cases[row["case"].strip()]
-        person, fine = ((row.get(f"meta:{name}") or "").strip() for name in ("person", "fine_labels"))
-        found.append(StudyCase(case, person or case.id, str(sheet.parent / fine) if fine else None))
+    for case in cases:
+        person, fine = (meta[case.id].get(name) for name in ("person", "fine_labels"))
+        found.append(StudyCase(case, person or case.id, str(folder / fine) if fine else None))
     return found
 
 
@@ -335,8 +323,8 @@ def make_folds(persons: Mapping[str, str], folds: Folds) -> list[Parts]:
     for number, fold in enumerate(k_folds(sorted(set(persons.values())), folds.k, seed=folds.seed)):
         if len(fold.train) <= folds.validation:
             raise ConfigError(
-                f"folds.validation: got {folds.validation} persons, expected fewer than the {len(fold.train)} that "
-                f"fold {number} trains on"
+                f"folds.validation: got {folds.validation}, expected fewer than the persons that fold {number} trains "
+                f"on, {len(fold.train)}"
             )
         shuffled = [one for part in k_folds(fold.train, len(fold.train), seed=folds.seed) for one in part.validation]
         validation = set(shuffled[: folds.validation])
@@ -348,8 +336,3 @@ def make_folds(persons: Mapping[str, str], folds: Folds) -> list[Parts]:
 def canonical(content: Any) -> str:
     """Return plain values as one line of JSON, in the order given: rows and classes keep theirs."""
     return json.dumps(content, separators=(",", ":"))
-
-
-def label_set(config: Config) -> LabelSet:
-    """Return the classes that every row is scored on."""
-    return LabelSet.parse(config.labels)

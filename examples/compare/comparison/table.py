@@ -214,8 +214,8 @@ def _legend(cells: Cells, lines: Sequence[Mapping[str, Any]], study: Study, step
     ]
     if others:
         verdict = (
-            f"† not converged: trained for {others} {unit}, the change is another one (the interval of the difference "
-            f"leaves 0 out); {doubted} cells here."
+            f"† not converged: after {others} {unit} the change is different (the interval of the difference leaves 0 "
+            f"out); {doubted} cell{'s' * (doubted != 1)} here."
         )
         parts.append(verdict)
     if study.note:

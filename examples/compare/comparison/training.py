@@ -233,7 +233,8 @@ def train(run: Run, output: Path) -> dict[str, Any]:
         workers=settings.workers,
     )
     for batch in batches:
-        state.digest = chained(state.digest, batch)
+        seen = [batch[name] for name in ("image", "labels", "origin")]
+        state.digest = chained(state.digest, seen, batch["case_id"])
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(state.step, run.steps, settings.learning_rate)
         soft = soft_label_of(batch, row.names, row.picks).to(device)
@@ -309,7 +310,8 @@ def validation_dice(run: Run, network: UNet, objective: Objective, device: torch
     found = []
     for case in run.validation:
         probabilities = predicted(network, objective, run.index, truth.stand_in, case, run.settings, device)
-        found.append(mean_dice(probabilities, truth.masks(case), run.classes.is_overlapping))
+        masks, valid = truth.masks(case), truth.counted(case, None)
+        found.append(mean_dice(probabilities, masks, valid, is_overlapping=run.classes.is_overlapping))
     return float(np.nanmean(found))
 
 
@@ -324,7 +326,7 @@ def _resumed(partial: Path, run: Run, network: UNet, optimiser: torch.optim.Opti
         return _State()
     content = load(partial)
     if content["run"] != canonical(run.__dict__):
-        log.info("%s is of another run: training starts anew", partial)
+        log.info("%s is of another run: training starts from the beginning", partial)
         return _State()
     network.load_state_dict(content["weights"])
     optimiser.load_state_dict(content["optimiser"])

@@ -9,12 +9,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from softlabels.classes import LabelClass, LabelSet, class_masks
+from softlabels.classes import LabelSet, class_masks, valid_voxels
 from softlabels.cohort.case import CaseTarget, IndexedCohort
 from softlabels.evaluation.reference import RatedCase, case_reference, counted_voxels
-from softlabels.grid import Grid
 from softlabels.inputs.volume import read_volume
 
+from .scores import FineLabels
 from .study import StudyCase, read_cases_of
 
 
@@ -29,8 +29,8 @@ class JudgedCase(RatedCase, Protocol):
         """Return where intensities mean something; None for everywhere."""
         ...
 
-    def masks(self, classes: Sequence[LabelClass]) -> NDArray[np.bool_]:
-        """Return the (C, D, H, W) masks of classes."""
+    def labels(self) -> NDArray[np.integer]:
+        """Return the (D, H, W) hard labels."""
         ...
 
 
@@ -72,7 +72,7 @@ class CaseTruth:
 
     def masks(self, case: str) -> NDArray[np.bool_]:
         """Return the hard masks of a case, (C, D, H, W)."""
-        return self.case(case).masks(self.classes.classes)
+        return class_masks(self.case(case).labels(), self.classes.classes)
 
     def reference(self, case: str) -> NDArray[np.float32]:
         """Return the true soft label of a case, (C, D, H, W); InputError if it has none."""
@@ -89,10 +89,12 @@ class CaseTruth:
         """Return whether the true soft label of a case is known."""
         return bool(self.rows[case].case.reference)
 
-    def fine(self, case: str) -> tuple[NDArray[np.bool_], Grid] | None:
-        """Return the masks of a case's finer labels and their grid, or None if it has none."""
+    def fine(self, case: str) -> FineLabels | None:
+        """Return the finer labels of a case, or None if it has none."""
         path = self.rows[case].fine_labels
         if path is None:
             return None
         volume = read_volume(path)
-        return class_masks(volume.values.astype(np.int64), self.classes.classes), volume.grid
+        labels = volume.values.astype(np.int64)
+        masks = class_masks(labels, self.classes.classes)
+        return FineLabels(masks, valid_voxels(labels, self.classes.ignore), volume.grid)

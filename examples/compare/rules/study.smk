@@ -1,6 +1,7 @@
 # The study and the functions that find what a rule reads; no rules here.
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
@@ -34,9 +35,13 @@ STUDY = parse_study(config, source=", ".join(map(str, workflow.configfiles)) or 
 STUDY_CASES = {one.case.id: one for one in read_cases_of(STUDY.config.cases, STUDY.config.channels)}
 # The soft labels of nnU-Net are those of its own arrays, which have a case sheet before they exist.
 NNUNET = NnunetData.of(STUDY)
-MODULE_CONFIG = (
-    STUDY.softlabels if NNUNET is None else NNUNET.array_config(STUDY.softlabels, NNUNET.write_array_sheet())
-)
+MODULE_CONFIG = STUDY.softlabels
+if NNUNET is not None:
+    # A dry run writes nothing into the study: its folder is deleted when Snakemake ends. (`workflow.dryrun` is False as long
+    # as rules are read.)
+    DRY_FOLDER = tempfile.TemporaryDirectory(prefix="softlabels-") if workflow.output_settings.dryrun else None
+    ARRAY_SHEET = NNUNET.write_array_sheet(DRY_FOLDER and Path(DRY_FOLDER.name))
+    MODULE_CONFIG = NNUNET.array_config(STUDY.softlabels, ARRAY_SHEET)
 SOFTLABELS = parse_config(MODULE_CONFIG, "softlabels")
 PLAN_OF_TARGETS = make_plan(SOFTLABELS)
 FOLDS = make_folds({case: one.person for case, one in STUDY_CASES.items()}, STUDY.folds)

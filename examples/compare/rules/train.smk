@@ -1,4 +1,4 @@
-# Train one network: a row, a seed, a fold, a length. One thread each, so that runs do not wait for each other.
+# Train one network: a row, a seed, a fold, a length. One thread for it and one for each process that makes batches.
 rule train:
     """Train a network, or resume one that was killed."""
     input:
@@ -10,7 +10,7 @@ rule train:
         f"{STUDY.results}/logs/train/{{row}}_seed{{seed}}_fold{{fold}}_steps{{steps}}.log",
     benchmark:
         f"{STUDY.results}/logs/train/{{row}}_seed{{seed}}_fold{{fold}}_steps{{steps}}.benchmark.tsv"
-    threads: 1
+    threads: 1 + STUDY.training.workers
     resources:
         mem_mb=4000,
         runtime=training_minutes,
@@ -19,7 +19,7 @@ rule train:
         recipe=recipe,
         files=trained_files,
     shell:
-        "OMP_NUM_THREADS={threads} python -P -m comparison train --run {params.run:q} --output {output:q} > {log:q} 2>&1"
+        "OMP_NUM_THREADS=1 python -P -m comparison train --run {params.run:q} --output {output:q} > {log:q} 2>&1"
 
 
 rule score:
@@ -50,7 +50,6 @@ if STUDY.training.device == "cuda":
 
     # Names of their own let a profile send the rules to nodes with GPUs.
     use rule train as train_cuda with:
-        threads: 4
         resources:
             mem_mb=32000,
             runtime=training_minutes,

@@ -13,7 +13,7 @@ from softlabels.errors import SoftLabelsError
 _CAUSES = {
     "SIGBUS": "Usually /dev/shm is full: give it more, in a container with `docker run --shm-size=8g` or `--ipc=host`",
     "SIGKILL": "Usually memory has run out: give the job more, or set nnUNet_n_proc_DA below {n_allowed}",
-    "SIGTERM": "Something outside of the training ended it, such as a user, the batch system or a watchdog: see its log",
+    "SIGTERM": "Something outside of the training ended it: a user, the batch system or a watchdog; see its log",
 }
 _CRASH = "A compiled library crashed: set PYTHONFAULTHANDLER=1 to see where, and reinstall that library"
 _CAUSES |= dict.fromkeys(("SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL"), _CRASH)
