@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -70,9 +70,24 @@ class VolumesOnDemand:
             self._held, self._first = self._make(first, min(first + self.n_together, len(self))), first
         return self._held[index - self._first]
 
-    def release(self) -> None:
-        """Forget the volumes that are held."""
-        self._held = self._held[:0].copy()
+    def are_together(self, first: int, stop: int) -> bool:
+        """Return whether the volumes first .. stop - 1 are made at once."""
+        return first // self.n_together == (stop - 1) // self.n_together
+
+    def several(self, first: int, stop: int) -> NDArray[Any]:
+        """Return the volumes first .. stop - 1 as one array, which the caller does not keep or write to."""
+        if self.are_together(first, stop):
+            self.volume(first)
+            return self._held[first - self._first : stop - self._first]
+        out = np.empty((stop - first, *self.shape[1:]), self.dtype)
+        for index, volume in enumerate(out, start=first):
+            volume[...] = self.volume(index)
+        return out
+
+    def release(self, before: int | None = None) -> None:
+        """Forget the volumes that are held; if `before` is given, only when all of them are before that one."""
+        if before is None or before >= min(self._first + self.n_together, len(self)):
+            self._held = self._held[:0].copy()
 
     def part(self, first: int, stop: int) -> VolumesOnDemand:
         """Return some of the volumes, with volumes of its own that are held."""
@@ -108,6 +123,41 @@ class VolumesOnDemand:
             volume[...] = self.volume(index)
         self.release()
         return out
+
+
+class ChannelsOnDemand:
+    """The (C, D, H, W) maps of M channels, read or made a channel at a time; it has the shape of the whole array.
+
+    Parameters
+    ----------
+    volumes : VolumesOnDemand
+        (M C, D, H, W): the maps of one channel after those of another.
+    n_classes : int
+        C.
+
+    Examples
+    --------
+    >>> maps = np.arange(6).reshape(6, 1, 1, 1)
+    >>> channels = ChannelsOnDemand(VolumesOnDemand(maps.shape, lambda a, b: maps[a:b], dtype=int, n_together=3), 3)
+    >>> channels.shape, [channel.ravel().tolist() for channel in channels]
+    ((2, 3, 1, 1, 1), [[0, 1, 2], [3, 4, 5]])
+    """
+
+    ndim = 5
+
+    def __init__(self, volumes: VolumesOnDemand, n_classes: int) -> None:
+        self.shape: tuple[int, ...] = (len(volumes) // n_classes, n_classes, *volumes.shape[1:])
+        self._volumes = volumes
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        """Yield the maps of each channel, which are forgotten when the next are asked for."""
+        n_classes = self.shape[1]
+        for first in range(0, len(self._volumes), n_classes):
+            yield self._volumes.several(first, first + n_classes)
+            self._volumes.release(before=first + n_classes)
 
 
 @dataclass(frozen=True)

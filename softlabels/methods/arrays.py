@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels._shared.boxed import BoxedVolumes
+from softlabels._shared.on_demand import ChannelsOnDemand
 from softlabels.errors import InputError
 
 #: What a method may read besides masks and spacing.
@@ -47,7 +48,7 @@ class TargetInputs:
         Where the distances of each class start.
     distance : (M, C, D, H, W) float32 array, optional
         Geodesic distances, one per channel of the image and class; inf where no seed can be reached. M is 1 for one
-        map of the vector image.
+        map of the vector image. For methods that read by channel, `ChannelsOnDemand`, which yields M arrays.
     farthest : (M, C) float32 array, optional
         The largest distance of each map, or a lower bound of it, where `distance` ends at a gap above the least.
     raters : (R, C, D, H, W) bool array, optional
@@ -71,7 +72,7 @@ class TargetInputs:
     image: NDArray[np.float32] | None = None
     domain: NDArray[np.bool_] | None = None
     seeds: NDArray[np.bool_] | None = None
-    distance: NDArray[np.float32] | None = None
+    distance: NDArray[np.float32] | ChannelsOnDemand | None = None
     farthest: NDArray[np.float32] | None = None
     raters: NDArray[np.bool_] | None = None
     source_masks: NDArray[np.bool_] | None = None

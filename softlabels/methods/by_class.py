@@ -148,7 +148,7 @@ def notes_of_target(notes: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 def _of_class(inputs: TargetInputs, index: int) -> ClassInputs:
     """Return what is read of one class."""
-    distance = inputs.distance
+    distance = None if inputs.distance is None else inputs.required("distance")
     return ClassInputs(
         name=inputs.class_names[index],
         mask=inputs.masks[index],

@@ -33,8 +33,8 @@ reading of Eq. 5 in which c runs over all classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -65,6 +65,7 @@ class GeoLS(GeodesicMethod):
     source: ClassVar[str] = "Adiga Vasudeva, Dolz and Lombaert, MIDL 2023"
     version: ClassVar[str] = "2"
     needs: ClassVar[frozenset[Need]] = frozenset({"distance"})
+    reads_by_channel: ClassVar[bool] = True
     blend: ClassVar[str] = "mix_onehot"
     grid: ClassVar[TuningGrid] = {"alpha": (0.02, 0.05, 0.1, 0.2, 0.4)}
     unnormalised: ClassVar[frozenset[str]] = frozenset({"official"})
@@ -103,11 +104,20 @@ class GeoLS(GeodesicMethod):
                 f"class '{inputs.class_names[c]}' present, but its map is 0 (no seed, or no distance)" for c in blank
             ]
             return TargetMap(values, flags, {"mean_distance": means})
+        reached: set[int] = set()
+
+        def channels() -> Iterator[NDArray[np.float32]]:
+            """Yield the distances of each channel, and note which classes are reached in it."""
+            for channel in distance:
+                # Plane by plane: mostly the first one answers.
+                reached.update(c for c, one in enumerate(channel) if any(np.isfinite(plane).any() for plane in one))
+                yield channel
+                del channel
+
+        values = paper_map(channels(), inputs.masks, farthest=inputs.farthest, threads=inputs.threads)
         for index in np.flatnonzero(is_present):
-            # Plane by plane: mostly the first one answers.
-            if not any(np.isfinite(plane).any() for channel in distance for plane in channel[index]):
+            if index not in reached:
                 raise self.out_of_reach(inputs.class_names[index])
-        values = paper_map(distance, inputs.masks, farthest=inputs.farthest, threads=inputs.threads)
         return TargetMap(values, flags)
 
     def voxel_map(
@@ -128,7 +138,7 @@ class GeoLS(GeodesicMethod):
 
 
 def paper_map(
-    distance: NDArray[np.float32],
+    distance: Iterable[NDArray[np.float32]],
     masks: NDArray[np.bool_],
     *,
     farthest: NDArray[np.float32] | None = None,
@@ -138,9 +148,9 @@ def paper_map(
 
     Parameters
     ----------
-    distance : (M, C, D, H, W) float32 array
+    distance : (M, C, D, H, W) float32 array, or M arrays (C, D, H, W)
         Geodesic distance (Eqs. 3-4) for each channel to the seeds of each class, >= 0; inf where none is reached. A
-        class that is inf everywhere has weight 0. Not modified.
+        class that is inf everywhere has weight 0. Not modified. Each channel is read once, and then forgotten.
     masks : (C, D, H, W) bool array
         The hard label, taken where no class can be reached.
     farthest : (M, C) float32 array, optional
@@ -169,28 +179,40 @@ def paper_map(
     >>> paper_map(distance, distance[0] == 0).round(3).tolist()
     [[[[1.0, 0.5, 0.0]]], [[[0.0, 0.5, 1.0]]]]
     """
+    hard = np.ascontiguousarray(masks).reshape(len(masks), -1)
+    total, n_channels = np.zeros(hard.shape, np.float32), 0
+    with ThreadPoolExecutor(threads) as pool:
+        # Not enumerated: that holds the last one while the next is made.
+        for channel in distance:
+            maxima = None if farthest is None else np.asarray(farthest[n_channels], np.float32)
+            _add_channel(channel.reshape(hard.shape), maxima, hard, total, pool)
+            n_channels += 1
+            # The next channel takes its memory.
+            del channel
+    total /= np.float32(n_channels)
+    return total.reshape(masks.shape)
+
+
+def _add_channel(
+    distance: NDArray[np.float32],
+    largest: NDArray[np.float32] | None,
+    hard: NDArray[np.bool_],
+    total: NDArray[np.float32],
+    pool: Executor,
+) -> None:
+    """Add the distribution over classes of one channel, (C, n), to `total`; `largest` distances are found if None."""
     # Compiled.
     from softlabels.methods._geols_kernels import add_distribution
 
-    n_classes, shape = masks.shape[0], masks.shape[1:]
-    flat = np.ascontiguousarray(distance).reshape(len(distance), n_classes, -1)
-    hard = np.ascontiguousarray(masks).reshape(n_classes, -1)
-    total = np.zeros(hard.shape, np.float32)
-    largest = np.array([[_largest_finite(one) for one in classes] for classes in flat], np.float32)
-    if farthest is not None:
-        largest = np.asarray(farthest, np.float32)
-    factors = _factors(largest)
+    if largest is None:
+        largest = np.array(list(pool.map(_largest_finite, distance)), np.float32)
+    factor, n_voxels = _factors(largest), hard.shape[1]
 
     def add_slab(start: int) -> None:
-        """Add up the channels of one slab."""
-        stop = min(start + _SLAB, hard.shape[1])
-        for channel, maxima, factor in zip(flat, largest, factors, strict=True):
-            add_distribution(channel, maxima, factor, hard, total, start, stop)
+        """Add the channel to one slab."""
+        add_distribution(distance, largest, factor, hard, total, start, min(start + _SLAB, n_voxels))
 
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(add_slab, range(0, hard.shape[1], _SLAB)))
-    total /= np.float32(len(flat))
-    return total.reshape(n_classes, *shape)
+    list(pool.map(add_slab, range(0, n_voxels, _SLAB)))
 
 
 def boxed_paper_map(
@@ -262,14 +284,15 @@ def _factors(largest: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def official_map(
-    distance: NDArray[np.float32], *, background: int, threads: int = 1
+    distance: Iterable[NDArray[np.float32]], *, background: int, threads: int = 1
 ) -> tuple[NDArray[np.float32], list[list[float | None]]]:
     """Return g as the authors' script makes it, and the mean distance of each channel and class.
 
     Parameters
     ----------
-    distance : (M, C, D, H, W) float32 array
-        Their distance: GeodisTK's cost at lamb 1. The background's is not read. Not modified.
+    distance : (M, C, D, H, W) float32 array, or M arrays (C, D, H, W)
+        Their distance: GeodisTK's cost at lamb 1. The background's is not read. Not modified. Each channel is read
+        once, and then forgotten.
     background : int
         Index of the background class.
     threads : int
@@ -295,30 +318,42 @@ def official_map(
     >>> values[1].ravel().round(3).astype(str).tolist(), means
     (['1.0', '0.269', '0.0'], [[None, 1.0]])
     """
-    n_classes = distance.shape[1]
-    foreground = [c for c in range(n_classes) if c != background]
-    total = np.zeros(distance.shape[1:], np.float32)
+    total: NDArray[np.float32] | None = None
     means: list[list[float | None]] = []
     for channel in distance:
-        counted: list[NDArray[np.float32]] = []
-        means_here: list[float | None] = [None] * n_classes
-        blank = np.zeros(distance.shape[2:], np.float32)
-        with ThreadPoolExecutor(threads) as pool:
-            maps = list(pool.map(lambda index, classes=channel: _scaled_exponential(classes[index]), foreground))
-        for index, (one, mean) in zip(foreground, maps, strict=True):
-            means_here[index] = mean
-            if one is not None:
-                counted.append(one)
-                total[index] += one
-        for one in counted:
-            blank += one
-        if counted:
-            blank /= np.float32(-len(counted))
-        blank += np.float32(1.0)
-        total[background] += blank
-        means.append(means_here)
-    total /= np.float32(len(distance))
+        if total is None:
+            total = np.zeros(channel.shape, np.float32)
+        means.append(_add_scaled_exponentials(channel, background, total, threads))
+        # The next channel takes its memory.
+        del channel
+    assert total is not None, "compute has refused inputs without a channel"
+    total /= np.float32(len(means))
     return total, means
+
+
+def _add_scaled_exponentials(
+    distance: NDArray[np.float32], background: int, total: NDArray[np.float32], threads: int
+) -> list[float | None]:
+    """Add the maps of one channel to `total`, and return the mean distance of each class."""
+    n_classes = len(distance)
+    foreground = [c for c in range(n_classes) if c != background]
+    counted: list[NDArray[np.float32]] = []
+    means: list[float | None] = [None] * n_classes
+    blank = np.zeros(distance.shape[1:], np.float32)
+    with ThreadPoolExecutor(threads) as pool:
+        maps = list(pool.map(lambda index: _scaled_exponential(distance[index]), foreground))
+    for index, (one, mean) in zip(foreground, maps, strict=True):
+        means[index] = mean
+        if one is not None:
+            counted.append(one)
+            total[index] += one
+    for one in counted:
+        blank += one
+    if counted:
+        blank /= np.float32(-len(counted))
+    blank += np.float32(1.0)
+    total[background] += blank
+    return means
 
 
 def _largest_finite(distance: NDArray[np.float32]) -> float:

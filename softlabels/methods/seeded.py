@@ -94,11 +94,15 @@ class GeodesicMethod(SeededMethod, BoxedMethod):
         Variants whose map is the distribution over classes of `softlabels.geodesic.distances_for_distribution`, so that
         distances beyond a gap hardly matter. They implement `boxed_map`; with `voxel_map` too, a sparse target of whole
         distances is made block by block, in less memory.
+    reads_by_channel : bool
+        Whether `soft_map` goes through the distances of the channels once, as ``for channel in inputs.distance``. Then
+        they are read, or solved, one channel at a time, and `inputs.distance` need not be an array.
     """
 
     provides: ClassVar[frozenset[Need]] = frozenset({"seeds", "distance"})
     default_distance: ClassVar[Mapping[str, Distance]]
     gap_variants: ClassVar[frozenset[str]] = frozenset()
+    reads_by_channel: ClassVar[bool] = False
 
     distance: Distance = Field(default_factory=Distance, description="metric; the variant's own if left out")
 

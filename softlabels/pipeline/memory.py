@@ -108,6 +108,10 @@ class CaseMemory:
         """Hand a result on to the jobs that follow."""
         self._held[node_id] = result
 
+    def n_readers(self, node_id: str) -> int:
+        """Return how many nodes that are not done read the result of a node."""
+        return sum(node_id in read for read in self._readers.values())
+
     def finish(self, node_id: str) -> None:
         """Note that a node reads nothing more, and release what nobody is left to read."""
         for upstream in self._readers.pop(node_id, set()):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from softlabels._shared.box import bounding_box
 from softlabels.errors import InputError
 from softlabels.grid import Grid, checked_spacing
+from softlabels.preprocess.normalise import normalise_channel
 from softlabels.preprocess.resample import resample, resampled_grid
 
 
@@ -65,6 +66,7 @@ def prepare(
     crop_margin_mm: float = 0.0,
     raters: NDArray[Any] | None = None,
     threads: int = 1,
+    use_up: bool = False,
 ) -> Prepared:
     """Crop, resample and normalise one case.
 
@@ -97,11 +99,13 @@ def prepare(
         Further label maps, treated like `labels`.
     threads : int
         Channels normalised at once; no effect on the result.
+    use_up : bool
+        Whether `image` may be overwritten and become the result's.
 
     Returns
     -------
     Prepared
-        New arrays; the arguments are not changed.
+        New arrays; the arguments are not changed, but for `use_up`.
 
     Raises
     ------
@@ -134,12 +138,15 @@ def prepare(
         everyone = np.stack([resampled, *others])
         inside = None if inside is None else resample(inside, grid, target, "nearest")
         grid = target
-    stored = np.empty((len(channels), *grid.shape), np.float32)
+    is_reusable = use_up and image.dtype == np.float32 and image.flags.c_contiguous and spacing in (None, "native")
+    stored = image if is_reusable else np.empty((len(channels), *grid.shape), np.float32)
+    options: dict[str, Any] = {"inside": inside, "clip_percentiles": clip_percentiles, "normalise": normalise}
 
     def store_one(index: int) -> bool:
         """Normalise one channel; return whether it is constant."""
-        stored[index], is_constant = _normalised(channels[index], inside, clip_percentiles, normalise)
-        return is_constant
+        # Where both are one image, one view: the channel is overwritten block by block.
+        channel = stored[index] if is_reusable else channels[index]
+        return normalise_channel(channel, channel if is_reusable else stored[index], **options)
 
     with ThreadPoolExecutor(threads) as pool:
         constant = list(pool.map(store_one, range(len(channels))))
@@ -224,34 +231,3 @@ def _lost_labels(before: NDArray[Any], after: NDArray[Any]) -> list[str]:
     """Return a flag for each label that resampling left without a voxel."""
     lost = np.setdiff1d(np.unique(before), np.unique(after))
     return [f"lost_label:{value}" for value in lost]
-
-
-def _normalised(
-    channel: NDArray[Any], inside: NDArray[np.bool_] | None, clip_percentiles: Sequence[float] | None, normalise: str
-) -> tuple[NDArray[Any], bool]:
-    """Return a channel clipped and normalised, and whether it had to be set to 0 because it is constant."""
-    if clip_percentiles is None and normalise == "none":
-        return channel, False
-    # In place, in as few arrays as possible: memory that is touched for the first time costs more than the sums.
-    values = channel.astype(np.float64)
-    sample = values if inside is None else values[inside]
-    scratch = sample.copy(order="K")
-    if clip_percentiles is not None:
-        low, high = np.percentile(scratch, clip_percentiles, overwrite_input=True)
-        np.clip(values, low, high, out=values)
-        if inside is not None:  # else both are one array
-            np.clip(sample, low, high, out=sample)
-    if normalise == "none":
-        return values, False
-    if normalise == "zscore":
-        centre = sample.mean()
-        np.subtract(sample, centre, out=scratch)
-        width = np.sqrt(np.square(scratch, out=scratch).mean())
-    else:
-        centre = sample.min()
-        width = sample.max() - centre
-    if sample.min() == sample.max():
-        return np.zeros_like(values), True
-    values -= centre
-    values /= width
-    return values if inside is None else np.where(inside, values, 0.0), False

@@ -22,6 +22,8 @@ _LOSSLESS_DTYPES = (
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"
 )  # fmt: skip
 _MANTISSA_BITS, _INFINITY, _LARGEST_EXPONENT = 23, 0x7F800000, 0x7F000000
+#: Values that are rounded at a time: two arrays of 128 KiB.
+_ROUNDED_TOGETHER = 2**15
 
 
 class _Decoding(ABC):
@@ -241,14 +243,20 @@ class BitRound(_Decoding):
         """Return the dtype that `decode` gives."""
         return np.dtype(np.float32)
 
-    def encode(self, values: NDArray[Any]) -> tuple[NDArray[Any], float]:
-        """Return the rounded values and a tight bound of their relative error; raise InputError at NaN or overflow."""
-        # Of many processes that import this module, few encode.
-        import numcodecs
+    def encode(self, values: NDArray[Any], out: NDArray[np.float32] | None = None) -> tuple[NDArray[Any], float]:
+        """Return the rounded values and a tight bound of their relative error; raise InputError at NaN or overflow.
 
-        before = np.array(values, dtype=self.stored_dtype(values.dtype), order="C")
-        stored = numcodecs.BitRound(self.keep_bits).encode(before).view(np.float32)
-        return stored, _checked_step(before.view(np.uint32), stored.view(np.uint32)) * 2.0**-_MANTISSA_BITS
+        `out`, if given, is where the rounded values go: an array of the shape of `values`, or `values` itself.
+        """
+        before = np.asarray(values, self.stored_dtype(values.dtype), order="C")
+        if out is not None and out.flags.c_contiguous:
+            after = out
+        else:
+            after = np.empty_like(before) if before is values else before
+        step = _round(before.reshape(-1).view(np.uint32), after.reshape(-1).view(np.uint32), self.keep_bits)
+        if out is not None and after is not out:
+            out[...] = after
+        return after, step * 2.0**-_MANTISSA_BITS
 
     def decoded_dtype(self, stored: np.dtype[Any]) -> np.dtype[Any]:
         """Return float32."""
@@ -263,17 +271,35 @@ class BitRound(_Decoding):
         return {"kind": "rounded", "keep_bits": self.keep_bits}
 
 
-def _checked_step(before: NDArray[np.uint32], after: NDArray[np.uint32]) -> int:
-    """Return how many units in the last place rounding moved a bit pattern at most; InputError at NaN or overflow."""
-    magnitude = np.uint32(0x7FFFFFFF)
-    largest = (before & magnitude).max(initial=0)
-    if largest > _INFINITY:
-        raise InputError("values for rounded storage: got NaN, expected numbers or infinities")
-    moved = (after - before).view(np.int32)
-    # Only from the largest exponent does rounding lead to infinity.
-    if largest >= _LARGEST_EXPONENT and ((after & magnitude == _INFINITY) & (moved != 0)).any():
-        raise InputError("values for rounded storage: got values that round to infinity, expected below 3e38")
-    return int(max(moved.max(initial=0), -moved.min(initial=0)))
+def _round(before: NDArray[np.uint32], after: NDArray[np.uint32], keep_bits: int) -> int:
+    """Round bit patterns, which may be done in place; return how many units in the last place one moved at most.
+
+    The arithmetic is that of numcodecs.BitRound. It is done in blocks that stay in a core's cache, in the same few
+    arrays, because arrays of the size of a chunk are new memory each time: rounding then takes three times as long.
+    """
+    n_dropped = _MANTISSA_BITS - keep_bits
+    odd, half = (np.uint32(1), np.uint32(2 ** (n_dropped - 1) - 1)) if n_dropped else (np.uint32(0), np.uint32(0))
+    kept, magnitude = np.uint32(2**32 - 2**n_dropped), np.uint32(0x7FFFFFFF)
+    scratch = np.empty((2, min(before.size, _ROUNDED_TOGETHER)), np.uint32)
+    step = 0
+    for start in range(0, before.size, _ROUNDED_TOGETHER):
+        block = before[start : start + _ROUNDED_TOGETHER]
+        rounded, other = scratch[:, : block.size]
+        largest = np.bitwise_and(block, magnitude, out=other).max()
+        if largest > _INFINITY:
+            raise InputError("values for rounded storage: got NaN, expected numbers or infinities")
+        np.right_shift(block, np.uint32(n_dropped), out=rounded)
+        np.bitwise_and(rounded, odd, out=rounded)
+        np.add(rounded, half, out=rounded)
+        np.add(rounded, block, out=rounded)
+        np.bitwise_and(rounded, kept, out=rounded)
+        moved = np.subtract(rounded, block, out=other).view(np.int32)
+        # Only from the largest exponent does rounding lead to infinity.
+        if largest >= _LARGEST_EXPONENT and ((rounded & magnitude == _INFINITY) & (moved != 0)).any():
+            raise InputError("values for rounded storage: got values that round to infinity, expected below 3e38")
+        step = max(step, int(moved.max()), -int(moved.min()))
+        after[start : start + _ROUNDED_TOGETHER] = rounded
+    return step
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from softlabels._shared.boxed import BoxedVolumes
 from softlabels._shared.on_demand import VolumesOnDemand
 from softlabels.errors import StoreError
-from softlabels.store.encoding import Encoding, Lossless
+from softlabels.store.encoding import BitRound, Encoding, Lossless
 from softlabels.store.publish import Layer
 from softlabels.store.shard import Writable
 
@@ -88,6 +88,8 @@ def _round_trip(name: str, values: NDArray[Any], encoding: Encoding, n_threads: 
     ]
 
     def coded(slab: tuple[Any, ...]) -> float:
+        if isinstance(encoding, BitRound):
+            return encoding.encode(values[slab], out[slab])[1]
         stored, error = encoding.encode(values[slab])
         out[slab] = encoding.decode(stored)
         return error

@@ -59,7 +59,7 @@ def write_shard(path: Path, values: Writable, encoding: Encoding, n_threads: int
     """Write `values` to a new file; return its manifest record, layout, finite range and largest error.
 
     Memory: a few chunks per thread beside `values`. Chunks that no box of `BoxedVolumes` meets are encoded once. Of
-    `VolumesOnDemand`, those that share chunks are held as they are stored.
+    `VolumesOnDemand`, those are held that are made together, and as they are stored those that share chunks.
     """
     dtype = encoding.stored_dtype(values.dtype)
     is_rounded = isinstance(encoding, BitRound)
@@ -100,6 +100,8 @@ def write_shard(path: Path, values: Writable, encoding: Encoding, n_threads: int
                 checksums.append(f"{checksum:08x}")
                 figures.append(found)
                 offset += size
+            # What is made next takes its memory.
+            del part
         index_bytes = np.array(index, _INDEX_DTYPE).tobytes()
         offset += file.append(index_bytes) + file.append(_crc_bytes(google_crc32c.value(index_bytes)))
     errors, lows, highs = zip(*figures, strict=True)
@@ -118,18 +120,22 @@ def _parts_in_order(
 ) -> Iterator[tuple[Writable, Encoding, float]]:
     """Yield what is written one after another, how that is encoded, and the largest error of what was before.
 
-    That is everything at once; or of volumes that are made on demand, those that share chunks, as they are stored.
+    That is everything at once; or of volumes that are made on demand, those that share chunks: as they are made, if
+    they are made together, else as they are stored.
     """
     if not isinstance(values, VolumesOnDemand):
         yield values, encoding, 0.0
         return
     for first in range(0, len(values), n_channels):
-        # Volumes of their own: groups of `values` that end in the next part would be made again for it.
-        part = values.part(first, min(first + n_channels, len(values)))
-        stored = np.empty(part.shape, dtype)
-        error = max(_encode(part.volume(row), encoding, out, pool) for row, out in enumerate(stored))
-        part.release()
-        yield stored, Lossless(), error
+        stop = min(first + n_channels, len(values))
+        if values.are_together(first, stop):
+            yield values.several(first, stop), encoding, 0.0
+        else:
+            stored = np.empty((stop - first, *values.shape[1:]), dtype)
+            error = max(_encode(values.volume(row), encoding, out, pool) for row, out in enumerate(stored, start=first))
+            values.release(before=stop)
+            yield stored, Lossless(), error
+        values.release(before=stop)
 
 
 def _encode(volume: NDArray[Any], encoding: Encoding, out: NDArray[Any], pool: ThreadPoolExecutor) -> float:

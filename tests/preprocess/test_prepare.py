@@ -48,17 +48,23 @@ def test_threads_change_no_bit_and_flag_the_same_channels():
 
 
 @pytest.mark.parametrize("domain", ["none", "nonzero"])
-def test_normalised_channels_have_the_bits_of_the_plain_formulas_and_the_image_is_left_alone(domain):
+@pytest.mark.parametrize("shape", [(9, 11, 7), (41, 47, 53), (1, 1, 32769)])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int16])
+def test_normalised_channels_have_the_bits_of_the_plain_formulas_and_the_image_is_left_alone(domain, shape, dtype):
     rng = np.random.default_rng(0)
-    image = rng.normal(100, 30, (3, 9, 11, 7)).round(3) * (rng.random((3, 9, 11, 7)) < 0.8)
+    image = (rng.normal(100, 30, (3, *shape)).round(3) * (rng.random((3, *shape)) < 0.8)).astype(dtype)
     labels = np.zeros(image.shape[1:], np.uint8)
     grid = Grid(image.shape[1:], (1, 1, 1))
     for options in ({"normalise": "zscore"}, {"normalise": "minmax"}, {"normalise": "none"}):
         before = image.copy()
         found = prepare(image, labels, grid, clip_percentiles=(2, 97.5), domain=domain, threads=2, **options)
         assert np.array_equal(image, before)
+        used_up = image.astype(np.float32)
+        again = prepare(used_up, labels, grid, clip_percentiles=(2, 97.5), domain=domain, use_up=True, **options)
+        # As float32, the numbers of float64 are others.
+        assert again.image is used_up and (dtype is np.float64 or np.array_equal(found.image, used_up))
         inside = np.ones(labels.shape, bool) if found.domain is None else found.domain
-        for channel, stored in zip(image, found.image, strict=True):
+        for channel, stored in zip(image.astype(np.float64), found.image, strict=True):
             clipped = np.clip(channel, *np.percentile(channel if domain == "none" else channel[inside], (2, 97.5)))
             sample = clipped if domain == "none" else clipped[inside]
             centre, width = 0.0, 1.0

@@ -137,6 +137,21 @@ def test_rounding_twice_changes_nothing_and_23_bits_are_all():
     assert error == BitRound(23).bound == 0.0
 
 
+def test_rounding_writes_where_it_is_asked_to_in_blocks_in_place_and_between_other_values():
+    values = np.random.default_rng(2).exponential(30, (3, 40_000)).astype(np.float32)
+    expected, bound = BitRound(9).encode(values)
+    assert not np.shares_memory(expected, values)
+    wider = np.full((3, 40_010), -9, np.float32)
+    for out in (np.empty_like(values), wider[:, 3:-7]):
+        _, error = BitRound(9).encode(values, out)
+        np.testing.assert_array_equal(out, expected)
+        assert error == bound
+    assert (wider[:, :3] == -9).all() and (wider[:, -7:] == -9).all()
+    np.testing.assert_array_equal(BitRound(9).encode(values[::-1, ::2])[0], expected[::-1, ::2])
+    BitRound(9).encode(values, values)
+    np.testing.assert_array_equal(values, expected)
+
+
 def test_rounding_takes_the_largest_number_that_stays_finite_and_refuses_the_next():
     # With 1 bit, a step is 2**22 units; half a step below infinity is a tie, which goes to the even infinity.
     tie = np.array([0x7F800000 - (1 << 21)], np.uint32)

@@ -75,12 +75,14 @@ class Distance(UpstreamStage):
             return compute_near(job, sources)
         maps = _Maps(job, sources)
         if maps.n_classes >= MANY_CLASSES:
-            return maps.on_demand()
+            return maps.on_demand(_CLASSES_TOGETHER)
+        if job.node.is_kept or job.memory.n_readers(job.node.id) <= 1:
+            return maps.on_demand(maps.n_classes)
         return maps.at_once()
 
 
 class _Maps:
-    """All distances of a case: whole maps, of all classes at once or of a few at a time."""
+    """All distances of a case: whole maps, held or made when they are read."""
 
     def __init__(self, job: Job, sources: Upstream) -> None:
         self.job, self.sources = job, sources
@@ -100,7 +102,7 @@ class _Maps:
         return len(self.classes)
 
     def at_once(self) -> Result:
-        """Return the maps, all classes of a channel solved together."""
+        """Return the maps, which several will read."""
         seeds = self.sources.read("seeds", "seeds")
         # One array for all: the memory that one channel is solved in serves the next.
         maps = np.empty((len(self.parts), *seeds.shape), np.float32)
@@ -109,8 +111,8 @@ class _Maps:
                 list(pool.map(np.copyto, out, self._solved(number, seeds, 0)))
         return self._result(maps.reshape(-1, *seeds.shape[1:]), self._quality())
 
-    def on_demand(self) -> Result:
-        """Return maps that are solved when they are read, a few classes at a time."""
+    def on_demand(self, n_together: int) -> Result:
+        """Return maps that are solved when they are read, some classes of a channel together."""
         seeds, n_classes = self.sources.read_boxed("seeds", "seeds", fill=False), self.n_classes
         shape = seeds.shape[1:]
 
@@ -131,7 +133,7 @@ class _Maps:
                     make(index, index + 1)
             return self._quality()
 
-        maps = VolumesOnDemand((len(self.names), *shape), make, dtype=np.float32, n_together=_CLASSES_TOGETHER)
+        maps = VolumesOnDemand((len(self.names), *shape), make, dtype=np.float32, n_together=n_together)
         return self._result(maps, quality)
 
     def _solved(self, number: int, seeds: NDArray[np.bool_], start: int) -> NDArray[np.float32]:

@@ -103,6 +103,7 @@ class Prepare(Stage[CaseFiles]):
             volumes.grid,
             raters=volumes.raters,
             threads=job.threads or 1,
+            use_up=True,
             **job.node.params,
         )
         layers = [

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels._shared.boxed import BoxedVolumes
+from softlabels._shared.on_demand import ChannelsOnDemand
 from softlabels._shared.rate import Rate
 from softlabels._shared.registry import Distribution
 from softlabels.classes import LabelClass, LabelSet, class_masks
@@ -100,7 +101,8 @@ class Target(UpstreamStage):
             quality = by_block()
             quality["flags"] = [*quality["flags"], *flags]
             return Result(layers, sources.grid, quality | figures)
-        inputs = method_inputs(job, sources, labels, method.needs)
+        by_channel = isinstance(method, GeodesicMethod) and method.reads_by_channel
+        inputs = method_inputs(job, sources, labels, method.needs, by_channel=by_channel)
         target = method.compute(inputs)
         quality = quality_figures(
             target.values, inputs.masks, kind=method.kind, are_exclusive=not labels.is_overlapping
@@ -151,7 +153,9 @@ def _compute_boxed(job: Job, sources: Upstream, labels: LabelSet, method: BoxedM
     return Result(layers, sources.grid, quality)
 
 
-def method_inputs(job: Job, sources: Upstream, labels: LabelSet, needs: frozenset[str]) -> TargetInputs:
+def method_inputs(
+    job: Job, sources: Upstream, labels: LabelSet, needs: frozenset[str], *, by_channel: bool = False
+) -> TargetInputs:
     """Return what a method needs of a case, and nothing else.
 
     Parameters
@@ -164,15 +168,20 @@ def method_inputs(job: Job, sources: Upstream, labels: LabelSet, needs: frozense
         The classes of the target.
     needs : frozenset of str
         `Method.needs`.
+    by_channel : bool
+        Whether distances may be read a channel at a time (`GeodesicMethod.reads_by_channel`).
     """
     found: dict[str, Any] = {}
     if "image" in needs:
         found["image"] = sources.read("prepare", "image")
     if "seeds" in needs:
         found["seeds"] = sources.read("seeds", "seeds")
-    if "distance" in needs:
+    if "distance" in needs and by_channel:
+        found["distance"] = ChannelsOnDemand(sources.volumes("distance", "distance"), len(labels.classes))
+    elif "distance" in needs:
         distance = sources.read("distance", "distance")
         found["distance"] = distance.reshape(-1, len(labels.classes), *distance.shape[1:])
+    if "distance" in needs:
         found["farthest"] = farthest_of(sources, len(labels.classes))
     if "raters" in needs:
         found["raters"] = _rater_masks(job, sources, labels.classes)

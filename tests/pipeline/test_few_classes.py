@@ -1,0 +1,86 @@
+"""Distances of few classes: solved, written and read a channel at a time, with the entries of all at once."""
+
+import numpy as np
+import pytest
+import yaml
+from helpers import made_data
+from helpers.made_project import Project
+
+from softlabels.pipeline.stages import distance
+from softlabels.store import format as store_format
+
+LABELS = made_data.CONFIG["labels"]
+METHODS = {
+    "paper": {"method": "geols"},
+    "official": {"method": "geols", "variant": "official"},
+    "sing": {"method": "sing"},
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A case of three channels and three classes."""
+    folder = tmp_path / "project"
+    made_data.write_cohort(folder, n_cases=0)
+    names = [f"{seed}.nii.gz" for seed in range(3)]
+    for seed, name in enumerate(names):
+        made_data.write_volume(folder / name, made_data.tissue(seed)[0])
+    made_data.write_volume(folder / "label.nii.gz", made_data.tissue()[1])
+    rows = [["case", "image:a", "image:b", "image:c", "label"], ["one", *names, "label.nii.gz"]]
+    (folder / "cases.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.fixture
+def solved(monkeypatch):
+    """The images and the numbers of classes that distances are solved for."""
+    found = []
+
+    def counted(job, image, seeds, *rest, solve=distance._solve):
+        found.append((image.tobytes(), len(seeds)))
+        return solve(job, image, seeds, *rest)
+
+    monkeypatch.setattr(distance, "_solve", counted)
+    return found
+
+
+@pytest.fixture(params=[1, 3, 4, 9])
+def maps_per_chunk(request, monkeypatch):
+    """Let some maps share a chunk: parts of a channel, a channel, or more than one."""
+    n_bytes = request.param * 4 * np.prod(made_data.SHAPE).item()
+    monkeypatch.setattr(store_format, "ROUNDED_CHUNK_BYTES", n_bytes)
+    return request.param
+
+
+def run(folder, monkeypatch, targets, keep):
+    """Run the case in a new store."""
+    config = made_data.CONFIG | {"channels": ["a", "b", "c"], "targets": targets, "keep": keep}
+    config |= {"store": f"store_{keep}", "results": f"results_{keep}"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    return Project.at(folder, monkeypatch).run_together(threads=2)
+
+
+@pytest.mark.parametrize("n_targets", [1, 2])
+@pytest.mark.parametrize("keep", ["all", "targets"])
+@pytest.mark.usefixtures("maps_per_chunk")
+def test_each_channel_is_solved_once_whoever_reads_it_and_however_it_is_stored(
+    folder, monkeypatch, solved, keep, n_targets
+):
+    targets = {name: {"method": "geols", "precision": name} for name in ["uint8", "uint16"][:n_targets]}
+    receipts = run(folder, monkeypatch, targets, keep)
+    assert len(receipts) == 3 + n_targets
+    assert [n for _, n in solved] == [3] * 3 and len({image for image, _ in solved}) == 3
+    (figures,) = (one.quality for one in receipts.values() if one.stage == "distance")
+    assert [m["map"] for m in figures["maps"]] == [f"{channel}:{name}" for channel in "abc" for name in LABELS]
+    assert figures["certified"]
+
+
+@pytest.mark.usefixtures("maps_per_chunk")
+@pytest.mark.parametrize("name", METHODS)
+def test_entries_are_the_same_whatever_is_kept(folder, monkeypatch, name):
+    every, few = (run(folder, monkeypatch, {name: METHODS[name]}, keep) for keep in ("all", "targets"))
+    assert {work: (one.key, one.quality) for work, one in every.items()} == {
+        work: (one.key, one.quality) for work, one in few.items()
+    }
+    manifests = [{one.manifest for one in found.values() if one.stage == "target"} for found in (every, few)]
+    assert manifests[0] == manifests[1] and len(manifests[0]) == 1
