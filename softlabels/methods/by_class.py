@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -101,12 +101,18 @@ class MethodByClass(Method):
         return TargetMap(values, flags, notes_of_target(notes))
 
     def compute_classes(self, classes: Iterable[ClassInputs], threads: int) -> list[ClassMap]:
-        """Return the maps of some classes, checked as `compute` checks those of all."""
+        """Return the maps of some classes, checked as `compute` checks those of all.
+
+        Raises
+        ------
+        InputError, CertificateError
+            As `compute`. An error that is raised while distances are read is not the method's, and passes unchanged.
+        """
+        of_reading: list[InputError] = []
         try:
-            found = list(self._maps(classes, threads))
+            found = list(self._maps([_noting_errors(one, of_reading) for one in classes], threads))
         except InputError as error:
-            if hasattr(error, "__notes__"):
-                # The error of an earlier stage, whose distances are solved when they are read.
+            if error in of_reading:
                 raise
             raise type(error)(f"method {self.name}: {error}") from error
         for one in found:
@@ -144,6 +150,23 @@ def notes_of_target(notes: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
     notes = list(notes)
     names = dict.fromkeys(name for one in notes for name in one)
     return {name: [one.get(name) for one in notes] for name in names}
+
+
+def _noting_errors(inputs: ClassInputs, noted: list[InputError]) -> ClassInputs:
+    """Return the inputs of a class that add to a list what is raised while its distances are read."""
+    read = inputs.read_distance
+    if read is None:
+        return inputs
+
+    def read_noting_errors() -> NDArray[np.float32]:
+        """Return the distances of the class."""
+        try:
+            return read()
+        except InputError as error:
+            noted.append(error)
+            raise
+
+    return replace(inputs, read_distance=read_noting_errors)
 
 
 def _of_class(inputs: TargetInputs, index: int) -> ClassInputs:

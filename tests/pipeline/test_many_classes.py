@@ -8,7 +8,6 @@ from helpers import made_data
 from helpers.made_project import Project
 
 from softlabels.errors import SeedError
-from softlabels.methods.by_class import MethodByClass
 from softlabels.pipeline.stages import by_block, distance, target
 from softlabels.store import format as store_format
 
@@ -149,22 +148,3 @@ def test_distances_that_are_not_kept_are_solved_once_and_their_failure_is_theirs
     assert [path.stem for path in bad.results.glob("one/*.failed")] == [node]
     assert not [path for path in bad.results.glob("one/*.json") if path.stem.startswith(("distance", "target"))]
     assert [bad.store.find(key).attributes["stage"] for key in list(bad.store.keys())] == ["prepare"]
-
-
-def test_a_method_by_class_has_one_implementation_and_is_no_distribution():
-    with pytest.raises(TypeError, match="a probability is not computed class by class"):
-
-        class Share(MethodByClass):
-            """A share of a class."""
-
-            name, title, source, version = "share", "share", "me", "1"
-
-    with pytest.raises(TypeError, match="has a soft_map, expected class_map alone"):
-
-        class Twice(MethodByClass):
-            """A map that is made in two ways."""
-
-            name, title, source, version, kind = "twice", "twice", "me", "1", "signed"
-
-            def soft_map(self, inputs):
-                return None
