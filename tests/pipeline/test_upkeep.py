@@ -1,6 +1,8 @@
 """Receipts and other people's files in a results folder: what is counted, what is forgotten, what is left alone."""
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from softlabels.pipeline.receipts import BatchReceipt, Receipt, receipt_path
 from softlabels.pipeline.upkeep import (
     batch_receipt_paths,
     damaged_receipts,
+    date_back,
     forget_incomplete,
     forget_receipts,
     live_keys,
@@ -23,6 +26,8 @@ A, B, C, D, E = (letter * 64 for letter in "abcde")
 OF_OTHERS = {
     "notes/my-notes.json": '{"key": "' + A + '", "text": "not a receipt"}',
     "notes/todo.json": "{ not even JSON",
+    "stages.json": "{",
+    "target-01234567.json": "{",
     "participants.json": '{"upstream": ["' + A + '"]}',
     "case1/sub-01_T1w.json": '{"EchoTime": 0.01}',
     "case1/seeds-and-all.json": "[]",
@@ -124,3 +129,41 @@ def test_receipts_of_batches_are_told_by_their_names_and_damaged_ones_set_aside(
 def test_a_results_folder_that_is_gone_stops_the_collection(tmp_path):
     with pytest.raises(StoreError, match="elsewhere: no such results folder"):
         live_keys([tmp_path / "elsewhere"])
+
+
+@pytest.mark.parametrize("folder", ["results", "batches", "."])
+def test_receipts_of_a_clock_that_is_ahead_are_dated_back_and_nothing_else_is(tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    results, now, future = Path(folder), 1.7e9, 1.7e9 + 3600
+    assert date_back(results, now) == 0
+    steps = ("seeds-01234567.json", "stages.json")
+    receipts = {results / place / step for place in ("case1", "batches/00001") for step in steps}
+    receipts.add(results / "index.json")
+    others = {results / name for name in OF_OTHERS} | {results / "case1" / "seeds-01234567.zarr"}
+    for path in receipts | others:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+        os.utime(path, (future, future))
+    old, gone = results / "case2" / "seeds-01234567.json", results / "case2" / "target-01234567.json"
+    old.parent.mkdir()
+    old.write_text("{}")
+    os.utime(old, (now - 5, now - 5))
+    gone.symlink_to("nowhere")
+    (results / "loop").symlink_to("loop")
+    (results / "loop.json").symlink_to("loop.json")
+    assert date_back(results, now) == len(receipts)
+    assert {path.stat().st_mtime for path in receipts} == {now}
+    assert {path.stat().st_mtime for path in others} == {future}
+    assert old.stat().st_mtime == now - 5
+    assert date_back(results, now) == 0
+
+
+def test_a_receipt_of_the_future_that_cannot_be_changed_is_named(tmp_path, monkeypatch):
+    path = leave(tmp_path, "case1", "seeds", A)
+
+    def refuse(*arguments):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refuse)
+    with pytest.raises(StoreError, match=rf"^{path}: is dated in the future, and cannot be changed .*; .*permission"):
+        date_back(tmp_path, path.stat().st_mtime - 1)
