@@ -8,6 +8,7 @@ finished when a round lists no tile.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,12 +39,17 @@ class Image(NamedTuple):
 
 def solve_on_cuda(problem: Problem, device: str = "cuda") -> Solution:
     """Return the maps (C, D, H, W), the rounds made and the tiles relaxed, over all classes."""
-    return _solve_classes(problem, device, is_certified=False)[0]
+    return _solve_classes(problem, device, lambda maps: False)[0]
 
 
-def solve_and_certify_on_cuda(problem: Problem, device: str = "cuda") -> tuple[Solution, list[Certificate]]:
-    """Return what `solve_on_cuda` does and a certificate a class, for the maps on the device before they are copied."""
-    solution, found = _solve_classes(problem, device, is_certified=True)
+def solve_and_certify_on_cuda(
+    problem: Problem, device: str = "cuda", is_wanted: Callable[[NDArray[np.float32]], bool] = lambda maps: True
+) -> tuple[Solution, list[Certificate]]:
+    """Return what `solve_on_cuda` does and a certificate a class, for the maps on the device before they are copied.
+
+    Classes that are solved together have no certificate where `is_wanted` returns False for a copy of their maps.
+    """
+    solution, found = _solve_classes(problem, device, is_wanted)
     return solution, _certificates(found, solution.n_rounds, solution.n_visits)
 
 
@@ -74,8 +80,10 @@ def _certificates(found: list[list[int]], iterations: int | None, tile_visits: i
     ]
 
 
-def _solve_classes(problem: Problem, device: str, *, is_certified: bool) -> tuple[Solution, list[list[int]]]:
-    """Return the maps of all classes and, if asked for, what the certificate counts in each."""
+def _solve_classes(
+    problem: Problem, device: str, is_wanted: Callable[[NDArray[np.float32]], bool]
+) -> tuple[Solution, list[list[int]]]:
+    """Return the maps of all classes and, of those whose certificate is wanted, what it counts in each."""
     maps, n_rounds, n_visits = np.empty(problem.seeds.shape, np.float32), 0, 0
     found: list[list[int]] = []
     with CudaDevice(device, macros(problem)) as gpu:
@@ -84,9 +92,9 @@ def _solve_classes(problem: Problem, device: str, *, is_certified: bool) -> tupl
             part = _part(problem, classes)
             seeds = gpu.upload(part.seeds)
             distance, rounds, visits = solve_from(part, image, seeds, gpu)
-            if is_certified:
-                found += _count_faults(part, image, seeds, distance, gpu).tolist()
             maps[classes] = gpu.download(distance, part.seeds.shape, np.float32)
+            if is_wanted(maps[classes]):
+                found += _count_faults(part, image, seeds, distance, gpu).tolist()
             gpu.free(seeds, distance)
             n_rounds, n_visits = n_rounds + rounds, n_visits + visits
     return Solution(maps, n_rounds, n_visits), found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, overload
 
 import numpy as np
@@ -163,10 +163,20 @@ def solve_and_certify(
         solution = solve_problem(problem, device, n_threads)
         return solution, certify_problem(problem, solution.maps, n_threads, solution.n_rounds, solution.n_visits)
     _check_threads(n_threads)
+    return solve_and_certify_if(problem, device, lambda maps: True)
+
+
+def solve_and_certify_if(
+    problem: Problem, device: str, is_wanted: Callable[[NDArray[np.float32]], bool]
+) -> tuple[Solution, list[Certificate]]:
+    """Return what `solve_and_certify` does on CUDA, without certificates of maps that are not wanted.
+
+    `is_wanted` is called with the maps (C, D, H, W) of the classes that are solved together.
+    """
     _check_cuda(device)
     from softlabels.geodesic._cuda import solve_and_certify_on_cuda
 
-    solution, certificates = solve_and_certify_on_cuda(problem, device)
+    solution, certificates = solve_and_certify_on_cuda(problem, device, is_wanted)
     _check_sums(problem, solution)
     return solution, certificates
 

@@ -33,7 +33,7 @@ from softlabels._shared.boxed import NO_BOX, BoxedVolumes, boxed, moved
 from softlabels._shared.in_order import map_in_order
 from softlabels.errors import CertificateError
 from softlabels.geodesic._certify import Certificate, certify_problem
-from softlabels.geodesic._distance import solve_and_certify
+from softlabels.geodesic._distance import solve_and_certify, solve_and_certify_if
 from softlabels.geodesic._problem import Problem
 
 #: How far the field starts above the gap at first, relative to the largest sum: more than rounding usually takes.
@@ -292,32 +292,41 @@ def _solve_within(
     known = None
     while _share(box, problem.shape) < _WHOLE:
         part = problem.part(box, seeds=seeds.region(index, box)[None])
-        values, certify = _solve_below(part, np.ascontiguousarray(bound[box]), known, device, n_threads)
+        is_final = partial(_holds_all, box, problem.shape)
+        values, certificate = _solve_below(part, np.ascontiguousarray(bound[box]), known, is_final, device, n_threads)
+        if certificate is not None:
+            return box, values, certificate
         grown = _grown(box, values, problem.shape)
-        if grown == box:
-            return box, values, certify()
         known = BoxedVolumes(problem.shape, [(box, values)], fill=np.inf, dtype=np.float32).region(0, grown)[None]
         box = grown
     return None
 
 
 def _solve_below(
-    part: Problem, bound: NDArray[np.float32], known: NDArray[np.float32] | None, device: str, n_threads: int
-) -> tuple[NDArray[np.float32], Callable[[], Certificate]]:
-    """Return the distances in a box that are below a bound, and what gives the certificate of how they were found.
+    part: Problem,
+    bound: NDArray[np.float32],
+    known: NDArray[np.float32] | None,
+    is_final: Callable[[NDArray[np.float32]], bool],
+    device: str,
+    n_threads: int,
+) -> tuple[NDArray[np.float32], Certificate | None]:
+    """Return the distances in a box that are below a bound and, if they are final, what proves them.
 
     `known` are distances that are reached in the box, for an engine that can begin with them.
     """
     if device != "cpu":
-        solution, (certificate,) = solve_and_certify(part, device)
-        values = solution.maps[0]
-        values[values >= bound] = np.inf
-        return values, lambda: certificate
+
+        def below(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+            """Return what is below the bound of the one map, which stays as it is: the certificate is about it."""
+            return np.where(maps[0] >= bound, np.float32(np.inf), maps[0])
+
+        solution, certificates = solve_and_certify_if(part, device, lambda maps: is_final(below(maps)))
+        return below(solution.maps), certificates[0] if certificates else None
     from softlabels.geodesic._cpu import solve_on_cpu
 
     bounded = dataclasses.replace(part, bound=bound)
     maps, *effort = solve_on_cpu(bounded, n_threads, known)
-    return maps[0], lambda: certify_problem(bounded, maps, n_threads, *effort)[0]
+    return maps[0], certify_problem(bounded, maps, n_threads, *effort)[0] if is_final(maps[0]) else None
 
 
 def solve_whole(
@@ -338,6 +347,11 @@ def whole_box(problem: Problem) -> Box:
 def _share(box: Box, shape: tuple[int, int, int]) -> float:
     """Return which part of the volume a box is."""
     return float(np.prod([(side.stop - side.start) / n for side, n in zip(box, shape, strict=True)]))
+
+
+def _holds_all(box: Box, shape: tuple[int, int, int], values: NDArray[np.float32]) -> bool:
+    """Return whether distances in a box are all that there are: no face is reached but those of the volume."""
+    return _grown(box, values, shape) == box
 
 
 def _grown(box: Box, values: NDArray[np.float32], shape: tuple[int, int, int]) -> Box:

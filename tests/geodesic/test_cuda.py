@@ -10,6 +10,7 @@ initcheck), and `python benchmarks/geodesic_cuda.py`.
 import ctypes
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,15 @@ from helpers.made_project import Project
 from helpers.real_volumes import real_volumes
 
 from softlabels.errors import CertificateError, DeviceError
-from softlabels.geodesic import _cuda, _cuda_device, _gap, _nvrtc, distances_for_distribution, geodesic_distance
+from softlabels.geodesic import (
+    _cuda,
+    _cuda_device,
+    _gap,
+    _nvrtc,
+    distances_for_distribution,
+    geodesic_distance,
+    geodesic_distance_within_gap,
+)
 from softlabels.geodesic._certify import certify_problem
 from softlabels.geodesic._problem import checked_problem
 from softlabels.geodesic._reference import solve_reference
@@ -140,6 +149,26 @@ def test_distances_for_a_distribution_are_those_of_the_cpu(cuda, monkeypatch, wh
         assert [box for box, _ in near.maps] == [box for box, _ in expected.maps]
         for name in ("farthest", "is_exact", "apart", "gap"):
             assert np.array_equal(getattr(near, name), getattr(expected, name)), name
+
+
+@pytest.mark.gpu
+def test_only_boxes_that_hold_all_distances_are_certified(cuda, monkeypatch):
+    for name, value in {"_WHOLE": 2.0, "_GROWTH_VOX": 1, "_GROWTH": 0.0}.items():
+        monkeypatch.setattr(_gap, name, value)
+    steps = []
+    for name, step in (("solve_from", "solve "), ("_count_faults", "certify ")):
+        call = getattr(_cuda, name)
+        monkeypatch.setattr(_cuda, name, lambda *given, step=step, call=call: steps.append(step) or call(*given))
+    rng = np.random.default_rng(8)
+    seeds = np.zeros((3, 5, 12, 20), bool)
+    seeds[0, 2, 5, 2] = seeds[1, 1, 9, 17] = True
+    image = rng.normal(size=seeds.shape[1:]).astype(np.float32)
+    found = {near.index: near for near in geodesic_distance_within_gap(image, seeds, (2, 1, 1), 6.0, device=cuda)}
+    # First the least distance, then two classes whose boxes grow; the third has no seed.
+    assert re.fullmatch("solve certify ((solve ){2,}certify ){2}", "".join(steps)), steps
+    for near in geodesic_distance_within_gap(image, seeds, (2, 1, 1), 6.0):
+        assert found[near.index].box == near.box and np.array_equal(found[near.index].values, near.values)
+        assert found[near.index].certificate.is_exact
 
 
 @pytest.mark.gpu
