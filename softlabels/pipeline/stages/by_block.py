@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,12 +75,15 @@ def _reach(sources: Upstream, n_classes: int) -> tuple[NDArray[np.float32], NDAr
 def _blocks(shape: tuple[int, ...], chunks: tuple[int, ...]) -> list[Box]:
     """Return blocks that cover a volume, each within one chunk of space, whole rows of it as far as they go."""
     depth = max(1, _BLOCK // (chunks[1] * chunks[2]))
-    found = []
-    for z in range(0, shape[0], chunks[0]):
-        for y in range(0, shape[1], chunks[1]):
-            for x in range(0, shape[2], chunks[2]):
-                for top in range(z, min(z + chunks[0], shape[0]), depth):
-                    bottom = min(top + depth, z + chunks[0], shape[0])
-                    plane = slice(y, min(y + chunks[1], shape[1])), slice(x, min(x + chunks[2], shape[2]))
-                    found.append((slice(top, bottom), *plane))
-    return found
+    # Planes of one chunk, then of the next: no block reaches into two.
+    planes = [
+        slice(top, min(top + depth, chunk.stop))
+        for chunk in _parts(shape[0], chunks[0])
+        for top in range(chunk.start, chunk.stop, depth)
+    ]
+    return list(product(planes, _parts(shape[1], chunks[1]), _parts(shape[2], chunks[2])))
+
+
+def _parts(n: int, size: int) -> list[slice]:
+    """Return slices of a size that cover an axis; the last may be shorter."""
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from softlabels.inputs.sheet import Case
     from softlabels.store import BitRound, Layer, ScaleOffset
     from softlabels.store.largest_classes import Shares
+    from softlabels.store.read import Entry
 
 
 class Target(UpstreamStage):
@@ -59,19 +60,16 @@ class Target(UpstreamStage):
 
     def cost(self, node: Node, nodes: Mapping[str, Node]) -> Rate:
         """Return the cost per voxel and class; the declared memory is for one channel, where distances are read."""
-        method, is_many = METHODS[node.params["method"]], len(node.params["classes"]) >= MANY_CLASSES
-        distance = nodes.get(node.inputs.get("distance", ""))
-        if issubclass(method, MethodByClass) and is_many:
+        method, distance = METHODS[node.params["method"]], nodes.get(node.inputs.get("distance", ""))
+        has_gap = distance is not None and "gap" in distance.params
+        way = _way_of(node, has_gap=has_gap, is_stored=distance is not None and distance.is_kept)
+        if way == "by block":
+            return BY_BLOCK
+        if way == "by class" and issubclass(method, MethodByClass):
             return method.by_class_cost
-        if issubclass(method, BoxedMethod):
-            is_sparse = node.params.get("storage") == "sparse"
-            is_boxed = method.has_boxed_map() and (is_many or is_sparse)
-            if "gap" in distance.params if distance else is_boxed:
-                return method.boxed_cost
-            is_share = _is_share_of_voxels(method, node.params["variant"])
-            if distance and distance.is_kept and is_share and is_sparse and is_many:
-                return BY_BLOCK
-        if distance is None or distance.params["modalities"] == "vector":
+        if way == "in boxes" and issubclass(method, BoxedMethod):
+            return method.boxed_cost
+        if distance is None or distance.params["modalities"] == "vector" or _reads_by_channel(method):
             return method.cost
         n_more = len(nodes[node.inputs["prepare"]].checks["channels"]) - 1
         return replace(method.cost, memory_bytes=method.cost.memory_bytes + 4 * n_more)
@@ -82,56 +80,86 @@ class Target(UpstreamStage):
 
     def compute(self, job: Job, sources: Upstream) -> Result:
         """Return the map that training will read, with its quality figures."""
-        from softlabels.methods.quality import quality_figures
-        from softlabels.store import Layer
-
         params = dict(job.node.params)
         labels = LabelSet.from_json(params.pop("classes"))
         method = METHODS[params["method"]].from_node_parameters(params)
-        if isinstance(method, BoxedMethod) and _is_in_boxes(method, sources, len(labels.classes)):
-            return _compute_boxed(job, sources, labels, method)
-        if isinstance(method, MethodByClass) and len(labels.classes) >= MANY_CLASSES:
-            values, by_class = target_by_class(job, sources, labels, method)
-            encoding = _encoding(method.value_range, method.precision)
-            return Result([Layer("target", values, labels.names, encoding)], sources.grid, by_class)
         distance = sources.results.get("distance")
-        if _is_by_block(method, len(labels.classes)) and not isinstance(distance, HeldResult | None):
-            shares, by_block = target_by_block(sources, distance, labels, method)
-            layers, figures, flags = _sparse(method, shares, labels.names, job.threads or 1)
-            quality = by_block()
-            quality["flags"] = [*quality["flags"], *flags]
-            return Result(layers, sources.grid, quality | figures)
-        by_channel = isinstance(method, GeodesicMethod) and method.reads_by_channel
-        inputs = method_inputs(job, sources, labels, method.needs, by_channel=by_channel)
-        target = method.compute(inputs)
-        quality = quality_figures(
-            target.values, inputs.masks, kind=method.kind, are_exclusive=not labels.is_overlapping
-        )
-        layers, figures, flags = _stored(method, target.values, labels.names, inputs.threads)
-        quality |= {"flags": [*target.flags, *flags], "notes": target.notes, **figures}
-        return Result(layers, sources.grid, quality)
+        is_stored = not isinstance(distance, HeldResult | None)
+        way = _way_of(job.node, has_gap=ends_at_gap(sources), is_stored=is_stored)
+        if way == "in boxes":
+            return _in_boxes(job, sources, labels, cast("BoxedMethod", method))
+        if way == "by class":
+            return _by_class(job, sources, labels, cast("MethodByClass", method))
+        if way == "by block":
+            return _by_block(job, sources, labels, cast("GeodesicMethod", method))
+        return _at_once(job, sources, labels, method)
 
 
-def _is_by_block(method: Method, n_classes: int) -> TypeGuard[GeodesicMethod]:
-    """Return whether a map may be computed block by block: a sparse distribution over many classes."""
-    is_apt = _is_share_of_voxels(type(method), method.variant_name)
-    return is_apt and method.storage == "sparse" and n_classes >= MANY_CLASSES
+#: How a map is computed: all classes at once; those of many classes that are alike in boxes; one after another, where
+#: none depends on the others; or all of them block by block.
+Way = Literal["at once", "in boxes", "by class", "by block"]
 
 
-def _is_share_of_voxels(method: type[Method], variant: str) -> bool:
-    """Return whether a variant is a distribution that depends, voxel by voxel, on the distances there."""
-    return issubclass(method, GeodesicMethod) and variant in method.gap_variants and method.has_voxel_map()
+def _way_of(node: Node, *, has_gap: bool, is_stored: bool) -> Way:
+    """Return how the map of a node is computed.
+
+    Parameters
+    ----------
+    node : Node
+    has_gap, is_stored : bool
+        Whether the distances that it reads end at a gap, and whether they are in the store; False if it reads none.
+    """
+    method, is_sparse = METHODS[node.params["method"]], node.params.get("storage") == "sparse"
+    is_many = len(node.params["classes"]) >= MANY_CLASSES
+    has_boxes = has_gap if "distance" in method.needs else is_many or is_sparse
+    if has_boxes and issubclass(method, BoxedMethod) and method.has_boxed_map():
+        return "in boxes"
+    if is_many and issubclass(method, MethodByClass):
+        return "by class"
+    if is_many and is_sparse and is_stored and issubclass(method, GeodesicMethod) and method.has_voxel_map():
+        # Only a distribution over classes depends, voxel by voxel, on the distances there alone.
+        return "by block" if node.params["variant"] in method.gap_variants else "at once"
+    return "at once"
 
 
-def _is_in_boxes(method: BoxedMethod, sources: Upstream, n_classes: int) -> bool:
-    """Return whether a map is computed in boxes: where its distances end at a gap, or, without any, if it can be."""
-    if "distance" in method.needs:
-        return ends_at_gap(sources)
-    return method.has_boxed_map() and (n_classes >= MANY_CLASSES or method.storage == "sparse")
+def _reads_by_channel(method: type[Method]) -> bool:
+    """Return whether a method takes the distances of one channel after another."""
+    return issubclass(method, GeodesicMethod) and method.reads_by_channel
 
 
-def _compute_boxed(job: Job, sources: Upstream, labels: LabelSet, method: BoxedMethod) -> Result:
-    """Return the map that training will read, class by class in boxes."""
+def _at_once(job: Job, sources: Upstream, labels: LabelSet, method: Method) -> Result:
+    """Return the map that training will read, all classes at once."""
+    from softlabels.methods.quality import quality_figures
+
+    inputs = method_inputs(job, sources, labels, method.needs, by_channel=_reads_by_channel(type(method)))
+    target = method.compute(inputs)
+    quality = quality_figures(target.values, inputs.masks, kind=method.kind, are_exclusive=not labels.is_overlapping)
+    layers, figures, flags = _stored(method, target.values, labels.names, inputs.threads)
+    quality |= {"flags": [*target.flags, *flags], "notes": target.notes, **figures}
+    return Result(layers, sources.grid, quality)
+
+
+def _by_class(job: Job, sources: Upstream, labels: LabelSet, method: MethodByClass) -> Result:
+    """Return the map that training will read, class by class while it is written."""
+    from softlabels.store import Layer
+
+    values, quality = target_by_class(job, sources, labels, method)
+    encoding = _encoding(method.value_range, method.precision)
+    return Result([Layer("target", values, labels.names, encoding)], sources.grid, quality)
+
+
+def _by_block(job: Job, sources: Upstream, labels: LabelSet, method: GeodesicMethod) -> Result:
+    """Return the map that training will read, the largest classes of each block of voxels."""
+    distance = cast("Entry", sources.results["distance"])
+    shares, by_block = target_by_block(sources, distance, labels, method)
+    layers, figures, flags = _sparse(method, shares, labels.names, job.threads or 1)
+    quality = by_block()
+    quality["flags"] = [*quality["flags"], *flags]
+    return Result(layers, sources.grid, quality | figures)
+
+
+def _in_boxes(job: Job, sources: Upstream, labels: LabelSet, method: BoxedMethod) -> Result:
+    """Return the map that training will read, each class in its box."""
     from softlabels.methods.quality import boxed_quality_figures
 
     inputs = BoxedInputs(
