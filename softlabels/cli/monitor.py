@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from softlabels._shared.counts import counted
+from softlabels._shared.counts import counted, some_of
 from softlabels.cli.app import DEFAULT_CONFIG, CaseId, ConfigPath, Project, app
 
 if TYPE_CHECKING:
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from softlabels.monitor.failures import FailedJob
     from softlabels.monitor.status import Work
     from softlabels.pipeline.receipts import Receipt
-
-#: Cases with changed files that are named.
-_N_NAMED = 5
 
 
 @app.command(rich_help_panel="Follow a run")
@@ -65,10 +62,9 @@ def status(
     if len(failed) > limit:
         print(f"... and {len(failed) - limit} more failures; --limit {len(failed)} lists them all")
     if to_mend := sorted({job.name for job in failed if job.is_of_case}):
-        named = ", ".join(to_mend[:_N_NAMED]) + (", ..." if len(to_mend) > _N_NAMED else "")
-        print(f"correct the files of {counted(len(to_mend), 'case')} before you run again: {named}")
+        print(f"correct the files of {counted(len(to_mend), 'case')} before you run again: {some_of(to_mend)}")
     if changed := changed_inputs(project.cases, receipts):
-        named = ", ".join(list(changed)[:_N_NAMED]) + (", ..." if len(changed) > _N_NAMED else "")
+        named = some_of(list(changed))
         print(f"files of {counted(len(changed), 'case')} changed since they were read: {named}. Run snakemake again")
     if held := [node.id for node in project.plan.nodes.values() if not node.is_kept]:
         print(f"not kept: {', '.join(held)}; 'softlabels show --make' computes them again for a case")

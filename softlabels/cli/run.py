@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import chdir
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -39,7 +41,7 @@ def run(context: typer.Context) -> None:
     from softlabels.monitor.run import RunningWorkflow, check_snakemake_cache, run_command
 
     command = run_command(context.args)
-    _check(command)
+    check_configurations(command)
     check_snakemake_cache()
     if command.is_plain:
         command.replace_process()
@@ -56,16 +58,19 @@ def run(context: typer.Context) -> None:
     raise typer.Exit(running.exit_code if running.exit_code >= 0 else 128 - running.exit_code)
 
 
-def _check(command: RunCommand) -> None:
+def check_configurations(command: RunCommand) -> None:
     """Read the configurations with care before Snakemake's own reader does; raise ConfigError with every error."""
     from softlabels.config import read_yaml
 
-    if command.is_own:
-        Project.load(command.config_files[0])
-    else:
-        for path in command.config_files:
-            if path.exists():
-                read_yaml(path)
+    paths = [Path(os.path.relpath(path, command.folder)) for path in command.config_files]
+    # The sheet's path is relative to the folder that Snakemake works in.
+    with chdir(command.folder):
+        if command.is_own:
+            Project.load(paths[0])
+        else:
+            for path in paths:
+                if path.exists():
+                    read_yaml(path)
 
 
 def _follow(running: RunningWorkflow, follower: Follower, display: Display) -> None:

@@ -54,7 +54,10 @@ def _largest_node(plan: Plan, case: Case) -> str:
 
 
 def _peak_mb(path: Path) -> float | None:
-    """Return the peak memory in a benchmark file, None if it was too short to be measured."""
-    header, row = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[:2])
-    peak_mb = dict(zip(header, row, strict=True))["max_rss"]
-    return None if peak_mb == "NA" else float(peak_mb)
+    """Return the peak memory in a benchmark file; None if the job was too short for one, or the file is damaged."""
+    try:
+        header, row = (line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[:2])
+        return float(dict(zip(header, row, strict=True))["max_rss"])
+    except (OSError, KeyError, ValueError):
+        # Snakemake writes "NA" of a job that ended before it was looked at. Estimates do without it, as without a file.
+        return None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import softlabels
+from softlabels._shared.files import link_atomically
 from softlabels.errors import InputError
 
 _SNAKEFILE = '''\
@@ -74,11 +74,8 @@ def isolated_package(folder: Path) -> Path:
     folder = folder.absolute()
     link, package = folder / "softlabels", package_folder()
     if not (link.is_symlink() and link.resolve() == package):
-        folder.mkdir(parents=True, exist_ok=True)
         if link.is_dir() and not link.is_symlink():
             # A project that was copied with its links followed has a copy of the package here.
             shutil.rmtree(link)
-        fresh = folder / f".softlabels-{os.getpid()}"
-        fresh.symlink_to(package, target_is_directory=True)
-        fresh.replace(link)
+        link_atomically(link, package)
     return folder

@@ -22,7 +22,7 @@ class Explanation:
     ----------
     node : Node
     state : str
-        "computed" or "reused", or why there is no result.
+        "computed" or "reused", with "not kept" where the result was not written; or why there is no result.
     result : StoredResult or None
         The receipt and its entry.
     not_kept : Receipt or None

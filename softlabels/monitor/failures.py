@@ -90,7 +90,7 @@ def failed_jobs(
             left = [work for work in product(units[unit], nodes) if work not in done]
             if not left or is_active(unit, step):
                 continue
-            recorded = [_recorded(results, work) for work in left if work in failed]
+            recorded = [recorded_failure(results, work) for work in left if work in failed]
             found += [_failed(failure, logs, unit, step) for failure in recorded]
             # Then the rest was not tried.
             is_explained = any(failure.cause != "case" for failure in recorded)
@@ -141,7 +141,7 @@ def _failed_work(results: Path, case: str) -> list[Work]:
     return [(case, name.removesuffix(SUFFIX)) for name in file_names(results / case) if name.endswith(SUFFIX)]
 
 
-def _recorded(results: Path, work: Work) -> Failure:
+def recorded_failure(results: Path, work: Work) -> Failure:
     """Return a recorded failure; one that cannot be read says so itself."""
     try:
         return Failure.read(failure_path(results, *work))

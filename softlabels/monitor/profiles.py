@@ -25,7 +25,7 @@ def install_profile(
     Raises
     ------
     InputError
-        If there is no such profile, or the user has one of that name already.
+        If there is no such profile, it has no place for a name, or the user has a profile of that name already.
     """
     shipped = workflow_folder() / "workflow" / "profiles"
     known = sorted(path.parent.name for path in shipped.glob("*/config.yaml"))
@@ -34,7 +34,11 @@ def install_profile(
     target = Path.home() / ".config" / "snakemake" / name
     if target.exists():
         raise InputError(f"{target}: already exists. Edit it, or delete it to install the shipped profile")
-    text = at_site((shipped / name / "config.yaml").read_text(encoding="utf-8"), account, partition, gpu_partition)
+    text = (shipped / name / "config.yaml").read_text(encoding="utf-8")
+    try:
+        text = at_site(text, account, partition, gpu_partition)
+    except InputError as error:
+        raise InputError(f"profile {name}: {error}") from None
     write_atomically(target / "config.yaml", text)
     return target
 
@@ -46,14 +50,23 @@ def at_site(text: str, account: str | None, partition: str | None, gpu_partition
     --------
     >>> at_site("default-resources:  # ...\n  slurm_partition: cpu\n", "lab", "short", None)
     'default-resources:  # ...\n  slurm_account: lab\n  slurm_partition: short\n'
+
+    Raises
+    ------
+    InputError
+        If a name is none of Slurm's, or the profile has no place for it.
     """
-    for value in filter(None, (account, partition, gpu_partition)):
-        if not re.fullmatch(r"[A-Za-z0-9_.,-]+", value):
-            raise InputError(f"{value!r}: not the name of a Slurm account or partition. See sinfo and sacctmgr")
-    if partition:
-        text = re.sub(r"(default-resources:.*\n  slurm_partition: ).*", rf"\g<1>{partition}", text)
-    if gpu_partition:
-        text = re.sub(r"(\w+_cuda:.*\n    slurm_partition: ).*", rf"\g<1>{gpu_partition}", text)
-    if account:
-        text = re.sub(r"(default-resources:.*\n)", rf"\g<1>  slurm_account: {account}\n", text)
+    changes = {
+        "partition": (partition, r"(default-resources:.*\n  slurm_partition: ).*", ""),
+        "GPU partition": (gpu_partition, r"(\w+_cuda:.*\n    slurm_partition: ).*", ""),
+        "account": (account, r"(default-resources:.*\n)", "  slurm_account: {}\n"),
+    }
+    for what, (name, place, form) in changes.items():
+        if not name:
+            continue
+        if not re.fullmatch(r"[A-Za-z0-9_.,-]+", name):
+            raise InputError(f"{name!r}: not the name of a Slurm account or partition. See sinfo and sacctmgr")
+        text, n_changed = re.subn(place, rf"\g<1>{(form or '{}').format(name)}", text)
+        if not n_changed:
+            raise InputError(f"got the {what} {name!r}, but this profile is not for Slurm. Leave it out")
     return text

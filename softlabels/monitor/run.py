@@ -37,7 +37,8 @@ _PLAIN = (
     *("dag", "rulegraph", "filegraph", "d3dag", "summary", "detailed_summary", "list_rules", "list_target_rules"),
     *("list_changes", "list_input_changes", "list_params_changes", "list_untracked", "list_conda_envs"),
     *("delete_all_output", "delete_temp_output", "cleanup_metadata", "conda_create_envs_only", "generate_unit_tests"),
-    *("containerize", "export_cwl", "print_compilation", "conda_cleanup_envs"),
+    *("containerize", "export_cwl", "print_compilation", "conda_cleanup_envs", "cleanup_shadow"),
+    "container_cleanup_images",
 )
 
 #: Set for the jobs of a run that shows failures itself.
@@ -213,6 +214,8 @@ class RunningWorkflow:
         self.exit_code = self._process.wait() if self._process else 1
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        for key in list(self._selector.get_map().values()):
+            self._close(key.fileobj)
         self._selector.close()
 
     def messages(self, seconds: float) -> Iterator[Mapping[str, Any]]:
@@ -222,9 +225,9 @@ class RunningWorkflow:
             data = os.read(key.fd, 1 << 16)
             *lines, rest[0] = (rest[0] + decoder.decode(data, final=not data)).split("\n")
             if not data:
-                self._selector.unregister(key.fileobj)
-                key.fileobj.close()  # type: ignore[union-attr]
-                lines += [rest[0]] if rest[0] else []
+                self._close(key.fileobj)
+                # The rest of an event is that of a Snakemake that was killed while it wrote.
+                lines += [rest[0]] if rest[0] and kind == "text" else []
             for line in lines:
                 yield json.loads(line) if kind == "event" else {"kind": TEXT, "text": line}
 
@@ -235,6 +238,10 @@ class RunningWorkflow:
     def _watch(self, stream: Any, kind: str) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._selector.register(stream, selectors.EVENT_READ, (kind, decoder, [""]))
+
+    def _close(self, stream: Any) -> None:
+        self._selector.unregister(stream)
+        stream.close()
 
     def _forward(self, number: int, frame: FrameType | None) -> None:
         """Pass a signal on: with it, Snakemake ends its jobs or cancels them on Slurm, and then itself."""

@@ -15,14 +15,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from softlabels.errors import FormatError
-from softlabels.monitor.status import N_READERS, Work
+from softlabels.monitor.failures import recorded_failure
+from softlabels.monitor.status import N_READERS, PACE_SECONDS, Work
 from softlabels.pipeline.failure import Failure, failure_path
 from softlabels.pipeline.plan import Plan
 from softlabels.pipeline.receipts import receipt_path
 
-#: Seconds of the past that the pace is taken from.
-_PACE_SECONDS = 1800
 #: Weight of a job that makes no results, such as a picture, in seconds of work.
 _OTHER_SECONDS = 2.0
 
@@ -119,7 +117,7 @@ class RunState:
             elif failure is None:
                 self.failures.pop(work, None)
             elif failure != before[1] and work not in self.failures:
-                self.failures[work] = self._failure(work)
+                self.failures[work] = recorded_failure(self.results, work)
 
     def stages(self) -> dict[str, tuple[int, int]]:
         """Return how many results of each stage are made, and how many are asked for, in the order of the plan."""
@@ -159,10 +157,12 @@ class RunState:
 
     def seconds_left(self, now: float) -> float | None:
         """Return how long the rest will take at the pace of the last half hour, or None if that cannot be known."""
-        while len(self._made) > 2 and self._made[0][0] < now - _PACE_SECONDS:
+        while len(self._made) > 2 and self._made[0][0] < now - PACE_SECONDS:
             self._made.popleft()
+        if len(self._made) < 3:
+            return None
         (first, before), (_, after) = self._made[0], self._made[-1]
-        if len(self._made) < 3 or after == before:
+        if after == before:
             return None
         blocked = self.failed_cases()
         left = sum(self.weights[node] for case, node in self.pending if case not in blocked)
@@ -195,13 +195,6 @@ class RunState:
     def _files(self, work: Work) -> tuple[FileId, FileId]:
         """Return what identifies the receipt and the recorded failure of some work now."""
         return _file_id(receipt_path(self.results, *work)), _file_id(failure_path(self.results, *work))
-
-    def _failure(self, work: Work) -> Failure:
-        """Return a recorded failure; one that cannot be read says so itself."""
-        try:
-            return Failure.read(failure_path(self.results, *work))
-        except FormatError as error:
-            return Failure(*work, "case", str(error))
 
 
 def scheduled_jobs(content: Iterable[Mapping[str, Any]]) -> list[ScheduledJob]:

@@ -22,8 +22,8 @@ from softlabels.pipeline.receipts import Receipt
 N_READERS = 16
 #: Items that a thread takes at a time.
 _AT_ONCE = 32
-#: The pace is that of the results of the last half hour.
-_PACE_SECONDS = 1800
+#: The pace is that of the results of this many seconds before the last one.
+PACE_SECONDS = 1800
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,7 +48,7 @@ class NodeProgress:
     n_flagged : int
         Results that a person should look at.
     seconds : float
-        Work that the results took, added up.
+        Work that the results took (`Receipt.work_seconds`), added up.
     """
 
     node: str
@@ -137,13 +137,12 @@ def changed_inputs(cases: list[Case], receipts: dict[Work, Receipt]) -> dict[str
     """
 
     def of_case(case: Case) -> tuple[str, list[str]]:
-        own = (receipt for (case_id, _), receipt in by_case.get(case.id, []) if case_id == case.id)
-        return case.id, sorted({line for receipt in own for line in receipt.changed_files(case)})
+        return case.id, sorted({line for receipt in by_case.get(case.id, ()) for line in receipt.changed_files(case)})
 
-    by_case: dict[str, list[tuple[Work, Receipt]]] = {}
-    for work, receipt in receipts.items():
+    by_case: dict[str, list[Receipt]] = {}
+    for (case_id, _), receipt in receipts.items():
         if receipt.files:
-            by_case.setdefault(work[0], []).append((work, receipt))
+            by_case.setdefault(case_id, []).append(receipt)
     return {case_id: lines for case_id, lines in in_threads(of_case, cases) if lines}
 
 
@@ -166,7 +165,7 @@ def progress(plan: Plan, cases: list[Case], receipts: dict[Work, Receipt]) -> li
                 n_computed=outcomes["computed"],
                 n_reused=outcomes["reused"],
                 n_flagged=sum(bool(receipt.flags) for receipt in done),
-                seconds=sum(receipt.seconds for receipt in done),
+                seconds=sum(receipt.work_seconds for receipt in done),
             )
         )
     return rows
@@ -200,7 +199,7 @@ def seconds_left(plan: Plan, cases: list[Case], done_at: dict[Work, float], weig
     if len(done_at) < 2:
         return None
     last = max(done_at.values())
-    window = {work: at for work, at in done_at.items() if at >= last - _PACE_SECONDS}
+    window = {work: at for work, at in done_at.items() if at >= last - PACE_SECONDS}
     first = min(window.values())
     # What ended at `first` was made before the window began.
     made = sum(weights[node] for (_, node), at in window.items() if at > first)
@@ -211,13 +210,16 @@ def seconds_left(plan: Plan, cases: list[Case], done_at: dict[Work, float], weig
 
 
 def receipt_times(done: set[Work], results: Path) -> dict[Work, float]:
-    """Return when each receipt was written, in seconds since the epoch."""
+    """Return when each receipt was written, in seconds since the epoch; without those that a job has deleted since."""
 
-    def at(work: Work) -> tuple[Work, float]:
+    def at(work: Work) -> tuple[Work, float | None]:
         case_id, node_id = work
-        return work, os.stat(os.path.join(results, case_id, f"{node_id}.json")).st_mtime
+        try:
+            return work, os.stat(os.path.join(results, case_id, f"{node_id}.json")).st_mtime
+        except FileNotFoundError:
+            return work, None
 
-    return dict(in_threads(at, done))
+    return {work: time_s for work, time_s in in_threads(at, done) if time_s is not None}
 
 
 def finished_at(seconds: float) -> str:

@@ -7,6 +7,7 @@ folder is sticky, as /tmp is, where only the owner of a file can replace it.
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,5 +38,5 @@ def open_to_all(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
             continue
         is_sticky = stat.S_ISDIR(mode) and mode & stat.S_ISVTX
         if mode & stat.S_IWOTH and not is_sticky:
-            lines.append(f"{path}: every user of this machine can write here; run: chmod o-w {path}")
+            lines.append(f"{path}: every user of this machine can write here; run: chmod o-w {shlex.quote(str(path))}")
     return lines

@@ -55,6 +55,13 @@ def test_name_that_is_no_partition_is_refused(home, name):
     assert not list(home.rglob("config.yaml"))
 
 
+@pytest.mark.parametrize("option", ["account", "partition", "gpu_partition"])
+def test_a_name_that_a_profile_has_no_place_for_is_refused(home, option):
+    with pytest.raises(InputError, match="profile default: got the .* 'lab', but this profile is not for Slurm"):
+        install_profile("default", **{option: "lab"})
+    assert not list(home.rglob("config.yaml"))
+
+
 def test_profiles_that_are_used_together_do_not_hide_each_others_resources():
     default, slurm = (yaml.safe_load((SHIPPED / name / "config.yaml").read_text()) for name in ("default", "slurm"))
     shared = {key for key in default if key in slurm and default[key] != slurm[key]}

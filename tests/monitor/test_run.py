@@ -12,8 +12,10 @@ from helpers import made_data
 from typer.testing import CliRunner
 
 from softlabels.cli import app
+from softlabels.cli.run import check_configurations
+from softlabels.errors import ConfigError
 from softlabels.monitor.deployment import workflow_folder
-from softlabels.monitor.run import run_command
+from softlabels.monitor.run import _PLAIN, RunCommand, RunningWorkflow, _parsed, run_command
 
 HOME = workflow_folder()
 PROFILE = str(HOME / "workflow" / "profiles" / "default")
@@ -141,6 +143,37 @@ def start(project: Path, *arguments: str) -> subprocess.Popen:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+
+
+def test_an_event_that_a_killed_snakemake_did_not_finish_is_left_out(project, monkeypatch):
+    script = """
+import os, signal
+os.write(int(os.environ["SOFTLABELS_EVENTS"]), b'{"kind": "message"}\\n{"kind": "proj')
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    monkeypatch.setattr(RunCommand, "command", [sys.executable, "-c", script])
+    taken = []
+    with RunningWorkflow(run_command([]), is_captured=False) as running:
+        while not running.has_ended():
+            taken += running.messages(0.1)
+        while events := list(running.messages(0)):
+            taken += events
+    assert taken == [{"kind": "message"}] and running.exit_code == -signal.SIGKILL
+
+
+def test_every_option_of_which_snakemake_shows_the_output_is_one():
+    assert [name for name in _PLAIN if not hasattr(_parsed([]), name)] == []
+
+
+def test_the_sheet_is_looked_for_in_the_folder_that_snakemake_works_in(project, monkeypatch):
+    monkeypatch.chdir(project.parent)
+    command = run_command(["-d", project.name, "-s", f"{project.name}/Snakefile"])
+    assert command.is_own
+    check_configurations(command)
+    (project / "cases.tsv").unlink()
+    with pytest.raises(ConfigError, match="sheet cases.tsv: No such file"):
+        check_configurations(command)
+    assert Path.cwd() == project.parent
 
 
 @pytest.mark.parametrize("code", [0, 1, 3])

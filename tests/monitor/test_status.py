@@ -56,6 +56,11 @@ def test_the_end_follows_the_pace_of_the_clock_and_the_weight_of_the_rest(tmp_pa
     assert seconds_left(PLAN, CASES, receipt_times(done, tmp_path), weights) == pytest.approx(48 * 5)
 
 
+def test_a_receipt_that_a_job_has_deleted_since_has_no_time(tmp_path):
+    leave(tmp_path, "a", PREPARE, at=1000)
+    assert receipt_times({("a", PREPARE), ("b", PREPARE)}, tmp_path) == {("a", PREPARE): 1000}
+
+
 def test_one_result_tells_no_pace(tmp_path):
     leave(tmp_path, "a", PREPARE, at=1000)
     done = set(read_receipts(PLAN, CASES, tmp_path))

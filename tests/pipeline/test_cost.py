@@ -110,6 +110,15 @@ def test_memory_is_learnt_from_snakemakes_benchmark_files(case, tmp_path):
     assert planned.memory_mb == pytest.approx(cost.BASE_MEMORY_MB + 384, abs=100)
 
 
+@pytest.mark.parametrize("content", ["", "s\tmax_rss\n", "s\tmax_rss\n1.0\n", "s\n1.0\n", "s\tmax_rss\n1.0\tNA\n"])
+def test_a_benchmark_file_without_memory_teaches_nothing(case, tmp_path, content):
+    plan = plan_of()
+    folder = tmp_path / "logs" / "case0"
+    folder.mkdir(parents=True)
+    (folder / f"{node(plan, 'prepare')}.benchmark.tsv").write_text(content)
+    assert peak_memory(plan, {"case0": case}, {"case0": ["case0"]}, tmp_path / "logs") == {}
+
+
 def test_memory_of_a_job_of_all_stages_is_that_of_its_largest(case, tmp_path):
     plan = plan_of(targets={"geols": {"method": "geols"}})
     folder = tmp_path / "logs" / "case0"
