@@ -226,6 +226,11 @@ class GeodesicMethod(SeededMethod, BoxedMethod):
         return faults
 
 
+def reads_by_channel(method: type[Method]) -> bool:
+    """Return whether a method takes the distances of one channel after another."""
+    return issubclass(method, GeodesicMethod) and method.reads_by_channel
+
+
 def share_bound(n_classes: int, gap: float) -> float:
     """Return by how much a gap can change a share; `softlabels.geodesic.distances_for_distribution` has the proof."""
     return 2 * n_classes * math.exp(-gap)

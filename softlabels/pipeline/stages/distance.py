@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from softlabels._shared.on_demand import VolumesOnDemand
 from softlabels._shared.rate import Rate
+from softlabels.methods import METHODS
 from softlabels.methods.base import MANY_CLASSES
+from softlabels.methods.seeded import reads_by_channel
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.stages.base import Job, Result, Upstream, UpstreamStage
 from softlabels.pipeline.stages.near import DISTANCE_BITS, compute_near
@@ -56,9 +58,18 @@ class Distance(UpstreamStage):
         """Return the cost per voxel, channel and class; with a gap per voxel and channel, whatever the classes."""
         if "gap" in node.params:
             return Rate(us=0.4, memory_bytes=12, disk_bytes=7, volume_bytes=30)
-        if len(nodes[node.inputs["seeds"]].params["classes"]) >= MANY_CLASSES:
+        n_classes = len(nodes[node.inputs["seeds"]].params["classes"])
+        if n_classes >= MANY_CLASSES:
             return Rate(us=0.045, memory_bytes=0.1, disk_bytes=1.6, volume_bytes=110)
-        return Rate(us=0.045, memory_bytes=4.5, disk_bytes=1.4, volume_bytes=15)
+        # The image and the maps of one channel, with what solving them takes.
+        volume_bytes = 4 + 4 * len(nodes[node.inputs["prepare"]].checks["channels"]) + 9 * n_classes
+        if node.is_kept:
+            return Rate(us=0.03, memory_bytes=0, disk_bytes=1.4, volume_bytes=volume_bytes)
+        readers = [other for other in nodes.values() if node.id in other.inputs.values()]
+        is_streamed = len(readers) == 1 and reads_by_channel(METHODS[readers[0].params["method"]])
+        # What reads it has maps of its own meanwhile.
+        volume_bytes += 6 * n_classes
+        return Rate(us=0.022, memory_bytes=0 if is_streamed else 4, disk_bytes=0, volume_bytes=volume_bytes)
 
     def n_maps(self, node: Node, nodes: Mapping[str, Node]) -> int:
         """Return the number of classes, times that of the channels if each has a map of its own.

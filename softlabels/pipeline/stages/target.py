@@ -20,7 +20,7 @@ from softlabels.methods.arrays import BoxedInputs
 from softlabels.methods.base import MANY_CLASSES, SPARSE_FROM
 from softlabels.methods.boxed import BoxedMethod
 from softlabels.methods.by_class import MethodByClass
-from softlabels.methods.seeded import GeodesicMethod
+from softlabels.methods.seeded import GeodesicMethod, reads_by_channel
 from softlabels.pipeline.memory import HeldResult
 from softlabels.pipeline.node import Node
 from softlabels.pipeline.stages.base import Job, Result, Upstream, UpstreamStage
@@ -69,7 +69,7 @@ class Target(UpstreamStage):
             return method.by_class_cost
         if way == "in boxes" and issubclass(method, BoxedMethod):
             return method.boxed_cost
-        if distance is None or distance.params["modalities"] == "vector" or _reads_by_channel(method):
+        if distance is None or distance.params["modalities"] == "vector" or reads_by_channel(method):
             return method.cost
         n_more = len(nodes[node.inputs["prepare"]].checks["channels"]) - 1
         return replace(method.cost, memory_bytes=method.cost.memory_bytes + 4 * n_more)
@@ -122,16 +122,11 @@ def _way_of(node: Node, *, has_gap: bool, is_stored: bool) -> Way:
     return "at once"
 
 
-def _reads_by_channel(method: type[Method]) -> bool:
-    """Return whether a method takes the distances of one channel after another."""
-    return issubclass(method, GeodesicMethod) and method.reads_by_channel
-
-
 def _at_once(job: Job, sources: Upstream, labels: LabelSet, method: Method) -> Result:
     """Return the map that training will read, all classes at once."""
     from softlabels.methods.quality import quality_figures
 
-    inputs = method_inputs(job, sources, labels, method.needs, by_channel=_reads_by_channel(type(method)))
+    inputs = method_inputs(job, sources, labels, method.needs, by_channel=reads_by_channel(type(method)))
     target = method.compute(inputs)
     quality = quality_figures(target.values, inputs.masks, kind=method.kind, are_exclusive=not labels.is_overlapping)
     layers, figures, flags = _stored(method, target.values, labels.names, inputs.threads)
