@@ -13,7 +13,7 @@ from comparison.scores import METRICS
 from comparison.study import AfterRow, canonical, parse_study
 from comparison.table import check_pairing, compare, every_number, markdown
 from comparison.training import Run, load
-from comparison.truth import CaseTruth
+from comparison.truth import PreparedTruth
 from helpers import made_study
 from scipy.ndimage import gaussian_filter
 
@@ -140,7 +140,7 @@ def test_from_runs_to_the_page(run, tmp_path, monkeypatch):
     scores = []
     for row, target in (("hard", "onehot"), ("signed", "signed")):
         network, after = tmp_path / f"{row}.pt", study.after(row)
-        step("train", "--run", canonical(run(target).__dict__), "--output", network)
+        step("train", "--run", canonical(run(target).to_json()), "--output", network)
         after_json = canonical({name: one.model_dump(mode="json") for name, one in after.items()})
         scores.append(tmp_path / f"{row}.tsv")
         options = ("--row", row, "--after", after_json, "--fold", 0, "--test", "b", "d")
@@ -212,7 +212,7 @@ def brier_of_hard_label(run, case):
 
 def test_rows_after_training_are_those_of_refine(cohort):
     index, sheet = cohort
-    truth = CaseTruth(str(index), str(sheet), ["T1", "T2"], LabelSet.parse(STUDY["softlabels"]["labels"]))
+    truth = PreparedTruth(str(index), str(sheet), ["T1", "T2"], LabelSet.parse(STUDY["softlabels"]["labels"]))
     prepared = truth.case("a")
     blurred = np.stack([gaussian_filter(mask.astype(np.float32), 1) for mask in truth.masks("a")]) + np.float32(1e-3)
     probabilities = blurred / blurred.sum(axis=0)
@@ -228,7 +228,7 @@ def test_rows_after_training_are_those_of_refine(cohort):
 
 
 def test_a_mistake_ends_with_one_line(run, tmp_path, monkeypatch):
-    wrong = canonical(run("nothing").__dict__)
+    wrong = canonical(run("nothing").to_json())
     monkeypatch.setattr("sys.argv", ["comparison", "train", "--run", wrong, "--output", str(tmp_path / "n.pt")])
     with pytest.raises(SystemExit, match="comparison: "):
         steps.main()

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from comparison import batches, training
 from comparison.batches import WithReference, training_set
 from comparison.network import UNet
 from comparison.objective import Objective
+from comparison.table import check_pairing
 from comparison.training import Run, learning_rate, load, row_target, train
 
 from softlabels.errors import FormatError, InputError
@@ -102,6 +104,22 @@ def test_early_stopping_keeps_the_best_network_and_ends_after_patience(run, tmp_
     found = train(run("onehot", steps=20, early_stopping=rule), tmp_path / "network.pt")
     assert found["steps"] == 8
     assert all(torch.equal(values, seen[1][name]) for name, values in found["weights"].items())
+
+
+def test_rows_that_stop_at_different_steps_are_paired(run, tmp_path, monkeypatch):
+    rule, lines = {"every": 2, "patience": 1}, []
+    for number, (row, dice) in enumerate([("onehot", [0.5, 0.4]), ("geols", [0.3, 0.4, 0.5, 0.5])]):
+        monkeypatch.setattr(training, "validation_dice", Mock(side_effect=dice))
+        found = train(run(row, steps=20, early_stopping=rule), tmp_path / f"{number}.pt")
+        assert found["steps"] == 2 * len(dice)
+        lines.append(
+            {"row": row, "steps": 20, "seed": 0, "fold": 0, "init": found["init"], "batches": found["batches"]}
+        )
+    check_pairing(lines)
+    monkeypatch.setattr(training, "validation_dice", Mock(return_value=0.5))
+    other = train(run("onehot", seed=1, steps=2, early_stopping=rule), tmp_path / "other.pt")
+    with pytest.raises(InputError, match="rows onehot and other are not paired: batches of seed 0"):
+        check_pairing([*lines, {**lines[0], "row": "other", "batches": other["batches"]}])
 
 
 def test_early_stopping_looks_at_the_validation_cases(run, tmp_path):

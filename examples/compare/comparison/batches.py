@@ -113,8 +113,7 @@ def stream(
     One epoch has all samples of the training, so that its order depends on the seed alone.
     """
     sampler = EpochSampler(dataset, num_samples=batch_size * steps, seed=seed)
-    state = {"epoch": 0, "done": batch_size * done, "seed": seed, "n_per_epoch": batch_size * steps}
-    sampler.load_state_dict(state)
+    sampler.load_state_dict({**sampler.state_dict(), "done": batch_size * done})
     yield from DataLoader(dataset, batch_size=batch_size, sampler=sampler, num_workers=workers)
 
 

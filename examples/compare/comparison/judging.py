@@ -20,7 +20,7 @@ from .prediction import predicted
 from .scores import METRICS, case_scores, label_brier
 from .study import REFERENCE, AfterRow
 from .training import Run, build, load, row_target
-from .truth import CaseTruth
+from .truth import CaseTruth, PreparedTruth
 
 #: What identifies a line of a score file, before the metrics.
 COLUMNS = ("row", "steps", "seed", "fold", "case", "person", "init", "batches", "temperature", "label_brier")
@@ -83,7 +83,7 @@ def score_networks(
 def truth_of(run: Run) -> CaseTruth:
     """Return what the predictions of a run are judged by: prepared cases, or for nnU-Net the files themselves."""
     if run.nnunet is None:
-        return CaseTruth(run.index, run.sheet, run.channels, run.classes)
+        return PreparedTruth(run.index, run.sheet, run.channels, run.classes)
     from .raw_truth import RawTruth
 
     return RawTruth(run.sheet, run.channels, run.classes)
@@ -95,13 +95,14 @@ def prediction_of(run: Run, content: Mapping[str, Any], truth: CaseTruth) -> Pre
         from .nnunet_prediction import NnunetPrediction
 
         return NnunetPrediction(run, content)
-    device, row = torch.device(run.settings.device), row_target(run)
+    assert isinstance(truth, PreparedTruth), "`truth_of` the run"
+    stand_in, device, row = truth.stand_in, torch.device(run.settings.device), row_target(run)
     network = build(run, len(row.classes))
     network.load_state_dict(dict(content["weights"]))
     network.to(device)
 
     def predict(case: str) -> NDArray[np.float32]:
-        return predicted(network, row.objective, run.index, truth.stand_in, case, run.settings, device)
+        return predicted(network, row.objective, run.index, stand_in, case, run.settings, device)
 
     return predict
 
@@ -187,8 +188,11 @@ def _scored(probabilities: NDArray[np.float32], truth: CaseTruth, case: str) -> 
 
 
 def _label_brier(truth: CaseTruth, run: Run, case: str) -> float:
-    """Return the Brier score of the soft label that a row trains on; NaN if it or the truth is not known here."""
-    if not truth.has_reference(case) or run.nnunet is not None:
+    """Return the Brier score of the soft label that a row trains on; NaN if it or the truth is not known here.
+
+    For nnU-Net it is not: soft labels are on the grid of its arrays, and the truth on that of the files.
+    """
+    if not truth.has_reference(case) or not isinstance(truth, PreparedTruth):
         return float("nan")
     if REFERENCE in run.targets:
         return 0.0

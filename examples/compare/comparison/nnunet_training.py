@@ -162,7 +162,7 @@ class SeededTrainer(nnUNetTrainerSoftLabels):
     def save_checkpoint(self, filename: str) -> None:
         """Write beside each checkpoint what a training that resumes from it must know."""
         super().save_checkpoint(filename)
-        known = {"run": canonical(self.run.__dict__), "batches": self.batches, "losses": self.losses}
+        known = {"run": canonical(self.run.to_json()), "batches": self.batches, "losses": self.losses}
         write_atomically(_record_of(Path(filename)), json.dumps(known))
 
     def resume(self) -> None:
@@ -172,7 +172,7 @@ class SeededTrainer(nnUNetTrainerSoftLabels):
         record = _record_of(latest)
         if latest.exists() and record.exists():
             known = json.loads(record.read_text(encoding="utf-8"))
-            if known["run"] == canonical(self.run.__dict__):
+            if known["run"] == canonical(self.run.to_json()):
                 self.load_checkpoint(str(latest))
                 if len(known["losses"]) == self.current_epoch * self.num_iterations_per_epoch:
                     self.batches, self.losses = known["batches"], known["losses"]
@@ -217,7 +217,7 @@ def train_nnunet(run: Run, output: Path) -> dict[str, Any]:
     axes = trainer.inference_allowed_mirroring_axes
     result = {
         "weights": {name: values.cpu() for name, values in trainer.bare_network.state_dict().items()},
-        "run": run.__dict__,
+        "run": run.to_json(),
         "init": trainer.init,
         "batches": trainer.batches,
         "losses": trainer.losses,

@@ -46,7 +46,8 @@ def comparison_picture(cells: Cells, study: Study) -> Figure:
     ]
     baseline = study.titles()[study.baseline]
     figure.suptitle(
-        f"{study.name}: change from “{baseline}”, 95 % interval; {', '.join(lines)}; green is better", fontsize=11
+        f"{study.name}: change from “{baseline}”, 95 % interval; {', '.join(lines)}; green is better, red worse",
+        fontsize=11,
     )
     return figure
 

@@ -60,10 +60,10 @@ class RawCase:
 
 
 class RawTruth(CaseTruth):
-    """The cases of a sheet as their files have them; parameters are those of `CaseTruth`, without an index."""
+    """The cases of a sheet as their files have them."""
 
     def __init__(self, sheet: str, channels: Sequence[str], classes: LabelSet) -> None:
-        self.classes, self._sheet, self._channels = classes, sheet, channels
+        super().__init__(sheet, channels, classes)
         # Hard masks, truth and image of a case are asked for one after the other.
         self._read = lru_cache(maxsize=2)(self._read_case)
 

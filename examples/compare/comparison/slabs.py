@@ -154,7 +154,7 @@ def write_slabs(folder: Path, n_slabs: int, gap: int) -> Path:
     InputError
         If the folder has other slabs, or nilearn is not installed.
     """
-    sheet, described = folder / "cases.tsv", f"# ICBM152, {n_slabs} slabs, {gap} planes between them"
+    sheet, described = folder / "cases.tsv", f"# ICBM152, slabs: {n_slabs}, planes between them: {gap}"
     if sheet.exists():
         found = sheet.read_text(encoding="utf-8").partition("\n")[0]
         if found != described:

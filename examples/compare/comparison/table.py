@@ -59,7 +59,7 @@ Cells = dict[tuple[str, int, str], Cell]
 def check_pairing(lines: Sequence[Mapping[str, Any]]) -> None:
     """Raise if two rows of one seed, fold and length did not begin with the same weights or saw other batches.
 
-    With early stopping, rows see beginnings of one stream, so that only the first weights must agree.
+    With early stopping, the batches up to the first look are compared, which every row sees.
 
     Raises
     ------
@@ -200,17 +200,18 @@ def _legend(cells: Cells, lines: Sequence[Mapping[str, Any]], study: Study, step
     others = " and ".join(map(str, lengths[:-1]))
     stop, unit = study.training.early_stopping, study.training.unit
     rule = f"the best of every {stop.every} steps, patience {stop.patience}" if stop else "none"
+    checked = f"up to step {stop.every}, which was checked" if stop else "which was checked"
     doubted = sum(not cell.is_converged for (_, s, _), cell in cells.items() if s == steps)
     network = "nnU-Net" if study.training.nnunet else "Networks"
+    length = f"{'at most ' * bool(stop)}{steps} {unit}"
     parts = [
-        f"{network} trained for {steps} {unit}, {len(study.seeds)} paired seeds, {study.folds.k} folds; {persons} "
-        f"persons ({cases} cases), each tested in the fold that did not train on them. Rows of a seed begin with the "
-        "same weights and see the same batches, which was checked. "
-        f"Early stopping: {rule}. Settings {settings_digest(study)}.",
+        f"{network} trained for {length}, {len(study.seeds)} paired seeds, {study.folds.k} folds; {persons} persons "
+        f"({cases} cases), each tested in the fold that did not train on them. Rows of a seed begin with the same "
+        f"weights and see the same batches, {checked}. Early stopping: {rule}. Settings {settings_digest(study)}.",
         f"A cell has the mean; the change from “{study.titles()[study.baseline]}”, in % of its mean or in hundredths "
         "(pt); the 95 % interval of a paired bootstrap over persons and seeds; and the number of persons for whom the "
-        "row is better. Lower is better, except Dice (higher) and volume (0). With three seeds intervals are somewhat "
-        "too narrow, and with this many cells some leave 0 out by chance.",
+        "row is better. Lower is better, except Dice (higher) and volume (0). With few seeds, such as three, intervals "
+        "are somewhat too narrow, and with this many cells some leave 0 out by chance.",
     ]
     if others:
         verdict = (

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from pickle import UnpicklingError
@@ -26,7 +27,7 @@ from .objective import Objective
 from .prediction import predicted
 from .scores import mean_dice
 from .study import REFERENCE, Training, canonical
-from .truth import CaseTruth
+from .truth import PreparedTruth
 
 #: Exponent of the learning rate's decay, as in nnU-Net.
 _POWER = 0.9
@@ -70,6 +71,10 @@ class Run:
     steps: int
     training: dict[str, Any]
     nnunet: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the run as plain JSON values, the arguments of another one that is equal."""
+        return asdict(self)
 
     @property
     def settings(self) -> Training:
@@ -200,19 +205,46 @@ def train(run: Run, output: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        weights; run; digests of the first weights and of all batches; the loss of every step; steps done.
+        weights; run; digests of the first weights and of all batches, with early stopping of those up to the first
+        look; the loss of every step; steps done.
     """
     torch.set_num_threads(1)
     settings, started = run.settings, time.perf_counter()
-    device = torch.device(settings.device)
-    row = row_target(run)
-    objective = row.objective
+    device, row = torch.device(settings.device), row_target(run)
     network = build(run, len(row.classes))
     init = weights_digest(network)
     network.to(device)
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     partial = output.with_name(f"{output.name}.partial")
     state = _resumed(partial, run, network, optimiser)
+    saved = time.perf_counter()
+    for batch in _batches(run, row, state.step):
+        _take_step(state, batch, run, row, network, optimiser)
+        if _should_stop(state, run, network, row.objective, device):
+            break
+        if time.perf_counter() - saved > settings.save_every_s:
+            saved = time.perf_counter()
+            save(partial, {"run": canonical(run.to_json()), "state": state.__dict__, **_weights(network, optimiser)})
+            log.info("step %d of %d: loss %.4f, %.0f s", state.step, run.steps, state.losses[-1], saved - started)
+    if not np.isfinite(state.losses).all():
+        raise InputError(f"the loss became {state.losses[-1]} by step {state.step}; lower training.learning_rate")
+    result = {
+        "weights": state.best or network.state_dict(),
+        "run": run.to_json(),
+        "init": init,
+        "batches": state.digest,
+        "losses": state.losses,
+        "steps": state.step,
+    }
+    save(output, result)
+    partial.unlink(missing_ok=True)
+    log.info("%d steps in %.0f s, last loss %.4f", state.step, time.perf_counter() - started, state.losses[-1])
+    return result
+
+
+def _batches(run: Run, row: RowTarget, done: int) -> Iterator[dict[str, Any]]:
+    """Return the batches of a training after the first `done`."""
+    settings = run.settings
     dataset = training_set(
         run.index,
         row.names,
@@ -223,48 +255,39 @@ def train(run: Run, output: Path) -> dict[str, Any]:
         flip_axes=settings.flip_axes,
         references=_references(run) if REFERENCE in run.targets else None,
     )
-    saved = time.perf_counter()
-    batches = stream(
+    return stream(
         dataset,
         batch_size=settings.batch_size,
         steps=run.steps,
         seed=run.seed,
-        done=state.step,
+        done=done,
         workers=settings.workers,
     )
-    for batch in batches:
-        seen = [batch[name] for name in ("image", "labels", "origin")]
-        state.digest = chained(state.digest, seen, batch["case_id"])
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(state.step, run.steps, settings.learning_rate)
-        soft = soft_label_of(batch, row.names, row.picks).to(device)
-        onehot = onehot_of(batch["labels"], row.classes).to(device)
-        loss = objective.loss(network(batch["image"].to(device)), soft, onehot, batch["valid"].to(device))
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        state.step += 1
-        state.losses.append(loss.item())
-        if _should_stop(state, run, network, objective, device):
-            break
-        if time.perf_counter() - saved > settings.save_every_s:
-            saved = time.perf_counter()
-            save(partial, {"run": canonical(run.__dict__), "state": state.__dict__, **_weights(network, optimiser)})
-            log.info("step %d of %d: loss %.4f, %.0f s", state.step, run.steps, loss.item(), saved - started)
-    if not np.isfinite(state.losses).all():
-        raise InputError(f"the loss became {state.losses[-1]} by step {state.step}; lower training.learning_rate")
-    result = {
-        "weights": state.best or network.state_dict(),
-        "run": run.__dict__,
-        "init": init,
-        "batches": state.digest,
-        "losses": state.losses,
-        "steps": state.step,
-    }
-    save(output, result)
-    partial.unlink(missing_ok=True)
-    log.info("%d steps in %.0f s, last loss %.4f", state.step, time.perf_counter() - started, state.losses[-1])
-    return result
+
+
+def _take_step(
+    state: _State,
+    batch: Mapping[str, Any],
+    run: Run,
+    row: RowTarget,
+    network: UNet,
+    optimiser: torch.optim.Optimizer,
+) -> None:
+    """Change the weights by one batch, and note it in the state."""
+    settings, device = run.settings, torch.device(run.settings.device)
+    # Rows that stop early see beginnings of one stream: all of them those up to the first look.
+    if settings.early_stopping is None or state.step < settings.early_stopping.every:
+        state.digest = chained(state.digest, [batch[name] for name in ("image", "labels", "origin")], batch["case_id"])
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(state.step, run.steps, settings.learning_rate)
+    soft = soft_label_of(batch, row.names, row.picks).to(device)
+    onehot = onehot_of(batch["labels"], row.classes).to(device)
+    loss = row.objective.loss(network(batch["image"].to(device)), soft, onehot, batch["valid"].to(device))
+    optimiser.zero_grad()
+    loss.backward()
+    optimiser.step()
+    state.step += 1
+    state.losses.append(loss.item())
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -286,7 +309,7 @@ def load(path: Path) -> dict[str, Any]:
 
 def _references(run: Run) -> dict[str, NDArray[np.float32]]:
     """Return the true soft label of every training case."""
-    truth = CaseTruth(run.index, run.sheet, run.channels, run.classes)
+    truth = PreparedTruth(run.index, run.sheet, run.channels, run.classes)
     return {case: truth.reference(case) for case in run.cases}
 
 
@@ -306,7 +329,7 @@ def _should_stop(state: _State, run: Run, network: UNet, objective: Objective, d
 
 def validation_dice(run: Run, network: UNet, objective: Objective, device: torch.device) -> float:
     """Return the mean Dice of the validation cases against their hard labels."""
-    truth = CaseTruth(run.index, run.sheet, run.channels, run.classes)
+    truth = PreparedTruth(run.index, run.sheet, run.channels, run.classes)
     found = []
     for case in run.validation:
         probabilities = predicted(network, objective, run.index, truth.stand_in, case, run.settings, device)
@@ -325,7 +348,7 @@ def _resumed(partial: Path, run: Run, network: UNet, optimiser: torch.optim.Opti
     if not partial.exists():
         return _State()
     content = load(partial)
-    if content["run"] != canonical(run.__dict__):
+    if content["run"] != canonical(run.to_json()):
         log.info("%s is of another run: training starts from the beginning", partial)
         return _State()
     network.load_state_dict(content["weights"])

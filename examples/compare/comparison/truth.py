@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Protocol
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels.classes import LabelSet, class_masks, valid_voxels
-from softlabels.cohort.case import CaseTarget, IndexedCohort
+from softlabels.cohort.case import CaseTarget, IndexedCohort, PreparedCase
 from softlabels.evaluation.reference import RatedCase, case_reference, counted_voxels
 from softlabels.inputs.volume import read_volume
 
@@ -34,13 +35,11 @@ class JudgedCase(RatedCase, Protocol):
         ...
 
 
-class CaseTruth:
-    """The cases of a cohort with all that is known of them.
+class CaseTruth(ABC):
+    """The cases of a study with all that is known of them.
 
     Parameters
     ----------
-    index : str
-        index.json.
     sheet : str
         The case sheet, which names references and finer labels.
     channels : sequence of str
@@ -48,27 +47,17 @@ class CaseTruth:
         The study's classes.
     """
 
-    def __init__(self, index: str, sheet: str, channels: Sequence[str], classes: LabelSet) -> None:
-        self.cohort, self.classes = IndexedCohort.open(index), classes
-        self._sheet, self._channels = sheet, channels
+    def __init__(self, sheet: str, channels: Sequence[str], classes: LabelSet) -> None:
+        self.classes, self._sheet, self._channels = classes, sheet, channels
+
+    @abstractmethod
+    def case(self, case: str) -> JudgedCase:
+        """Return image and hard labels of a case."""
 
     @cached_property
     def rows(self) -> dict[str, StudyCase]:
         """The rows of the sheet by case id."""
         return {one.case.id: one for one in read_cases_of(self._sheet, self._channels)}
-
-    @property
-    def stand_in(self) -> str:
-        """The first target: prediction reads images through it."""
-        return next(iter(self.cohort.index.targets))
-
-    def case(self, case: str) -> JudgedCase:
-        """Return image and hard labels of a case."""
-        return self.cohort.case(self.cohort.index.case(case))
-
-    def target(self, case: str, name: str) -> CaseTarget:
-        """Return a case with one of its targets."""
-        return self.cohort.target(self.cohort.index.case(case), name)
 
     def masks(self, case: str) -> NDArray[np.bool_]:
         """Return the hard masks of a case, (C, D, H, W)."""
@@ -98,3 +87,32 @@ class CaseTruth:
         labels = volume.values.astype(np.int64)
         masks = class_masks(labels, self.classes.classes)
         return FineLabels(masks, valid_voxels(labels, self.classes.ignore), volume.grid)
+
+
+class PreparedTruth(CaseTruth):
+    """The cases of a computed cohort, as they were prepared.
+
+    Parameters
+    ----------
+    index : str
+        index.json.
+    sheet, channels, classes
+        As of `CaseTruth`.
+    """
+
+    def __init__(self, index: str, sheet: str, channels: Sequence[str], classes: LabelSet) -> None:
+        super().__init__(sheet, channels, classes)
+        self.cohort = IndexedCohort.open(index)
+
+    @property
+    def stand_in(self) -> str:
+        """The first target: prediction reads images through it."""
+        return next(iter(self.cohort.index.targets))
+
+    def case(self, case: str) -> PreparedCase:
+        """Return image and hard labels of a case."""
+        return self.cohort.case(self.cohort.index.case(case))
+
+    def target(self, case: str, name: str) -> CaseTarget:
+        """Return a case with one of its targets."""
+        return self.cohort.target(self.cohort.index.case(case), name)
