@@ -11,6 +11,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from softlabels._shared.files import link_atomically
 from softlabels.classes import LabelClass, foreground
 from softlabels.config import Config
 from softlabels.errors import InputError, SoftLabelsError
@@ -107,11 +108,8 @@ def write_pictures(config: Config, plan: Plan, case_ids: Iterable[str], results:
 
 def link_pictures(case_ids: Iterable[str], results: Path, folder: Path) -> None:
     """Make a folder with a link `<case>.png` to the picture of each case."""
-    folder.mkdir(parents=True, exist_ok=True)
     for case_id in case_ids:
-        link = folder / f"{case_id}.png"
-        link.unlink(missing_ok=True)
-        link.symlink_to(os.path.relpath(results / case_id / PICTURE, folder))
+        link_atomically(folder / f"{case_id}.png", os.path.relpath(results / case_id / PICTURE, folder))
 
 
 def _having(targets: Mapping[str, TargetEntries], class_name: str | None) -> Mapping[str, TargetEntries]:

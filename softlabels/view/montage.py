@@ -65,7 +65,8 @@ def shown_channels(node: NodeEntry, class_name: str | None = None, channel: str 
     if names and not fitting:
         images, classes = (", ".join(dict.fromkeys(filter(None, one))) for one in zip(*names, strict=True))
         known = "; ".join(f"{word}: {found}" for word, found in (("classes", classes), ("channels", images)) if found)
-        raise InputError(f"show: got class {class_name} and channel {channel}, expected some of the {known}")
+        chosen = " and ".join(f"{word} {one}" for word, one in (("class", class_name), ("channel", channel)) if one)
+        raise InputError(f"show: got {chosen}, expected some of the {known}")
     # Seeds of all classes are in one panel.
     most = len(fitting) if _picture(node) == "seeds" else MAX_CHANNELS
     return ShownChannels(tuple(fitting[:most]), max(0, len(fitting) - most))

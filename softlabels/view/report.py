@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
+from math import log10
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -180,8 +181,6 @@ def values_plots(
 
 def _curves(histogram: Histogram, colours: Mapping[str, str]) -> tuple[Curve, ...]:
     """Return the steps of each class as paths of an SVG picture."""
-    from math import log10
-
     most = max((int(counts.max()) for counts in histogram.counts.values()), default=1)
     top = log10(max(most, 1)) + 0.3
     curves = []

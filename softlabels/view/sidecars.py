@@ -56,12 +56,14 @@ def target_sidecar(target: CaseTarget, class_names: Sequence[str]) -> dict[str, 
 
 def layer_sidecar(case_id: str, entry: Entry, layer: str) -> dict[str, Any]:
     """Return what a layer of an entry is, as plain JSON values."""
+    params = dict(entry.attributes.get("params", {}))
+    beyond = f", or the class is farther by {params['gap']:g} than the nearest one" if "gap" in params else ""
     return {
         "case": case_id,
         "layer": layer,
-        "values": _LAYERS.get(layer, layer),
+        "values": _LAYERS.get(layer, layer) + beyond,
         "channels": list(entry.channels(layer) or []),
-        "made_with": dict(entry.attributes.get("params", {})),
+        "made_with": params,
         "entry": entry.key,
     }
 

@@ -1,6 +1,7 @@
 """One slice of a case: what it reads of the store, and the panels that are made of it.
 
-Only the slices that are shown are read, and the labels once to choose them, so large volumes need little memory.
+Only the slices that are shown are read, the labels once to choose them, and the seeds class by class where those of all
+slices are shown. So large volumes and many classes need little memory.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from softlabels.blend import entropy_bits
-from softlabels.classes import LabelClass, class_masks, foreground
+from softlabels.classes import LabelClass, foreground
 from softlabels.cohort.case import CaseTarget, PreparedCase, naming
 from softlabels.cohort.index import TargetDescription
 from softlabels.errors import InputError
@@ -67,10 +68,10 @@ class CaseSlice:
         """Return what the window of the slice holds, (..., d, h, w), as the page shows it: (..., rows, columns)."""
         return self.plane.page(part)[(..., *self.box)]
 
-    def read(self, role: str, entry: Entry) -> NDArray[Any]:
-        """Return this slice of the layer of an entry that has the name of its stage."""
+    def read(self, role: str, entry: Entry, channels: tuple[int, int] | None = None) -> NDArray[Any]:
+        """Return this slice of the layer of an entry that has the name of its stage; by default all channels."""
         with naming(self.case.id, role, entry.key):
-            return self.cut(entry.read(role, self.window))
+            return self.cut(entry.read(role, self.window, channels=channels))
 
     def image(self, channel: int = 0) -> NDArray[np.float32]:
         """Return the (h, w) slice of one channel; NaN outside the domain, if the case has one."""
@@ -108,10 +109,8 @@ class CaseSlice:
         seeds, title = self.read("seeds", entry)[chosen], "seeds in this slice"
         strategy = entry.attributes.get("params", {}).get("strategy")
         if seeds.sum() < FEW_SEEDS:
-            with naming(self.case.id, "seeds", entry.key):
-                every = entry.read("seeds")[chosen]
-            projected: NDArray[np.bool_] = np.any(every, axis=1 + self.plane.axis, keepdims=True)
-            seeds, title = self.cut(projected), "seeds of all slices"
+            seeds = np.stack([self._projected_seeds(entry, channel) for channel in chosen])
+            title = "seeds of all slices"
         return Panel(
             f"{title} ({strategy})" if strategy else title,
             "seeds",
@@ -128,7 +127,7 @@ class CaseSlice:
         return Panel(
             f"distance to seeds of {spoken(name.of_class)} ({name.of_image})",
             "distance",
-            self.read("distance", entry)[channel],
+            self.read("distance", entry, (channel, channel + 1))[0],
             distance_label(entry.attributes.get("params", {})),
             outline=self.masks([c for c in classes if c.name == name.of_class]),
             focus=np.any(self.masks(foreground(classes)), axis=0),
@@ -164,6 +163,12 @@ class CaseSlice:
         difference = (soft_label[channel] - hard).astype(np.float32)
         name, focus = f"{title}: {spoken(of_class.name)}, minus hard", difference != 0
         return Panel(name, "level", difference, "soft minus hard label", outline=mask, focus=focus)
+
+    def _projected_seeds(self, entry: Entry, channel: int) -> NDArray[np.bool_]:
+        """Return the (h, w) seeds of one class in any slice."""
+        with naming(self.case.id, "seeds", entry.key):
+            seeds = entry.read("seeds", channels=(channel, channel + 1))[0]
+        return self.cut(np.any(seeds, axis=self.plane.axis, keepdims=True))
 
     def _legend(self, shown: Sequence[LabelClass]) -> tuple[LegendEntry, ...]:
         """Return name and colour of each class; a class keeps its colour whichever others are shown."""
@@ -202,7 +207,7 @@ def case_slices(
     """
     drawn = tuple(dict.fromkeys(itertools.chain(classes, *others)))
     shown_plane = Plane.of(case.grid, plane)
-    inside: NDArray[np.bool_] = np.any(class_masks(case.labels(), foreground(classes) or classes), axis=0)
+    inside = _union(case.labels(), foreground(classes) or classes)
     projected = shown_plane.page(np.any(inside, axis=shown_plane.axis, keepdims=True))
     box = content_box(projected, shown_plane.spacing)
     chosen = chosen_slices(shown_plane.sums(inside), n_slices)
@@ -212,6 +217,16 @@ def case_slices(
             raise InputError(f"slice: got {slice_number}, expected 1 to {of} in the {shown_plane.name} plane")
         chosen = [slice_number - 1]
     return [CaseSlice(case, shown_plane, index, box, drawn) for index in chosen]
+
+
+def _union(labels: NDArray[np.integer], classes: Sequence[LabelClass]) -> NDArray[np.bool_]:
+    """Return where labels are of any of some classes, without a mask of each: of a hundred classes, these are large."""
+    values = [value for one in classes for value in one.values]
+    union = np.empty(labels.shape, bool)
+    # `numpy.isin` takes some 14 bytes a voxel.
+    for plane, found in zip(labels, union, strict=True):
+        found[...] = np.isin(plane, values)
+    return union
 
 
 class DistanceChannel(NamedTuple):

@@ -86,7 +86,7 @@ class CaseSummary:
 
 @dataclass(frozen=True)
 class NodeSummary:
-    """One node of the plan over all cases; seconds are those of computed results."""
+    """One node of the plan over all cases; seconds are `Receipt.work_seconds` of computed results."""
 
     id: str
     target_names: str
@@ -184,7 +184,7 @@ def _case_summary(
         if target.node is not None:
             quality = own[target.node].quality if target.node in own else {}
             values += [_figure(quality, name, target) for name, _, _ in _TARGET_FIGURES]
-    computed = [receipt.seconds for receipt in own.values() if receipt.outcome == "computed"]
+    computed = [receipt.work_seconds for receipt in own.values() if receipt.outcome == "computed"]
     values.append((sum(computed) if computed else None, ""))
     state: State = "failed" if problems else "complete" if len(own) >= n_nodes else "unfinished"
     return CaseSummary(
@@ -234,7 +234,7 @@ def _totals(cases: Sequence[CaseSummary], receipts: Sequence[Receipt]) -> Totals
         n_failed=sum(case.state == "failed" for case in cases),
         n_results=len(receipts),
         n_reused=sum(receipt.outcome != "computed" for receipt in receipts),
-        seconds=sum(receipt.seconds for receipt in receipts),
+        seconds=sum(receipt.work_seconds for receipt in receipts),
         n_exact_maps=_n_exact(maps),
         n_maps=len(maps),
         n_alarms=sum(worst(case.flags) == "alarm" for case in cases),
@@ -259,7 +259,7 @@ def _nodes(receipts: Sequence[Receipt], targets: Mapping[str, TargetDescription]
 
 def _node_summary(node: str, target_names: str, own: Sequence[Receipt]) -> NodeSummary:
     """Return the figures of one node."""
-    seconds = [receipt.seconds for receipt in own if receipt.outcome == "computed"]
+    seconds = [receipt.work_seconds for receipt in own if receipt.outcome == "computed"]
     return NodeSummary(
         id=node,
         target_names=target_names,

@@ -58,9 +58,8 @@ def _blended(page: CaseSlice) -> NDArray[np.uint8]:
     low, high = np.percentile(inside, (1, 99)) if inside.size else (0.0, 1.0)
     grey = np.nan_to_num((image - low) / max(high - low, 1e-6)).clip(0, 1)
     colours = np.repeat(grey[..., None], 3, axis=-1)
-    palette = class_colours(page.classes)
-    for one in foreground(page.classes):
-        mask = page.masks([one])[0]
+    palette, shown = class_colours(page.classes), foreground(page.classes)
+    for one, mask in zip(shown, page.masks(shown), strict=True):
         text = palette[one.values].lstrip("#")
         rgb = np.array([int(text[i : i + 2], 16) for i in (0, 2, 4)]) / 255
         colours[mask] = (1 - _OPACITY) * colours[mask] + _OPACITY * rgb

@@ -71,7 +71,9 @@ def test_a_montage_says_what_it_leaves_out_and_shows_what_is_asked_for(case, mon
 
 @pytest.mark.parametrize(("class_name", "channel"), [("nobody", None), (None, "T9"), ("organ", "T2")])
 def test_a_choice_that_leaves_nothing_is_refused_with_what_there_is(case, class_name, channel):
-    with pytest.raises(InputError, match="expected some of the classes: background, organ, tumour; channels: T1"):
+    got = {"nobody": "class nobody", None: "channel T9", "organ": "class organ and channel T2"}[class_name]
+    known = "classes: background, organ, tumour; channels: T1"
+    with pytest.raises(InputError, match=f"^show: got {got}, expected some of the {known}$"):
         montage(node(case, "distance", case.targets["geols"].distance), class_name=class_name, channel=channel)
 
 

@@ -1,6 +1,7 @@
 """Laws of what is written beside NIfTI files: channels by name, labels by value, as ITK-SNAP and Slicer read them."""
 
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import SimpleITK as sitk
@@ -34,6 +35,16 @@ def test_slicer_reads_every_line():
     lines = [line.split() for line in slicer_colours(label_names(CLASSES)).splitlines() if not line.startswith("#")]
     assert lines[:2] == [["0", "background", "0", "0", "0", "0"], ["1", "organ", "230", "159", "0", "255"]]
     assert all(len(line) == 6 for line in lines)
+
+
+def test_a_distance_that_ends_at_a_gap_says_where_it_is_infinite():
+    whole, near = (
+        SimpleNamespace(attributes={"params": params}, channels=lambda layer: ["T1:a"], key="k")
+        for params in ({"metric": "sum"}, {"metric": "sum", "gap": 13.44})
+    )
+    whole, near = layer_sidecar("a", whole, "distance"), layer_sidecar("a", near, "distance")
+    assert whole["values"].endswith("infinite where no seed can be reached")
+    assert near["values"] == whole["values"] + ", or the class is farther by 13.44 than the nearest one"
 
 
 def test_a_sidecar_names_the_channels_of_the_file(case, tmp_path):

@@ -69,11 +69,12 @@ def coded(values: ArrayLike, bits: int) -> Coded:
     has_nonfinite = not bool(is_finite.all())
     finite = values[is_finite] if has_nonfinite else values.ravel()
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    is_integral = high - low < 2**bits - has_nonfinite and abs(low) <= 2**24 and bool((finite == np.rint(finite)).all())
+    is_integral = high - low < 2**bits - has_nonfinite and abs(low) < 2**24 and bool((finite == np.rint(finite)).all())
     dtype = np.dtype("uint8" if is_integral and high - low < 256 - has_nonfinite else f"uint{bits}")
     top = int(np.iinfo(dtype).max) - has_nonfinite
-    # Of a constant, the size itself is the step that no rounding touches.
-    slope = 1.0 if is_integral else float(np.float32(abs(low) if high == low else (high - low) / top))
+    # Of a constant, the size itself is the step that no rounding touches. A step must not be rounded to 0.
+    step = np.float32(abs(low) if high == low else (high - low) / top)
+    slope = 1.0 if is_integral else float(max(step, np.finfo(np.float32).smallest_subnormal))
     inter = float(np.float32(low - slope * has_nonfinite))
     codes = np.zeros(values.shape, dtype)
     scaled = np.clip(np.rint((finite - inter) / slope), has_nonfinite, np.iinfo(dtype).max).astype(dtype)

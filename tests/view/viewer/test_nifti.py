@@ -41,6 +41,17 @@ def test_the_stated_error_is_the_largest_and_below_a_step(low, width, bits, hole
     assert made.error <= 0.5001 * spread / (2**bits - 1 - made.has_nonfinite) + rounding
 
 
+@pytest.mark.parametrize("values", [[0, 1e-44], [0, 1e-44, np.inf], [-1e-45, 0], [1e-45, 1e-45], [-(2**24), 0, np.nan]])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_steps_at_the_ends_of_float32_are_no_division_by_zero_and_no_claim_of_exactness(values, bits):
+    values = np.array([[values]], np.float32)
+    made = coded(values, bits)
+    finite = np.isfinite(values)
+    errors = np.abs(decoded(made) - values.astype(np.float64))[finite]
+    assert made.slope > 0 and made.error == errors.max()
+    assert made.error <= np.ptp(values[finite].astype(np.float64)) / 2**bits
+
+
 @pytest.mark.parametrize(
     ("values", "dtype"),
     [
