@@ -37,19 +37,17 @@ def status(
     from rich.console import Console
 
     from softlabels.cohort.index import INDEX_FILE
-    from softlabels.monitor.failures import failed_jobs, local_jobs
+    from softlabels.monitor.failures import active_jobs, failed_jobs
     from softlabels.monitor.lock import is_running_here
-    from softlabels.monitor.slurm import PATIENT, START_SECONDS, is_running, queued_jobs
+    from softlabels.monitor.slurm import PATIENT, START_SECONDS, is_running
     from softlabels.monitor.status import changed_inputs, read_receipts
     from softlabels.pipeline.units import make_steps, make_units
 
     project = Project.load(config)
     receipts = read_receipts(project.plan, project.cases, project.results)
-    queued = queued_jobs(Path.cwd())
     units = make_units([case.id for case in project.cases], project.config.batch_size)
     steps, done = make_steps(project.plan.nodes, project.config.job_stages), set(receipts)
-    if not queued and is_running_here(Path.cwd()):
-        queued = local_jobs(units, steps, done, project.results, logs)
+    queued = active_jobs(Path.cwd(), units, steps, done, project.results, logs)
     failed = failed_jobs(project.plan, units, steps, done, project.results, logs, lambda *job: job in queued)
     Console().print(_status_table(project, receipts, queued, failed, units))
     for reason, n_jobs in Counter(queued.values()).items():

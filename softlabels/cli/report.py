@@ -45,7 +45,7 @@ def report(
     receipts = read_receipts(project.plan, project.cases, project.results)
     targets = {name: describe_target(project.config, project.plan, name) for name in project.config.targets}
     cases = {case.id: case.split or "" for case in project.cases}
-    problems = _problems(project, receipts, logs)
+    problems = _problems(project, receipts, logs, is_of_run=job_config is not None)
     summary = summarise(cases, receipts.values(), targets, problems, n_nodes=len(project.plan.nodes))
     index = project.results / INDEX_FILE
     # Where cases failed, an index is older than the results, and voxels need not be read to find out why.
@@ -63,18 +63,23 @@ def report(
     print(write_report(path, content))
 
 
-def _problems(project: Project, receipts: Mapping[Work, Receipt], logs: Path) -> dict[str, list[Problem]]:
-    """Return why cases have no result; what ended a whole batch is the problem of all of its unfinished cases."""
-    from softlabels.monitor.failures import failed_jobs
+def _problems(
+    project: Project, receipts: Mapping[Work, Receipt], logs: Path, *, is_of_run: bool
+) -> dict[str, list[Problem]]:
+    """Return why cases have no result; what ended a whole batch is the problem of all of its unfinished cases.
+
+    Where the report is of a run, the jobs of this machine have ended.
+    """
+    from softlabels.monitor.failures import active_jobs, failed_jobs
     from softlabels.monitor.slurm import queued_jobs
     from softlabels.pipeline.units import make_steps, make_units
     from softlabels.view.summary import Problem
 
     units = make_units([case.id for case in project.cases], project.config.batch_size)
     steps = make_steps(project.plan.nodes, project.config.job_stages)
-    queued = queued_jobs(Path.cwd())
-    done = set(receipts)
-    failed = failed_jobs(project.plan, units, steps, done, project.results, logs, lambda *job: job in queued)
+    done, folder = set(receipts), Path.cwd()
+    active = queued_jobs(folder) if is_of_run else active_jobs(folder, units, steps, done, project.results, logs)
+    failed = failed_jobs(project.plan, units, steps, done, project.results, logs, lambda *job: job in active)
     problems: dict[str, list[Problem]] = defaultdict(list)
     for job in failed:
         nodes = steps.get(job.step, [job.step])

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from softlabels._shared.compile_clock import COMPILING
 from softlabels.errors import FormatError
-from softlabels.monitor.slurm import last_words
+from softlabels.monitor.lock import is_running_here
+from softlabels.monitor.slurm import last_words, queued_jobs
 from softlabels.monitor.status import Work, file_names, in_threads
 from softlabels.pipeline.failure import SUFFIX, Failure, failure_path
 from softlabels.pipeline.plan import Plan
@@ -102,6 +103,32 @@ def failed_jobs(
         return found
 
     return [job for jobs in in_threads(of_unit, units) for job in jobs]
+
+
+def active_jobs(
+    project: Path,
+    units: Mapping[str, Sequence[str]],
+    steps: Mapping[str, Sequence[str]],
+    done: set[Work],
+    results: Path,
+    logs: Path,
+) -> dict[tuple[str, str], str]:
+    """Return (unit, step) to the state of each job that waits or runs now, on Slurm or on this machine.
+
+    For a person who looks from outside. While Snakemake itself is at work on a failure, `local_jobs` takes a job that
+    was killed for one that runs.
+
+    Parameters
+    ----------
+    project : Path
+        The folder that Snakemake works in.
+    units, steps, done, results, logs
+        As in `failed_jobs`.
+    """
+    queued = queued_jobs(project)
+    if not queued and is_running_here(project):
+        return local_jobs(units, steps, done, results, logs)
+    return queued
 
 
 def local_jobs(

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from helpers import made_data
 
-from softlabels.config import parse_config
+from softlabels.config import load_config, parse_config
 from softlabels.errors import DeviceFaultError, InputError
 from softlabels.monitor.failures import FailedJob, failed_jobs, local_jobs
 from softlabels.monitor.slurm import parse_queue
 from softlabels.pipeline.failure import Failure, failure_path
+from softlabels.pipeline.job_files import JobFiles
 from softlabels.pipeline.plan import make_plan
 from softlabels.pipeline.receipts import Receipt, receipt_path
 from softlabels.pipeline.units import make_steps, make_units
@@ -207,7 +208,7 @@ def test_command_counts_cases_that_run_wait_and_failed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
     queued = cohort_of_batches(tmp_path)
-    monkeypatch.setattr("softlabels.monitor.slurm.queued_jobs", lambda folder: queued)
+    monkeypatch.setattr("softlabels.monitor.failures.queued_jobs", lambda folder: queued)
     said = CliRunner().invoke(app, ["status"]).output
     head = [cell.strip() for cell in next(line for line in said.splitlines() if "node" in line).split("┃")]
     rows = [[cell.strip() for cell in line.split("│")] for line in said.splitlines() if line.startswith("│")]
@@ -234,7 +235,7 @@ def test_command_says_when_nothing_runs_although_something_is_left(tmp_path, mon
 
     monkeypatch.chdir(tmp_path)
     cohort_of_batches(tmp_path)
-    monkeypatch.setattr("softlabels.monitor.slurm.queued_jobs", lambda folder: {})
+    monkeypatch.setattr("softlabels.monitor.failures.queued_jobs", lambda folder: {})
     assert "nothing runs" not in CliRunner().invoke(app, ["status"]).output
     lock.release_stale_lock(tmp_path)
     assert "nothing runs" not in CliRunner().invoke(app, ["status"]).output
@@ -255,3 +256,23 @@ def test_a_job_of_this_machine_that_has_begun_is_running_and_not_failed(tmp_path
     assert running == {("a", PREPARE): "RUNNING", ("b", SEEDS): "COMPILING"}
     (failed,) = found(tmp_path, done, is_active=lambda *job: job in running)
     assert (failed.name, failed.step, failed.is_of_case) == ("c", PREPARE, True)
+
+
+def test_the_report_of_a_person_knows_what_runs_here_and_that_of_a_run_what_was_killed(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from softlabels.cli import app
+    from softlabels.monitor import lock
+
+    monkeypatch.chdir(tmp_path)
+    cohort_of_batches(tmp_path)
+    failure_path(Path("results"), "case1", PREPARE).unlink()
+    config = str(JobFiles().write(load_config("config.yaml").to_json()))
+    lock.release_stale_lock(tmp_path)
+    said = {}
+    for name, options in {"person": [], "run": ["--job-config", config]}.items():
+        assert CliRunner().invoke(app, ["report", *options]).exit_code == 0
+        said[name] = Path("results", "report", "index.html").read_text()
+    lock._held.pop().close()
+    killed = "still running here, or killed"
+    assert killed not in said["person"] and killed in said["run"]
