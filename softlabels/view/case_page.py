@@ -16,13 +16,12 @@ from softlabels.classes import LabelClass, foreground
 from softlabels.config import Config
 from softlabels.errors import InputError, SoftLabelsError
 from softlabels.pipeline.plan import Plan
-from softlabels.view.entries import CaseEntries, TargetEntries, case_entries
+from softlabels.view.entries import CaseEntries, TargetEntries, case_entries, distance_channels
 from softlabels.view.panels import Panel, draw_page, save_png
 from softlabels.view.picture_files import PICTURE, THUMBNAIL
 from softlabels.view.slices import (
     CaseSlice,
     case_slices,
-    distance_channels,
     entropy_panel,
     footer,
     spoken,

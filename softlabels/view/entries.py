@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from softlabels.classes import LabelSet
 from softlabels.cohort.case import CaseTarget, PreparedCase
@@ -73,6 +74,31 @@ class NodeEntry:
     entry: Entry
     name: str
     description: TargetDescription
+
+
+class DistanceChannel(NamedTuple):
+    """What one channel of a distance entry is the distance of."""
+
+    #: The channel of the image, or "all" for the vector image.
+    of_image: str
+    of_class: str
+
+    @classmethod
+    def named(cls, name: str) -> DistanceChannel:
+        """Return the channel of a name such as "T1:tumour".
+
+        Examples
+        --------
+        >>> DistanceChannel.named("all:tumour")
+        DistanceChannel(of_image='all', of_class='tumour')
+        """
+        of_image, _, of_class = name.rpartition(":")
+        return cls(of_image, of_class)
+
+
+def distance_channels(entry: Entry) -> list[DistanceChannel]:
+    """Return the channels of a distance entry, in order."""
+    return [DistanceChannel.named(name) for name in entry.channels("distance") or ()]
 
 
 def case_entries(config: Config, plan: Plan, case_id: str) -> CaseEntries:

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from softlabels.cohort.case import CaseTarget
 from softlabels.errors import InputError
 from softlabels.pipeline.stages import STAGES
-from softlabels.view.entries import NodeEntry
+from softlabels.view.entries import NodeEntry, distance_channels
 from softlabels.view.panels import Panel, draw_page
-from softlabels.view.slices import CaseSlice, case_slices, distance_channels, entropy_panel, footer, target_title
+from softlabels.view.slices import CaseSlice, case_slices, entropy_panel, footer, target_title
 
 #: Maximum number of channels shown side by side.
 MAX_CHANNELS = 5

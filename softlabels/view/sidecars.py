@@ -57,7 +57,11 @@ def target_sidecar(target: CaseTarget, class_names: Sequence[str]) -> dict[str, 
 def layer_sidecar(case_id: str, entry: Entry, layer: str) -> dict[str, Any]:
     """Return what a layer of an entry is, as plain JSON values."""
     params = dict(entry.attributes.get("params", {}))
-    beyond = f", or the class is farther by {params['gap']:g} than the nearest one" if "gap" in params else ""
+    beyond = (
+        f", and where the class is farther than the nearest one by more than {params['gap']:g}"
+        if "gap" in params
+        else ""
+    )
     return {
         "case": case_id,
         "layer": layer,

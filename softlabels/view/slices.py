@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from softlabels.grid import Window
 from softlabels.methods import METHODS
 from softlabels.store.read import Entry
 from softlabels.view.colours import class_colours
+from softlabels.view.entries import distance_channels
 from softlabels.view.panels import LegendEntry, Panel
 from softlabels.view.planes import Plane, chosen_slices, content_box
 
@@ -227,20 +228,6 @@ def _union(labels: NDArray[np.integer], classes: Sequence[LabelClass]) -> NDArra
     for plane, found in zip(labels, union, strict=True):
         found[...] = np.isin(plane, values)
     return union
-
-
-class DistanceChannel(NamedTuple):
-    """What one channel of a distance entry is the distance of."""
-
-    #: The channel of the image, or "all" for the vector image.
-    of_image: str
-    of_class: str
-
-
-def distance_channels(entry: Entry) -> list[DistanceChannel]:
-    """Return the channels of a distance entry, in order."""
-    names = (name.rpartition(":") for name in entry.channels("distance") or ())
-    return [DistanceChannel(of_image, of_class) for of_image, _, of_class in names]
 
 
 def entropy_panel(soft_label: NDArray[np.float32], target: TargetDescription, title: str) -> Panel | None:

@@ -44,7 +44,9 @@ def test_a_distance_that_ends_at_a_gap_says_where_it_is_infinite():
     )
     whole, near = layer_sidecar("a", whole, "distance"), layer_sidecar("a", near, "distance")
     assert whole["values"].endswith("infinite where no seed can be reached")
-    assert near["values"] == whole["values"] + ", or the class is farther by 13.44 than the nearest one"
+    assert (
+        near["values"] == whole["values"] + ", and where the class is farther than the nearest one by more than 13.44"
+    )
 
 
 def test_a_sidecar_names_the_channels_of_the_file(case, tmp_path):

@@ -198,6 +198,7 @@ class CaseView:
                 "role": layer.role,
                 "title": layer.title,
                 "unit": layer.unit,
+                "infinite": layer.infinite,
                 "target": layer.target,
                 "channels": [
                     {"name": one.name, "class": one.class_name, "modality": one.modality} for one in layer.channels

@@ -19,7 +19,7 @@ from softlabels.classes import class_masks
 from softlabels.cohort.case import CaseTarget, PreparedCase
 from softlabels.sparse import SparseLabel, to_dense
 from softlabels.store.read import Entry
-from softlabels.view.entries import TargetEntries
+from softlabels.view.entries import DistanceChannel, TargetEntries
 from softlabels.view.viewer.fields import Window
 
 #: Takes a channel, a window, and which of the window's voxels are wanted (slices with steps).
@@ -79,6 +79,8 @@ class ViewLayer:
         voxels are wanted; returns their values.
     target : str, optional
         The target that it belongs to.
+    infinite : str
+        What an infinite value says, for people; in a page of one file, any value that is not finite.
     """
 
     id: str
@@ -88,6 +90,7 @@ class ViewLayer:
     channels: tuple[Channel, ...]
     read: Read
     target: str | None = None
+    infinite: str = "infinite"
 
 
 def colour_scale(role: str, values: Values) -> tuple[float, float]:
@@ -131,7 +134,9 @@ def prepared_layers(case: PreparedCase) -> list[ViewLayer]:
         channels = tuple(Channel(one, modality=one if is_image else None) for one in names)
         unit = "intensity, as prepared" if is_image else ""
         read = _stored_reader(case.entry, name)
-        found.append(ViewLayer(name, roles.get(name, "values"), name, unit, channels, read))
+        # What a page draws of the image ends at the domain.
+        infinite = "outside of the domain" if is_image else "infinite"
+        found.append(ViewLayer(name, roles.get(name, "values"), name, unit, channels, read, infinite=infinite))
     return found
 
 
@@ -151,8 +156,9 @@ def target_layers(entries: TargetEntries) -> list[ViewLayer]:
         unit: str,
         channels: tuple[Channel, ...],
         read: Read,
+        **more: str,
     ) -> None:
-        found.append(ViewLayer(f"{target.name}/{name}", role, title, unit, channels, read, target.name))
+        found.append(ViewLayer(f"{target.name}/{name}", role, title, unit, channels, read, target.name, **more))
 
     if entries.seeds is not None:
         channels = tuple(Channel(one, class_name=one) for one in entries.seeds.channels("seeds") or ())
@@ -160,10 +166,12 @@ def target_layers(entries: TargetEntries) -> list[ViewLayer]:
     if entries.distance is not None:
         channels = tuple(_distance_channel(one) for one in entries.distance.channels("distance") or ())
         metric = str(entries.distance.attributes.get("params", {}).get("metric", ""))
-        add("distance", "distance", "distance", metric, channels, _stored_reader(entries.distance, "distance"))
+        read = _stored_reader(entries.distance, "distance")
+        add("distance", "distance", "distance", metric, channels, read, infinite=_infinite(entries.distance))
     if target.entry is None and description.blend.needs_stored:
         return found
-    role, unit = {"signed": ("signed", "signed"), "distance": ("level", "mm")}.get(
+    level = "share of the largest" if description.variant == "normalised" else "mm"
+    role, unit = {"signed": ("signed", "signed"), "distance": ("level", level)}.get(
         description.kind, ("probability", "probability")
     )
     add("soft", role, "soft label", unit, classes, partial(_soft_channel, target))
@@ -183,9 +191,14 @@ def stored_layers(entry: Entry, taken: Collection[str] = ()) -> list[ViewLayer]:
         channels = (Channel(name),) if names is None else tuple(_stored_channel(name, one) for one in names)
         role = name if name in ("seeds", "distance", "image") else "values"
         title = f"{name} of {entry.key[:8]}"
-        read = _stored_reader(entry, name)
-        found.append(ViewLayer(title if name in taken else name, role, title, "", channels, read))
+        read, infinite = _stored_reader(entry, name), _infinite(entry) if name == "distance" else "infinite"
+        found.append(ViewLayer(title if name in taken else name, role, title, "", channels, read, infinite=infinite))
     return found
+
+
+def _infinite(distance: Entry) -> str:
+    """Return what an infinite distance says, for people."""
+    return "beyond the gap, or not reached" if "gap" in distance.attributes.get("params", {}) else "not reached"
 
 
 def _stored_channel(layer: str, name: str) -> Channel:
@@ -198,9 +211,9 @@ def _stored_channel(layer: str, name: str) -> Channel:
 
 
 def _distance_channel(name: str) -> Channel:
-    """Return the channel ``modality:class`` of a distance."""
-    modality, _, class_name = name.rpartition(":")
-    return Channel(name, class_name, None if modality in ("", "all") else modality)
+    """Return a channel of a distance; that of the vector image belongs to no channel of the image."""
+    one = DistanceChannel.named(name)
+    return Channel(name, one.of_class, None if one.of_image in ("", "all") else one.of_image)
 
 
 def _stored_reader(entry: Entry, name: str) -> Read:

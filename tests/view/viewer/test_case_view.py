@@ -133,6 +133,30 @@ def test_a_target_is_described_in_a_few_words(view):
     assert titles["onehot"] == ""
 
 
+@pytest.mark.parametrize(("variant", "unit"), [("mm", "mm"), ("normalised", "share of the largest")])
+def test_the_unit_of_a_level_set_is_that_of_its_variant(entries, variant, unit):
+    case, targets = entries
+    target = targets["svls"].target
+    level = replace(target, description=replace(target.description, kind="distance", variant=variant))
+    layers = CaseView(case, {"svls": TargetEntries(level)}).describe()["layers"]
+    assert {one["id"]: one["unit"] for one in layers}["svls/soft"] == unit
+
+
+def test_an_infinite_distance_is_explained_by_the_gap_it_may_end_at(tmp_path, entries):
+    case, targets = entries
+    _, distance = seeds_and_distance("case", SHAPE)
+    store, grid, found = Store(tmp_path), Grid(SHAPE, (3.0, 1.0, 1.0)), {}
+    for name, params in {"whole": {}, "near": {"gap": 13.44}}.items():
+        records = {"attributes": {"params": params}, "quality": {}, "provenance": {}}
+        entry, _ = store.publish(key_of(name), [distance], grid=grid, **records)
+        as_target = CaseView(case, {"geols": replace(targets["geols"], distance=entry)})
+        as_entry = CaseView(None, others=[entry])
+        found[name] = {as_target.layers["geols/distance"].infinite, as_entry.layers["distance"].infinite}
+        assert as_target.layers["geols/soft"].infinite == "infinite"
+        assert as_target.layers["image"].infinite == "outside of the domain"
+    assert found == {"whole": {"not reached"}, "near": {"beyond the gap, or not reached"}}
+
+
 def test_the_start_is_in_the_fullest_slice_of_the_labels(view):
     _, labels, _, _ = volumes("case", SHAPE)
     assert labels[view.start] == view.start_label != 0

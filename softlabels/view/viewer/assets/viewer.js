@@ -635,7 +635,7 @@
   function spoken(row, layer, value, error) {
     if (value === null) return "not in this page";
     if (layer.role === "labels") return `${spaced(cases[row.case].labels.find((one) => one.value === value)?.name ?? "?")} (${value})`;
-    if (value === Infinity) return layer.role === "distance" ? "not reached" : "infinite";
+    if (value === Infinity) return layer.infinite;
     if (Number.isNaN(value)) return "outside";
     if (error < 1e-6 * Math.max(Math.abs(value), 1)) return format(value);
     return `${value.toFixed(clamp(1 - Math.floor(Math.log10(error)), 0, 8))} ± ${format(+error.toPrecision(1))}`;
