@@ -15,6 +15,7 @@ from softlabels.errors import FormatError, InputError, NotKeptError
 from softlabels.pipeline.index import describe_target
 from softlabels.pipeline.plan import Plan
 from softlabels.pipeline.receipts import find_result
+from softlabels.pipeline.stages import PREPARE
 from softlabels.store import Store
 from softlabels.store.read import Entry
 
@@ -111,19 +112,11 @@ def case_entries(config: Config, plan: Plan, case_id: str) -> CaseEntries:
     FormatError
         If a receipt is missing, or a receipt or an entry is damaged.
     """
-    case = _prepared_case(config, plan, case_id)
-    targets, not_kept = {}, []
-    for name, node_id in plan.targets.items():
-        nodes = {plan.nodes[node].stage: node for node in plan.upstream(node_id)} if node_id else {}
-        entries: dict[str, Entry] = {}
-        for stage, node in nodes.items():
-            try:
-                entries[stage] = _entry(config, case_id, node)
-            except NotKeptError:
-                not_kept.append(f"{name}/{stage}")
-        target = CaseTarget(case, name, describe_target(config, plan, name), entries.get("target"))
-        targets[name] = TargetEntries(target, entries.get("seeds"), entries.get("distance"))
-    return CaseEntries(case, targets, tuple(not_kept))
+    case, targets, missing = _found(config, plan, case_id)
+    for one in missing:
+        if not isinstance(one.error, NotKeptError):
+            raise one.error
+    return CaseEntries(case, targets, tuple(f"{one.target}/{one.stage}" for one in missing))
 
 
 def finished_entries(config: Config, plan: Plan, case_id: str) -> tuple[CaseEntries, list[str]]:
@@ -141,22 +134,8 @@ def finished_entries(config: Config, plan: Plan, case_id: str) -> tuple[CaseEntr
     InputError, FormatError
         If the case is not prepared; see `case_entries`.
     """
-    case = _prepared_case(config, plan, case_id)
-    targets, missing = {}, []
-    for name, node_id in plan.targets.items():
-        found: dict[str, Entry] = {}
-        for node in plan.upstream(node_id) if node_id else ():
-            stage = plan.nodes[node].stage
-            try:
-                if stage != "prepare":
-                    found[stage] = _entry(config, case_id, node)
-            except NotKeptError:
-                missing.append(f"{name}: {stage} was not kept; --make computes it again")
-            except (FormatError, InputError) as error:
-                missing.append(f"{name}: no {stage}: {error}")
-        target = CaseTarget(case, name, describe_target(config, plan, name), found.get("target"))
-        targets[name] = TargetEntries(target, found.get("seeds"), found.get("distance"))
-    return CaseEntries(case, targets), missing
+    case, targets, missing = _found(config, plan, case_id)
+    return CaseEntries(case, targets), [one.line for one in missing]
 
 
 def node_entry(config: Config, plan: Plan, case_id: str, name: str) -> NodeEntry:
@@ -177,6 +156,40 @@ def node_entry(config: Config, plan: Plan, case_id: str, name: str) -> NodeEntry
     description = describe_target(config, plan, user)
     case, entry = _prepared_case(config, plan, case_id), _entry(config, case_id, node_id)
     return NodeEntry(case, plan.nodes[node_id].stage, entry, user, description)
+
+
+class _Missing(NamedTuple):
+    """A result of a target that is not there."""
+
+    target: str
+    stage: str
+    error: FormatError | InputError
+
+    @property
+    def line(self) -> str:
+        """What is missing, and why."""
+        if isinstance(self.error, NotKeptError):
+            return f"{self.target}: {self.stage} was not kept; --make computes it again"
+        return f"{self.target}: no {self.stage}: {self.error}"
+
+
+def _found(
+    config: Config, plan: Plan, case_id: str
+) -> tuple[PreparedCase, dict[str, TargetEntries], tuple[_Missing, ...]]:
+    """Return what is prepared of a case, its targets with the entries that are there, and what is missing."""
+    case, targets, missing = _prepared_case(config, plan, case_id), {}, []
+    for name, node_id in plan.targets.items():
+        found: dict[str, Entry] = {}
+        for node in plan.upstream(node_id) if node_id else ():
+            stage = plan.nodes[node].stage
+            try:
+                if stage != PREPARE.name:
+                    found[stage] = _entry(config, case_id, node)
+            except (FormatError, InputError) as error:
+                missing.append(_Missing(name, stage, error))
+        target = CaseTarget(case, name, describe_target(config, plan, name), found.get("target"))
+        targets[name] = TargetEntries(target, found.get("seeds"), found.get("distance"))
+    return case, targets, tuple(missing)
 
 
 def _prepared_case(config: Config, plan: Plan, case_id: str) -> PreparedCase:
