@@ -188,6 +188,22 @@ def read_small_text(path: str | os.PathLike[str], limit: int = SMALL_FILE_BYTES)
     return read_small_file(path, limit).decode("utf-8-sig")
 
 
+def read_tail(path: str | os.PathLike[str], n_bytes: int) -> str:
+    r"""Return the last bytes of a text file, all of a smaller one; what is not UTF-8 is replaced.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "job.log")
+    >>> write_atomically(path, "10:00 reading\n10:01 done\n")
+    >>> read_tail(path, 11)
+    '10:01 done\n'
+    """
+    with open(path, "rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - n_bytes))
+        return file.read().decode(errors="replace")
+
+
 def is_damage(error: OSError) -> bool:
     """Return whether a file could not be read because of what it is: missing, a loop of links, not a file, too large.
 

@@ -6,13 +6,13 @@ could not: it left a log without a result, which is shown as it is, with what Sl
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 from softlabels._shared.compile_clock import COMPILING
+from softlabels._shared.files import read_tail
 from softlabels.errors import FormatError
 from softlabels.monitor.lock import is_running_here
 from softlabels.monitor.slurm import last_words, queued_jobs
@@ -195,7 +195,5 @@ def _why_killed(logs: Path, unit: str, step: str) -> str:
 
 def last_line(log: Path) -> str:
     """Return the last line of a log that is not empty."""
-    with open(log, "rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    lines = [line for line in read_tail(log, _TAIL_BYTES).splitlines() if line.strip()]
     return lines[-1].strip() if lines else "(empty)"

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from softlabels._shared.files import read_tail
 from softlabels.pipeline.units import ALL_STAGES
 
 #: Snakemake's comment on a job: rule_<rule>_wildcards_<unit>_<node>, with `_` for the `/` of a batch; the rule that
@@ -25,6 +26,8 @@ PATIENT = frozenset(
 )
 #: How Slurm says in a job's output that it ended the job.
 _ENDED = re.compile(r"^slurmstepd\S*: error: (?:\*+ )?(.+?)(?: \*+)?$", re.MULTILINE)
+#: Bytes at the end of a job's output in which that is looked for.
+_TAIL_BYTES = 1 << 20
 _REASON = re.compile(r"memory|oom|DUE TO", re.IGNORECASE)
 _RUNNING = frozenset({"RUNNING", "COMPILING", "COMPLETING", "CONFIGURING", "COMPLETED", "SUSPENDED"})
 
@@ -75,8 +78,12 @@ def last_words(logs: Path, unit: str, step: str) -> str | None:
     """
     wildcards = unit.replace("/", "_") + ("" if step == ALL_STAGES else f"_{step}")
     found = logs.glob(f"slurm/rule_{step if step == ALL_STAGES else '*'}/{wildcards}/*.log")
-    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
-    return None if newest is None else why_ended(newest.read_text(encoding="utf-8", errors="replace"))
+    try:
+        newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+        return None if newest is None else why_ended(read_tail(newest, _TAIL_BYTES))
+    except FileNotFoundError:
+        # Snakemake deletes the log of a job that has just succeeded.
+        return None
 
 
 def why_ended(text: str) -> str | None:

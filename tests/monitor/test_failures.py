@@ -9,7 +9,7 @@ from helpers import made_data
 from softlabels.config import load_config, parse_config
 from softlabels.errors import DeviceFaultError, InputError
 from softlabels.monitor.failures import FailedJob, failed_jobs, local_jobs
-from softlabels.monitor.slurm import parse_queue
+from softlabels.monitor.slurm import last_words, parse_queue
 from softlabels.pipeline.failure import Failure, failure_path
 from softlabels.pipeline.job_files import JobFiles
 from softlabels.pipeline.plan import make_plan
@@ -95,6 +95,16 @@ def test_job_that_slurm_ended_is_shown_with_what_slurm_says_of_the_last_try(tmp_
     # A job that was told to end, before it was killed, recorded that; Slurm knows why.
     leave_failure(tmp_path, "b", PREPARE, SystemExit("softlabels: ended by SIGTERM"))
     assert shown(tmp_path, {("a", PREPARE)}, size=4) == [("batches/00000", PREPARE, why)]
+
+
+def test_only_the_end_of_a_long_log_of_slurm_is_read_and_one_that_is_gone_says_nothing(tmp_path):
+    folder = tmp_path / "slurm" / "rule_prepare" / f"a_{PREPARE}"
+    folder.mkdir(parents=True)
+    early, late = "slurmstepd: error: oom early\n", "slurmstepd: error: Exceeded job memory limit\n"
+    (folder / "1.log").write_text(early + "x\n" * 2**20 + late)
+    assert last_words(tmp_path, "a", PREPARE) == "Exceeded job memory limit"
+    (folder / "2.log").symlink_to("deleted while the folder was listed")
+    assert last_words(tmp_path, "a", PREPARE) is None
 
 
 def test_own_reason_of_a_job_counts_more_than_what_slurm_said_of_an_earlier_try(tmp_path):
