@@ -49,8 +49,8 @@ START_SECONDS = 0.15
 JOB_START_SECONDS = 0.75
 #: Work that makes a job worth its start, and the most cases that may share one.
 JOB_SECONDS, MOST_CASES_PER_JOB = 60, 64
-#: Processor cores of a job, as in the rules.
-JOB_CPUS = 2
+#: Threads of a job for which nothing else is known, and the most that a job is given because there are few.
+JOB_THREADS, MOST_JOB_THREADS = 2, 4
 #: Two Snakemakes and one Python with its compiled code, whatever the case.
 BASE_MEMORY_MB = 660
 #: Of a case whose header cannot be read; its job will say what is wrong with it.
@@ -245,13 +245,13 @@ def suggested_cases_per_job(
     cases: list[Case],
     rates: dict[str, Rate] | None = None,
     stages_per_job: str = "one",
-    n_cpus: int = 2 * JOB_CPUS,
+    n_cpus: int = 4,
 ) -> int:
-    """Return how many cases should share a job: enough for `JOB_SECONDS` of work, at most a quarter of the cohort.
+    """Return how many cases should share a job: enough for `JOB_SECONDS` of work, in parts of the cohort of one size.
 
     A job takes a second to start on one machine and several on a cluster, whatever it does then; and beyond some
-    thousand jobs Snakemake takes minutes to plan them. The quarter lets jobs run at once, also those of a small cohort;
-    it does not count on a machine that runs one job at a time.
+    thousand jobs Snakemake takes minutes to plan them. Several parts, as many as there are CPUs and at most four, let
+    jobs run at once, also those of a small cohort.
 
     Parameters
     ----------
@@ -267,8 +267,38 @@ def suggested_cases_per_job(
         return 1
     work = total(estimate_job(plan, node_id, case, rates) for node_id in plan.nodes for case in sample)
     enough = math.ceil(JOB_SECONDS * len(sample) * len(make_steps(plan.nodes, stages_per_job)) / work.seconds)
-    parts = 4 if n_cpus >= 2 * JOB_CPUS else 1
-    return max(1, min(enough, math.ceil(len(cases) / parts), MOST_CASES_PER_JOB))
+    n_parts = min(n_cpus, 4)
+    n_jobs = math.ceil(len(cases) / min(enough, MOST_CASES_PER_JOB))
+    return math.ceil(len(cases) / (math.ceil(n_jobs / n_parts) * n_parts))
+
+
+def local_threads(memory_mb: float, n_jobs: int, n_cpus: int, machine_mb: float) -> int:
+    """Return how many threads a job uses on a machine that runs several at once.
+
+    Cases do not wait for each other, and steps of a case that only one thread can work on leave other cores to other
+    cases. So a job uses one thread, but more where there are fewer jobs than cores, and as many as its share of the
+    memory: then jobs that run at once never need more than there is.
+
+    Parameters
+    ----------
+    memory_mb : float
+        Of the job.
+    n_jobs : int
+        That could run at once.
+    n_cpus : int
+        Of the run.
+    machine_mb : float
+        Memory that all jobs together may take.
+
+    Examples
+    --------
+    >>> local_threads(1200, 50, 8, 16000), local_threads(1200, 1, 8, 16000), local_threads(3000, 50, 8, 16000)
+    (1, 4, 2)
+    >>> local_threads(20000, 50, 8, 16000)  # alone
+    8
+    """
+    for_memory = math.ceil(memory_mb * n_cpus / machine_mb)
+    return max(1, min(n_cpus, max(for_memory, min(n_cpus // n_jobs, MOST_JOB_THREADS))))
 
 
 def time_limit_min(seconds: float) -> int:

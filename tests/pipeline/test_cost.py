@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import made_data
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from softlabels._shared.cpus import usable_cpus
 from softlabels.config import load_config, parse_config
@@ -20,6 +22,7 @@ from softlabels.pipeline import cost
 from softlabels.pipeline.cost import (
     estimate_job,
     forecast,
+    local_threads,
     measured_rates,
     n_maps,
     prepared_voxels,
@@ -178,16 +181,37 @@ def test_short_jobs_are_to_be_shared_and_long_ones_not(case, monkeypatch):
     cases = [Case(f"case{i}", case.images, case.label) for i in range(200)]
     assert [suggested_cases_per_job(plan, cases[:n]) for n in (0, 3, 8, 40, 200)] == [1, 1, 2, 10, 50]
     assert [suggested_cases_per_job(plan, cases[:n], n_cpus=64) for n in (8, 40)] == [2, 10]
-    # One job at a time gains nothing from being cut into four.
-    assert [suggested_cases_per_job(plan, cases[:n], n_cpus=3) for n in (0, 3, 8, 40)] == [1, 3, 8, 40]
-    most = suggested_cases_per_job(plan, cases * 50)
-    assert most == cost.MOST_CASES_PER_JOB
+    assert [suggested_cases_per_job(plan, cases[:n], n_cpus=2) for n in (0, 3, 8, 40, 150)] == [1, 2, 4, 20, 38]
+    assert [suggested_cases_per_job(plan, cases[:n], n_cpus=1) for n in (0, 3, 8, 40)] == [1, 3, 8, 40]
+    # As many jobs as there are cores, or several times as many: 160 for 10,000 cases.
+    assert suggested_cases_per_job(plan, cases * 50) == 63 < cost.MOST_CASES_PER_JOB
     seconds = [estimate_job(plan, node_id, case).seconds for node_id in plan.nodes]
     monkeypatch.setattr(cost, "JOB_SECONDS", 9.9 * np.mean(seconds))
     assert suggested_cases_per_job(plan, cases) == 10
     assert suggested_cases_per_job(plan, cases, stages_per_job="all") == 2
     monkeypatch.setattr(cost, "prepared_voxels", lambda plan, case: 2_000_000_000)
     assert suggested_cases_per_job(plan, cases) == 1
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    memory_mb=st.lists(st.integers(100, 20_000), min_size=1, max_size=40),
+    n_cpus=st.integers(1, 64),
+    machine_mb=st.integers(2_000, 500_000),
+)
+def test_jobs_that_run_at_once_fit_into_the_memory_and_use_all_cores(memory_mb, n_cpus, machine_mb):
+    threads = [local_threads(mb, len(memory_mb), n_cpus, machine_mb) for mb in memory_mb]
+    assert all(1 <= n <= n_cpus for n in threads)
+    # As Snakemake does: jobs are started while their threads are free.
+    n_free, used_mb, n_running = n_cpus, 0.0, 0
+    for n, mb in zip(threads, memory_mb, strict=True):
+        if n <= n_free:
+            n_free, used_mb, n_running = n_free - n, used_mb + mb, n_running + 1
+    assert used_mb <= machine_mb or n_running == 1
+    if len(memory_mb) >= n_cpus and max(memory_mb) * n_cpus <= machine_mb:
+        assert threads == [1] * len(memory_mb)
+    if len(memory_mb) == 1:
+        assert threads[0] >= min(n_cpus, 4)
 
 
 def test_init_lets_short_jobs_share_a_process(case, tmp_path):
@@ -200,7 +224,7 @@ def test_init_lets_short_jobs_share_a_process(case, tmp_path):
     (data / "dataset.json").write_text(json.dumps(content | {"numTraining": 12, "file_ending": ".nii.gz"}))
     command = [sys.executable, "-m", "softlabels"]
     subprocess.run([*command, "init", project, "--nnunet", data], check=True, capture_output=True)
-    shared = 3 if usable_cpus() >= 4 else 12
+    shared = 12 // min(usable_cpus(), 4)
     assert load_config(project / "config.yaml").batch_size == shared
     text = (project / "config.yaml").read_text()
     (project / "config.yaml").write_text(text.replace(f"cases_per_job: {shared}", ""))

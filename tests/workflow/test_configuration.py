@@ -1,7 +1,10 @@
 """The workflow as a module of a larger one, and configurations that Snakemake passes on."""
 
 import json
+import os
+import re
 
+import pytest
 import yaml
 from helpers import made_data
 from helpers.run_snakemake import snakemake
@@ -56,3 +59,35 @@ def test_duplicate_key_of_a_config_file_is_refused_by_the_workflow(tmp_path):
         file.write("pictures: true\npictures: false\n")
     done = snakemake(tmp_path, "--dry-run")
     assert done.returncode != 0 and "config.yaml: " in done.stdout and "pictures" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("n_cases", "options", "n_threads"),
+    [
+        (1, [], 2),
+        (5, [], 1),
+        (5, ["--set-threads", "stages=2"], 2),
+        (5, ["--config", "device=cuda", "cases_per_job=1"], 2),
+    ],
+)
+def test_a_job_uses_one_core_if_there_are_others_for_the_rest(tmp_path, n_cases, options, n_threads):
+    made_data.write_cohort(
+        tmp_path, n_cases=n_cases, targets={"geols": {"method": "geols"}}, stages_per_job="all", pictures=False
+    )
+    # Two cores, of the helper.
+    done = snakemake(tmp_path, "--dry-run", "--printshellcmds", *options)
+    commands = re.findall(r"softlabels stage .*--threads (\d+)", done.stdout)
+    assert commands == [str(n_threads)] * n_cases, done.stdout
+
+
+def test_jobs_that_need_much_memory_use_more_cores_so_that_fewer_run_at_once(tmp_path, monkeypatch):
+    made_data.write_cohort(tmp_path, n_cases=3, targets={"svls": {"method": "svls"}}, pictures=False)
+    (tmp_path / "site").mkdir()
+    code = "import psutil, types\npsutil.virtual_memory = lambda: types.SimpleNamespace(available={})\n"
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
+    threads = []
+    for free in (1_000_000_000, 9_000_000_000):
+        (tmp_path / "site" / "sitecustomize.py").write_text(code.format(free))
+        done = snakemake(tmp_path, "--dry-run", "--printshellcmds")
+        threads.append(set(re.findall(r"softlabels stage .*--threads (\d+)", done.stdout)))
+    assert threads == [{"2"}, {"1"}]

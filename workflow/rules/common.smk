@@ -17,7 +17,8 @@ from softlabels.monitor.events import report_events
 from softlabels.monitor.lock import release_stale_lock
 from softlabels.monitor.rate_limit import lift_limit_of_local_jobs
 from softlabels.monitor.trust import open_to_all
-from softlabels.pipeline.cost import estimate_job, prepared_voxels, time_limit_min
+from softlabels.pipeline.cost import JOB_THREADS, estimate_job, local_threads, prepared_voxels, time_limit_min
+from softlabels._shared.memory import free_memory_mb
 from softlabels._shared.plain_json import canonical_json
 from softlabels.pipeline.job_files import JobFiles
 from softlabels.pipeline.names import link_names
@@ -222,7 +223,21 @@ def file_of_config():
 
 def unit_costs(wildcards):
     """Return what each case x node of a job was estimated to take."""
-    return [estimate_job(PLAN, node, CASES[case]) for node in job_nodes(wildcards) for case in UNITS[wildcards.unit]]
+    return costs_of_unit(wildcards.unit, tuple(job_nodes(wildcards)))
+
+
+@cache
+def costs_of_unit(unit, node_ids):
+    """Return what each case x node was estimated to take; Snakemake asks several times a job."""
+    return [estimate_job(PLAN, node, CASES[case]) for node in node_ids for case in UNITS[unit]]
+
+
+def job_threads(wildcards):
+    """Return the threads of a job: here as many as keep all cores busy, elsewhere what a profile may change."""
+    # A job that has been sent to a node uses what was asked for; and more jobs at once would share a GPU.
+    if not (workflow.local_exec and workflow.is_main_process and workflow.cores) or CONFIG.device == "cuda":
+        return JOB_THREADS
+    return local_threads(memory_mb(wildcards, attempt=1), len(UNITS), workflow.cores, free_memory_mb())
 
 
 def memory_mb(wildcards, attempt):

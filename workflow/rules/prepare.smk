@@ -15,7 +15,7 @@ rule prepare:
         node="prepare-[0-9a-f]{8}",
     conda:
         "../../envs/pipeline.yaml"
-    threads: 2
+    threads: job_threads
     resources:
         mem_mb=memory_mb,
         runtime=runtime_min,
