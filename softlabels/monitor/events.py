@@ -1,7 +1,7 @@
-"""What a run of Snakemake tells `softlabels run`: its jobs as they start, end and fail, as lines of JSON in a pipe.
+"""What a run of Snakemake reports to `softlabels run`: jobs that start, end or fail, as lines of JSON in a pipe.
 
 This side works in Snakemake's own process, as a handler of its logger, so that it is right for every executor. The
-other side is `softlabels.monitor.run`.
+other side is `softlabels.monitor.run`, which reads the lines, and `softlabels.monitor.follow`, which understands them.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class _EventHandler(logging.Handler):
         self._work = {str(results / unit / f"{step}.json"): (unit, step) for unit in units for step in steps}
 
     def send(self, kind: str, **content: Any) -> None:
-        """Write an event; without a reader, nobody wants it any more."""
+        """Write an event; when its reader is gone, stop reporting."""
         line = memoryview(json.dumps({"kind": kind, **content}, default=str).encode() + b"\n")
         try:
             while line:
@@ -85,7 +85,7 @@ class _EventHandler(logging.Handler):
             self._workflow.logger_manager.logger.removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Send the event that a record stands for."""
+        """Send the event that a record reports, if it is one."""
         match getattr(record, "event", None):
             case "run_info":
                 self.send(SCHEDULED, jobs=[self._job(job) for job in self._workflow.dag.needrun_jobs()])

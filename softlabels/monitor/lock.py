@@ -39,7 +39,7 @@ def release_stale_lock(project: Path) -> bool:
     except BlockingIOError:
         pass
     except OSError:
-        # A file system without kernel locks: nobody can know, so Snakemake's lock stays as it is.
+        # Without kernel locks, it cannot be known whether the owner is alive, so Snakemake's lock stays as it is.
         return False
     else:
         left_over = _remove_left_over(project / _LOCKS, owner)
@@ -49,7 +49,7 @@ def release_stale_lock(project: Path) -> bool:
 
 
 def is_running_here(project: Path) -> bool | None:
-    """Return whether a Snakemake of this project is alive; None if it never ran or nobody can know.
+    """Return whether a Snakemake of this project is alive; None if it never ran, or that cannot be known.
 
     Parameters
     ----------

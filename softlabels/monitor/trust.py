@@ -1,4 +1,4 @@
-"""Folders that people other than those meant could change: noticed when a run starts.
+"""Folders that every user of the machine could change: noticed when a run starts.
 
 A store is shared by a group on purpose, so group write is no finding. Write access for everyone is one, unless the
 folder is sticky, as /tmp is, where only the owner of a file can replace it.

@@ -244,7 +244,7 @@ def target_words(name: str, description: TargetDescription) -> str:
 
 def _planes(grid: Grid) -> tuple[str, dict[str, int]]:
     """Return the plane that shows the finest pixels, and the array axis across each plane."""
-    # A 2D image has one plane only; how its axes lie in space is asked of a grid of two slices.
+    # A 2D image has one plane only; how its axes are oriented is taken from a grid of two slices.
     shape = (max(2, grid.shape[0]), *grid.shape[1:])
     solid = Grid(shape, grid.spacing, grid.affine)
     axes = {plane: Plane.of(solid, plane).axis for plane in PLANES}

@@ -55,7 +55,7 @@ class Field:
         return math.prod(self.shape)
 
     def grid(self, grid: Grid) -> Grid:
-        """Return where the drawn voxels lie: their centres are centres of voxels of `grid`."""
+        """Return the grid of the drawn voxels: their centres are centres of voxels of `grid`."""
         affine = grid.affine_ras
         affine[:, 3] = affine @ [*self.start, 1.0]
         affine[:3, :3] *= self.step

@@ -94,7 +94,7 @@ def nifti_bytes(coded: Coded, grid: Grid, display: tuple[float, float], step: tu
     display : tuple of 2 floats
         Ends of the colour scale (``cal_min``, ``cal_max``).
     step : tuple of 3 ints
-        How many voxels of the case lie from one that is drawn to the next, (z, y, x). Together with the largest error
+        Of how many voxels of the case one is drawn along each axis, (z, y, x). Together with the largest error
         and whether code 0 means not finite it is written as JSON into the field ``descrip``.
 
     Returns
