@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
@@ -161,15 +162,21 @@ class CohortCase:
         soft_label = chosen.description.soft_label
         return _per_voxel(soft_label, self.labels, stored, n_channels=len(chosen.classes), dtype=np.float32)
 
-    def slabs(self, target: str, **overrides: float | None) -> Iterator[NDArray[np.float32]]:
-        """Yield the soft label slab after slab of some planes: (C, d, H, W), float32, without dask."""
+    def blocks(self, target: str, **overrides: float | None) -> Iterator[tuple[Window, NDArray[np.float32]]]:
+        """Yield windows that make up the volume, each with its soft label (C, d, h, w), float32, without dask.
+
+        Of many classes a window is one chunk of the store, else several that are together as large as its largest ones.
+        """
         chosen = self._target(target, **overrides)
-        n_z, height, width = self._prepared.shape
-        # Whole chunks, as many as make about a block: each is decoded once.
-        chunk = (self._prepared.entry.chunks("labels") if chosen.entry is None else chosen.stored_map.chunks)[-3]
-        n_planes = chunk * max(1, block_shape(self._prepared.shape)[0] // chunk)
-        for z in range(0, n_z, n_planes):
-            yield chosen.soft_label([(z, min(z + n_planes, n_z)), (0, height), (0, width)])
+        shape = self._prepared.shape
+        # Whole chunks, so that each is decoded once.
+        size = self._prepared.entry.chunks("labels") if chosen.entry is None else chosen.stored_map.chunks
+        if len(chosen.classes) < _MANY:
+            size = tuple(n * max(1, most // n) for n, most in zip(size, block_shape(shape), strict=True))
+        starts = itertools.product(*(range(0, n, step) for n, step in zip(shape, size, strict=True)))
+        for start in starts:
+            window = [(a, min(a + step, n)) for a, step, n in zip(start, size, shape, strict=True)]
+            yield window, chosen.soft_label(window)
 
 
 class _LayerArray:

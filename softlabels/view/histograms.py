@@ -58,8 +58,9 @@ def value_histogram(
         case = cohort[case_id]
         step = math.ceil(math.sqrt(case.grid.n_voxels / MAX_VOXELS))
         counts = np.zeros((len(names), n_bins), np.int64)
-        for slab in case.slabs(target):
-            counts += [np.histogram(channel[:, ::step, ::step], edges)[0] for channel in slab]
+        for (_, (y, _), (x, _)), block in case.blocks(target):
+            sample = block[..., -y % step :: step, -x % step :: step]
+            counts += [np.histogram(channel, edges)[0] for channel in sample]
         return counts * step**2
 
     with ThreadPoolExecutor(usable_cpus()) as pool:

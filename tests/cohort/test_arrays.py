@@ -11,11 +11,13 @@ from helpers.made_cohort import description, write_index
 
 from softlabels.blend import Blend, blend
 from softlabels.classes import LabelClass
+from softlabels.cohort import arrays
 from softlabels.cohort.arrays import open_cohort
 from softlabels.cohort.case_table import EntryAddress, IndexedCase
 from softlabels.errors import FormatError, InputError
 from softlabels.grid import Grid
 from softlabels.store import Layer, ScaleOffset, Store, entry_key
+from softlabels.store.format import block_shape
 
 SHAPES = {"one": (9, 140, 131), "two": (1, 20, 33), "three": (130, 7, 8)}
 CLASSES = (LabelClass("background", (0,)), LabelClass("tissue", (1, 2)), LabelClass("lesion", (3,)))
@@ -118,13 +120,22 @@ def test_soft_labels_are_blended_as_the_loader_blends_them(index, cohort, case_i
     np.testing.assert_array_equal(smoothed.compute(), blend(masks, rule="label_smoothing", epsilon=0.1))
 
 
-def test_slabs_make_the_same_soft_label_without_dask(cohort):
+@pytest.mark.parametrize("many", [1, 100])
+def test_blocks_make_the_same_soft_label_without_dask(cohort, monkeypatch, many):
+    monkeypatch.setattr(arrays, "_MANY", many)
     for case in cohort:
         for target in cohort.targets:
-            slabs = list(case.slabs(target))
-            np.testing.assert_array_equal(np.concatenate(slabs, axis=1), case.soft_label(target).compute())
+            expected = case.soft_label(target).compute()
+            found, n_covered = np.full_like(expected, np.nan), 0
+            for window, block in case.blocks(target):
+                part = tuple(slice(*pair) for pair in window)
+                found[(slice(None), *part)] = block
+                n_covered += block[0].size
+                assert all(n <= most for n, most in zip(block.shape[1:], block_shape(expected.shape[1:]), strict=True))
+            np.testing.assert_array_equal(found, expected)
+            assert n_covered == expected[0].size
     with pytest.raises(InputError, match="target: got 'nothing', expected one of 'geols', 'smoothed'"):
-        next(case.slabs("nothing"))
+        next(case.blocks("nothing"))
 
 
 def test_statistics_over_all_voxels_of_all_cases(index, cohort):
@@ -187,6 +198,7 @@ def test_only_an_index_is_an_index(tmp_path, content):
 
 STATISTICS = """
 import re, sys
+from softlabels.cohort import arrays
 from softlabels.cohort.arrays import open_cohort
 import dask, dask.array
 cohort = open_cohort(sys.argv[1])
