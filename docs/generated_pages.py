@@ -51,7 +51,7 @@ def write_api_pages(folder: Path) -> None:
 
 def write_commands_page(folder: Path) -> None:
     """Write the page of the commands, each with the help that it prints."""
-    from softlabels.cli import app
+    from softlabels.cli.commands import app
 
     group = typer.main.get_command(app)
     lines = ["Commands", "========", ""]

@@ -14,8 +14,9 @@ from helpers.made_project import Project
 from typer.testing import CliRunner
 
 from softlabels import __version__
-from softlabels.cli import app, completion
+from softlabels.cli import completion
 from softlabels.cli.app import progress
+from softlabels.cli.commands import app
 from softlabels.cli.project import _grouped
 from softlabels.inputs.case import Finding
 from softlabels.pipeline.names import link_names

@@ -10,7 +10,7 @@ import typer
 import yaml
 from helpers import ROOT
 
-from softlabels.cli import app
+from softlabels.cli.commands import app
 from softlabels.methods import TargetInputs
 
 PAGES = sorted(

@@ -156,7 +156,7 @@ def test_a_command_of_the_workflow_says_what_to_install(index, arguments):
 
 
 def test_a_missing_module_of_another_package_keeps_its_traceback(index):
-    code = "import softlabels.cli as cli\ncli.app = lambda: __import__('no_such_plugin')\ncli.main()"
+    code = "import softlabels.cli as cli\ncli.app_for = lambda _: __import__('no_such_plugin')\ncli.main()"
     done = run(code, index.parent)
     assert "Traceback" in done.stderr and "no_such_plugin" in done.stderr
 

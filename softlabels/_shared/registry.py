@@ -186,6 +186,8 @@ class Registry(Mapping[str, type[C]], Generic[C]):
         where = f"{self.base.key} {entry_point.name!r} of {_distribution(entry_point)} ({entry_point.value})"
         try:
             found = entry_point.load()
+            if isinstance(found, type) and issubclass(found, Section):
+                found.model_rebuild()  # What pydantic cannot check is an error of the package, too.
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise PluginError(f"{where}: cannot be imported ({reason}). Repair or uninstall the package") from error

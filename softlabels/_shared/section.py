@@ -20,7 +20,8 @@ class Section(BaseModel):
     `yes` is no number and `"1"` is text, as in the JSON schema that is made from the sections.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+    # Built when it is first used: a job uses one or two of all methods.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True, defer_build=True)
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:

@@ -33,6 +33,9 @@ def stage(
     log: Annotated[str, typer.Option(help="where stderr goes, for messages")] = "",
 ) -> None:
     """Run one job: one node, or all in turn, for a case or a batch of cases. The rules call this."""
+    # Before NumPy is imported. Snakemake sets it to the threads of the job, but no stage multiplies large matrices: the
+    # threads would spin for a tenth of a second at the start, and the bits of a product would depend on their number.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     from softlabels.inputs.sheet import cases_from_json
     from softlabels.pipeline.batch import make_jobs, run_batch
     from softlabels.pipeline.job import run_job

@@ -14,7 +14,6 @@ from softlabels._shared.registry import Chosen
 from softlabels._shared.section import Section, faults_error, faults_of, shown, unknown_key
 from softlabels.classes import LabelSet
 from softlabels.config.paths import FilePath, FolderPath, ResultsPath
-from softlabels.config.plain_yaml import read_yaml
 from softlabels.config.prepare import Prepare
 from softlabels.config.tune import Tune
 from softlabels.errors import ConfigError
@@ -200,6 +199,8 @@ def recipe_notes(config: Config) -> list[str]:
 
 def load_config(path: str | Path) -> Config:
     """Return the checked configuration of a YAML file; raise ConfigError naming every error."""
+    from softlabels.config.plain_yaml import read_yaml  # a job reads a configuration in JSON
+
     return parse_config(read_yaml(path), source=str(path))
 
 

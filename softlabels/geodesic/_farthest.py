@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from softlabels._shared.boxed import BoxedVolumes
 from softlabels.geodesic._gap import Limit, NearMap
 
-_ALL_26 = np.ones((3, 3, 3), bool)
-
 
 class Reach:
     """Where the least distance is largest, in each part of the volume that walls keep apart.
@@ -34,9 +32,9 @@ class Reach:
         self._parts: NDArray[np.integer] | None = None
         n_parts = 1
         if domain is not None:
-            from scipy import ndimage
+            from softlabels._shared.components import label_components
 
-            self._parts, n_parts = ndimage.label(domain, _ALL_26)
+            self._parts, n_parts = label_components(domain)
             if n_parts == 1:
                 # What is behind walls has no distance.
                 self._parts = None

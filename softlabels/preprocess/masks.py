@@ -12,8 +12,10 @@ from softlabels._shared.box import Box, bounding_box
 from softlabels._shared.boxed import NO_BOX, BoxedVolumes, hull
 from softlabels.classes import LabelClass, value_mask
 
-#: scipy lists the boxes of all values up to the largest, so each larger value is looked for alone.
+#: SciPy lists the boxes of all values up to the largest, so each larger value is looked for alone.
 _MOST_LISTED = 1 << 16
+#: As many values are looked for alone in less time than SciPy takes to be imported and to list them.
+_FEW = 8
 
 
 def boxed_class_masks(labels: NDArray[np.integer], classes: Sequence[LabelClass]) -> BoxedVolumes:
@@ -33,8 +35,8 @@ def boxed_class_masks(labels: NDArray[np.integer], classes: Sequence[LabelClass]
 
     Notes
     -----
-    Cost: two passes over the volume for values below 65536, and one for each class with a larger value. Memory: the
-    boxes, which for organs add up to little more than the volume.
+    Cost: a pass over the volume for each of up to 8 values and for each value above 65535, two passes for all others.
+    Memory: the boxes, which for organs add up to little more than the volume.
 
     Examples
     --------
@@ -53,10 +55,10 @@ def boxed_class_masks(labels: NDArray[np.integer], classes: Sequence[LabelClass]
 
 def _value_boxes(labels: NDArray[np.integer], values: Collection[int]) -> dict[int, Box]:
     """Return the bounding box of each of some values."""
-    from scipy import ndimage
-
     found: dict[int, Box | None] = {}
-    if labels.max(initial=0) < _MOST_LISTED:
+    if len(values) > _FEW and labels.max(initial=0) < _MOST_LISTED:
+        from scipy import ndimage
+
         listed = cast("list[Box | None]", ndimage.find_objects(labels))
         found = dict(enumerate(listed, start=1))
     boxes = {value: found[value] if value in found else bounding_box(labels == value) for value in values}

@@ -165,14 +165,14 @@ def _seed_class(
     mask: NDArray[np.bool_], spacing: Spacing, strategy: SeedStrategy, case_id: str, name: str
 ) -> tuple[NDArray[np.bool_], dict[str, Any]]:
     """Return the seeds of one class and what gave them."""
-    from scipy import ndimage
+    from softlabels._shared.components import label_components
 
-    components, n_components = ndimage.label(mask, _ALL_26)
+    components, n_components = label_components(mask)
     seeds = np.zeros(mask.shape, bool)
     if n_components:
         seeds = strategy.seeds(mask, case_id=case_id, class_name=name)
     used = [strategy.name] if seeds.any() else []
-    reached = ndimage.binary_dilation(seeds, _ALL_26) if strategy.is_on_boundary else seeds
+    reached = _with_neighbours(seeds) if strategy.is_on_boundary else seeds
     n_missed = n_components - _which_reached(components, n_components, reached).sum()
     units, n_units = (
         (components, n_components) if strategy.per_component else (mask.astype(np.int8), min(n_components, 1))
@@ -191,6 +191,14 @@ def _seed_class(
         "n_components_missed": int(n_missed),
         "n_components_without_seed": int(n_components - _which_reached(components, n_components, reached).sum()),
     }
+
+
+def _with_neighbours(seeds: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the seeds with the 26 voxels around each."""
+    from scipy import ndimage
+
+    reached: NDArray[np.bool_] = ndimage.binary_dilation(seeds, _ALL_26)
+    return reached
 
 
 def _which_reached(units: NDArray[np.integer], n_units: int, reached: NDArray[np.bool_]) -> NDArray[np.bool_]:

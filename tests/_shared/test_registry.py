@@ -62,6 +62,16 @@ def test_a_broken_package_is_named(registry, value, says):
         found["broken"]
 
 
+def test_a_package_with_a_field_that_pydantic_cannot_check_is_named(registry, tmp_path):
+    found = registry(first={"odd": "with_odd_field:Odd"})
+    (tmp_path / "first" / "with_odd_field.py").write_text(
+        "from softlabels.methods.svls import SVLS\nclass Thing: pass\n"
+        "class Odd(SVLS):\n    'A method.'\n    name = 'odd'\n    thing: Thing = None\n"
+    )
+    with pytest.raises(PluginError, match=r"'odd' of softlabels-first 1.0.*PydanticSchemaGenerationError.*Thing"):
+        found["odd"]
+
+
 def test_a_name_that_two_packages_claim_is_refused_and_the_others_are_not(registry):
     twice = {"svls": "softlabels.methods.svls:SVLS"}
     found = registry(

@@ -8,7 +8,7 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 from softlabels.calibration import Calibration
-from softlabels.cli import app
+from softlabels.cli.commands import app
 from softlabels.errors import InputError
 from softlabels.evaluation.probabilities import read_image, read_pairs, read_probabilities, write_npz
 from softlabels.evaluation.refine import fit_temperature, hard_labels, refine

@@ -14,7 +14,7 @@ from scipy import ndimage
 from helpers import made_data
 from helpers.made_data import write_volume
 from softlabels.classes import LabelSet, class_masks
-from softlabels.cli import app
+from softlabels.cli.commands import app
 from softlabels.inputs.volume import read_volume
 from softlabels.methods.gaussian import gaussian_map
 from softlabels.view.export import write_nifti

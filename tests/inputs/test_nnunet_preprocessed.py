@@ -206,7 +206,7 @@ def test_init_begins_a_project_on_the_arrays_as_they_are(tmp_path, labels, targe
     import yaml
     from typer.testing import CliRunner
 
-    from softlabels.cli import app
+    from softlabels.cli.commands import app
 
     dataset = write_preprocessed(tmp_path / "preprocessed", labels=labels)
     before = sorted(dataset.rglob("*"))
@@ -227,7 +227,7 @@ def test_init_begins_a_project_on_the_arrays_as_they_are(tmp_path, labels, targe
 def test_init_takes_one_data_set_only(tmp_path):
     from typer.testing import CliRunner
 
-    from softlabels.cli import app
+    from softlabels.cli.commands import app
 
     result = CliRunner().invoke(app, ["init", str(tmp_path / "p"), "--nnunet-preprocessed", "a", "--msd", "b"])
     assert isinstance(result.exception, InputError)

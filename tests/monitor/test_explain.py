@@ -9,7 +9,7 @@ from helpers import made_data
 from helpers.made_project import Project
 from typer.testing import CliRunner
 
-from softlabels.cli import app
+from softlabels.cli.commands import app
 from softlabels.errors import InputError
 from softlabels.monitor.explain import explain_case
 

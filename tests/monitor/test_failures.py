@@ -213,7 +213,7 @@ def cohort_of_batches(folder: Path) -> dict[tuple[str, str], str]:
 def test_command_counts_cases_that_run_wait_and_failed(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
-    from softlabels.cli import app
+    from softlabels.cli.commands import app
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
@@ -240,7 +240,7 @@ def test_command_counts_cases_that_run_wait_and_failed(tmp_path, monkeypatch):
 def test_command_says_when_nothing_runs_although_something_is_left(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
-    from softlabels.cli import app
+    from softlabels.cli.commands import app
     from softlabels.monitor import lock
 
     monkeypatch.chdir(tmp_path)
@@ -271,7 +271,7 @@ def test_a_job_of_this_machine_that_has_begun_is_running_and_not_failed(tmp_path
 def test_the_report_of_a_person_knows_what_runs_here_and_that_of_a_run_what_was_killed(tmp_path, monkeypatch):
     from typer.testing import CliRunner
 
-    from softlabels.cli import app
+    from softlabels.cli.commands import app
     from softlabels.monitor import lock
 
     monkeypatch.chdir(tmp_path)

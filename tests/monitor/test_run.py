@@ -11,7 +11,7 @@ import pytest
 from helpers import made_data
 from typer.testing import CliRunner
 
-from softlabels.cli import app
+from softlabels.cli.commands import app
 from softlabels.cli.run import check_configurations
 from softlabels.errors import ConfigError
 from softlabels.monitor.deployment import workflow_folder

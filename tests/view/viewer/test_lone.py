@@ -11,7 +11,7 @@ import pytest
 from helpers.made_cohort import key_of, make_cohort, publish, seeds_and_distance
 from typer.testing import CliRunner
 
-from softlabels.cli import app
+from softlabels.cli.commands import app
 from softlabels.cohort.case import IndexedCohort
 from softlabels.errors import InputError
 from softlabels.grid import Grid
