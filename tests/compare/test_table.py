@@ -94,6 +94,14 @@ def test_the_page_says_what_was_done(study, scored):
     assert len(rows) == 4 and header.count("|") == rows[0].count("|") and "| hard | 0.0300 |" in rows[0]
 
 
+def test_the_page_of_a_study_that_stops_early_claims_no_more_than_was_checked(scored):
+    rule = {"steps": LENGTHS, "early_stopping": {"every": 5, "patience": 2}}
+    study, lines = parse_study({**STUDY, "training": rule}), scored(made_lines({}))
+    page = markdown(compare(lines, study), lines, study)
+    assert "trained for at most 20 steps" in page and "the same batches, up to step 5, which was checked" in page
+    assert "Early stopping: the best of every 5 steps, patience 2." in page
+
+
 def test_every_number_has_every_cell(study, scored):
     cells = compare(scored(made_lines({})), study)
     header, *rows = every_number(cells, study).splitlines()

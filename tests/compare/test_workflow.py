@@ -1,5 +1,6 @@
 """The rules: which jobs a study is, what changes them, and what they ask of a cluster."""
 
+import os
 import re
 import shutil
 
@@ -18,6 +19,10 @@ def project(tmp_path_factory):
     targets = {"onehot": {"method": "onehot"}, "soft": {"method": "gaussian"}, "geols": {"method": "geols"}}
     config = made_data.write_cohort(folder, n_cases=4, targets=targets, pictures=False)
     (folder / "config.yaml").unlink()
+    # A label in two files: only the second one changes with its voxels.
+    made_data.write_volume(folder / "case0_seg.mhd", made_data.tissue(0)[1])
+    sheet = folder / "cases.tsv"
+    sheet.write_text(sheet.read_text().replace("case0_seg.nii.gz", "case0_seg.mhd"))
     study = {
         "name": "made",
         "results": "compare",
@@ -72,6 +77,18 @@ def test_what_a_training_depends_on_trains_it_again(finished, change):
     rows = {"hard": {"target": "onehot"}, "soft": {"target": "geols"}}
     training = {"steps": [2, 3], "patch_size": [4, 8, 8], "network": {"width": 3, "levels": 2}}
     assert changed(finished, **({"rows": rows} if change == "target" else {"training": training}))["train"] == 1
+
+
+@pytest.mark.parametrize("name", ["case1_t1.nii.gz", "case0_seg.raw"])
+def test_a_file_that_changes_trains_again(finished, name):
+    assert "train" not in changed(finished)
+    file = finished / name
+    before = file.stat()
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
+    try:
+        assert changed(finished)["train"] == 1
+    finally:
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_on_slurm_networks_go_to_the_partition_with_gpus(project, tmp_path):

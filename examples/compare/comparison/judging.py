@@ -6,6 +6,7 @@ import csv
 import io
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def prediction_of(run: Run, content: Mapping[str, Any], truth: CaseTruth) -> Pre
 
 
 class Predictor:
-    """A trained network and the temperatures that are fitted to it.
+    """A trained network, and the temperature that is fitted to it.
 
     Parameters
     ----------
@@ -119,7 +120,6 @@ class Predictor:
 
     def __init__(self, run: Run, truth: CaseTruth, predict: Prediction) -> None:
         self.run, self.truth, self._predict = run, truth, predict
-        self._validation: list[tuple[NDArray[np.floating], NDArray[np.floating]]] = []
 
     def __call__(self, case: str) -> NDArray[np.float32]:
         """Return the probabilities (C, D, H, W) of a case."""
@@ -127,15 +127,18 @@ class Predictor:
 
     def temperature(self, row: AfterRow) -> float:
         """Return the temperature of a row: given, or fitted on the validation cases, which are never scored."""
-        if row.temperature != "fitted":
-            return float(row.temperature)
-        if not self._validation:
-            for case in self.run.validation:
-                known = self.truth.has_reference(case)
-                target = self.truth.reference(case) if known else self.truth.masks(case).astype(np.float32)
-                counted = self.truth.counted(case, target if known else None)
-                self._validation.append((_of_voxels(self(case), counted), _of_voxels(target, counted)))
-        return fit_temperature(self._validation, is_overlapping=self.run.classes.is_overlapping)
+        return self._fitted if row.temperature == "fitted" else float(row.temperature)
+
+    @cached_property
+    def _fitted(self) -> float:
+        """The temperature that fits the validation cases, over the voxels that scores count."""
+        pairs = []
+        for case in self.run.validation:
+            known = self.truth.has_reference(case)
+            target = self.truth.reference(case) if known else self.truth.masks(case).astype(np.float32)
+            counted = self.truth.counted(case, target if known else None)
+            pairs.append((_of_voxels(self(case), counted), _of_voxels(target, counted)))
+        return fit_temperature(pairs, is_overlapping=self.run.classes.is_overlapping)
 
 
 def changed_probabilities(

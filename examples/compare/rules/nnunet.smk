@@ -13,5 +13,6 @@ rule preprocess:
         runtime=preprocessing_minutes,
     params:
         data=nnunet_json,
+        files=raw_states,
     shell:
         "OMP_NUM_THREADS=1 python -P -m comparison preprocess --data {params.data:q} --threads {threads} > {log:q} 2>&1"

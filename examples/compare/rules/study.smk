@@ -2,6 +2,7 @@
 import os
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, workflow.basedir)
@@ -18,8 +19,8 @@ from comparison.study import (
     targets_of,
 )
 from softlabels.config import parse_config, read_yaml
+from softlabels.inputs.detached import file_state
 from softlabels.inputs.sheet import read_sheet
-from softlabels.inputs.stream import FileState
 from softlabels.monitor.deployment import workflow_folder
 from softlabels.pipeline.plan import make_plan
 
@@ -89,6 +90,17 @@ def run_json(wildcards):
 
 def raw_files(wildcards):
     """Return the files of all cases, which nnU-Net preprocesses."""
+    # Snakemake would take {name} in a path for a wildcard. Such files are watched by `raw_states` alone.
+    return [path for path in paths_of_cases() if not set("{}") & set(path)]
+
+
+def raw_states(wildcards):
+    """Return size and time of last change of the files of all cases."""
+    return file_states_of(paths_of_cases())
+
+
+def paths_of_cases():
+    """Return the paths of all files that targets are computed from."""
     return [path for one in STUDY_CASES.values() for _, path in one.case.files()]
 
 
@@ -111,10 +123,9 @@ def recipe(wildcards):
 
 def trained_files(wildcards):
     """Return size and time of last change of every file that a row is trained on."""
-    cases = STUDY_CASES.values()
-    files = [path for one in cases for _, path in one.case.files()]
+    files = paths_of_cases()
     if REFERENCE in targets_of(STUDY.rows[wildcards.row]):
-        files += [path for one in cases for path in one.case.reference]
+        files += [path for one in STUDY_CASES.values() for path in one.case.reference]
     return file_states_of(files)
 
 
@@ -126,7 +137,16 @@ def judging_files(wildcards):
 
 def file_states_of(files):
     """Return size and time of last change of files; None of one that is missing."""
-    return [list(FileState.of(path)) if Path(path).exists() else None for path in files]
+    return [state_of(path) for path in files]
+
+
+@cache
+def state_of(path):
+    """Return the state of a file, or None; all trainings read the same files, and a network has many."""
+    try:
+        return list(file_state(path))
+    except OSError:
+        return None
 
 
 def rows_after(wildcards):

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         source = trainers_source(given.target, length)
         path = (given.folder or trainers_folder()) / FILE_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
-        earlier = path.read_text() if path.exists() else ""
+        earlier = path.read_text(encoding="utf-8") if path.exists() else ""
         write_atomically(path, added_to(earlier, source))
     except (SoftLabelsError, OSError) as error:
         sys.exit(f"softlabels: {error}")

@@ -58,7 +58,7 @@ def chosen(
     target : str, optional
         The target of the trainer's class; it cannot be changed by a variable.
     is_continued : bool
-        Whether the training goes on from a checkpoint: what is not given then is what it began with.
+        Whether the training continues from a checkpoint; what is not given is then what it began with.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def chosen(
         found = Choice(str(index.absolute()), named or _only_target(index), given)
     if record is not None and (record.target, record.overrides) != (found.target, found.overrides):
         raise InputError(
-            f"{output_folder}: its training is on {record}, got {found}. Go on with the same, or move the folder away. "
+            f"{output_folder}: its training is on {record}, got {found}. Continue with it, or move the folder away. "
             "For a folder per target, give each its own trainer: python -m softlabels.training.nnunet install "
             f"--target {found.target}"
         )
