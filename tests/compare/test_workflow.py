@@ -7,8 +7,9 @@ import shutil
 import pytest
 import yaml
 from helpers import ROOT, made_data
-from helpers.made_study import jobs, snakemake
+from helpers.made_study import jobs, planned, snakemake
 
+#: A network by its name without the digest.
 NETWORK = "compare/networks/soft/seed0_fold0_steps2.pt"
 
 
@@ -48,47 +49,72 @@ def test_a_study_is_a_job_for_each_training_and_for_each_row_and_fold(project):
 
 @pytest.fixture(scope="module")
 def finished(project, tmp_path_factory):
-    """Give the project after a run of one training, the others pretended."""
+    """Give the project after a run of one training."""
     folder = tmp_path_factory.mktemp("finished") / "project"
     shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".snakemake"))
-    snakemake(folder, NETWORK)
-    assert (folder / NETWORK).exists()
+    network = planned(snakemake(folder, "--dry-run"))[NETWORK]
+    snakemake(folder, network)
+    assert (folder / network).exists()
     return folder
 
 
-def changed(finished, **changes):
-    """Return the jobs of the finished training in a study with changes."""
+def trainings(finished, **changes):
+    """Return the networks that are trained in a study with changes."""
     study = yaml.safe_load((finished / "study.yaml").read_text()) | changes
     (finished / "changed.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
-    return jobs(snakemake(finished, NETWORK, "--dry-run", study="changed.yaml"))
+    return [name for name in planned(snakemake(finished, "--dry-run", study="changed.yaml")) if name.endswith(".pt")]
+
+
+def test_a_network_that_is_there_is_not_trained_again(finished):
+    found = trainings(finished)
+    assert len(found) == 15 and NETWORK not in found
 
 
 def test_other_rows_lengths_targets_and_statistics_train_nothing_again(finished):
     study = yaml.safe_load((finished / "study.yaml").read_text())
     study["softlabels"]["targets"]["svls"] = {"method": "svls"}
     rows = {"hard": {"target": "geols"}, "soft": {"target": "soft"}, "new": {"target": "svls"}}
-    training = study["training"] | {"steps": [2, 5]}
+    training = study["training"] | {"steps": [2, 5], "workers": 1, "save_every_s": 5.0}
     others = {"rows": rows, "bootstrap": {"draws": 200}, "training": training, "softlabels": study["softlabels"]}
-    assert "train" not in changed(finished, **others)
+    found = trainings(finished, **others)
+    # Those of the new row too, though the index is written again.
+    assert len(found) == 3 * 8 - 1 and NETWORK not in found and NETWORK.replace("soft", "new") in found
 
 
-@pytest.mark.parametrize("change", ["target", "training"])
+@pytest.mark.parametrize("change", ["target", "parameter", "training", "seed of the folds"])
 def test_what_a_training_depends_on_trains_it_again(finished, change):
-    rows = {"hard": {"target": "onehot"}, "soft": {"target": "geols"}}
-    training = {"steps": [2, 3], "patch_size": [4, 8, 8], "network": {"width": 3, "levels": 2}}
-    assert changed(finished, **({"rows": rows} if change == "target" else {"training": training}))["train"] == 1
+    study = yaml.safe_load((finished / "study.yaml").read_text())
+    assert study["softlabels"]["targets"]["soft"] == {"method": "gaussian"}
+    if change == "target":
+        study["rows"]["soft"] = {"target": "geols"}
+    elif change == "parameter":
+        study["softlabels"]["targets"]["soft"]["sigma_mm"] = 0.7
+    elif change == "training":
+        study["training"]["network"]["width"] = 3
+    else:
+        study["folds"] = {"seed": 1}
+    assert NETWORK in trainings(finished, **study)
 
 
 @pytest.mark.parametrize("name", ["case1_t1.nii.gz", "case0_seg.raw"])
 def test_a_file_that_changes_trains_again(finished, name):
-    assert "train" not in changed(finished)
     file = finished / name
     before = file.stat()
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
     try:
-        assert changed(finished)["train"] == 1
+        assert NETWORK in trainings(finished)
     finally:
         os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_study_that_goes_back_trains_nothing_again(finished):
+    network = {"width": 3, "levels": 2}
+    training = yaml.safe_load((finished / "study.yaml").read_text())["training"] | {"network": network}
+    study = yaml.safe_load((finished / "study.yaml").read_text()) | {"training": training}
+    (finished / "wide.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    wide = planned(snakemake(finished, "--dry-run", study="wide.yaml"))[NETWORK]
+    snakemake(finished, wide, study="wide.yaml")
+    assert NETWORK not in trainings(finished) and NETWORK not in trainings(finished, training=training)
 
 
 def test_on_slurm_networks_go_to_the_partition_with_gpus(project, tmp_path):

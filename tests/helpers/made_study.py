@@ -66,6 +66,12 @@ def jobs(shown: str) -> dict[str, int]:
     return {name: int(count) for name, count in re.findall(r"(\w+) +(\d+)\n", table[1])} if table else {}
 
 
+def planned(shown: str) -> dict[str, str]:
+    """Return the networks and scores that a dry run would make: their paths by those without the digest."""
+    found = re.findall(r"^ +output: (\S+)\.([0-9a-f]{12})\.(pt|tsv)$", shown, re.MULTILINE)
+    return {f"{name}.{ending}": f"{name}.{digest}.{ending}" for name, digest, ending in found}
+
+
 def best_temperature(cases: Sequence[tuple[NDArray, NDArray]]) -> float:
     """Return the temperature of least loss among many: what `fit_temperature` minimises, from its definition.
 

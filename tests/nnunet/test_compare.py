@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from helpers.made_raw_nnunet import LABELS, SHAPES, SPACING, volumes
-from helpers.made_study import best_temperature, python, snakemake
+from helpers.made_study import best_temperature, jobs, planned, python, snakemake
 
 from softlabels.grid import Grid
 from softlabels.view.export import write_nifti
@@ -38,8 +38,8 @@ STUDY = {
     "seeds": [0],
     "training": {"steps": [2], "nnunet": {"spacing": list(SPACING), "iterations": 2, "validation_iterations": 1}},
 }
-SCORES = ["compare/scores/hard_fold0.tsv", "compare/scores/geols_fold0.tsv"]
-NETWORK = "compare/networks/geols/seed0_fold0_steps2.pt"
+#: Scores of a row, by their name without the digest.
+SCORES = "compare/scores/{}_fold0.tsv"
 
 #: Train with a change of the trainer: what a test must do before nnU-Net is imported is done by the command.
 TRAIN = """
@@ -103,20 +103,29 @@ def project(tmp_path_factory) -> Path:
     arguments["features_per_stage"] = [4 * 2**level for level in range(arguments["n_stages"])]
     arguments["n_conv_per_stage"] = [1] * arguments["n_stages"]
     plans.write_text(json.dumps(content))
-    snakemake(folder, "--cores", "1", *SCORES)
+    names = planned(snakemake(folder, "--dry-run"))
+    snakemake(folder, "--cores", "1", *(names[SCORES.format(row)] for row in ("hard", "geols")))
     return folder
+
+
+def network(project: Path, row: str) -> Path:
+    """Return the network of a row."""
+    (found,) = project.glob(f"compare/networks/{row}/seed0_fold0_steps2.*.pt")
+    return found
 
 
 def lines(project: Path) -> list[dict[str, str]]:
     """Return the lines of both score files."""
-    texts = [(project / name).read_text().splitlines() for name in SCORES]
+    files = list(project.glob("compare/scores/*.tsv"))
+    assert len(files) == 2
+    texts = [file.read_text().splitlines() for file in files]
     return [row for text in texts for row in csv.DictReader(text, delimiter="\t")]
 
 
 def test_rows_of_a_seed_begin_alike_see_the_same_batches_and_learn_other_targets(project):
     assert {line["row"] for line in lines(project)} == {"hard", "geols", "later"}
     assert len({(line["init"], line["batches"]) for line in lines(project)}) == 1
-    hard, geols = (torch.load(project / NETWORK.replace("geols", row)) for row in ("hard", "geols"))
+    hard, geols = (torch.load(network(project, row)) for row in ("hard", "geols"))
     assert len(hard["losses"]) == 4 and np.isfinite(hard["losses"]).all() and hard["losses"] != geols["losses"]
     assert any(not torch.equal(values, geols["weights"][name]) for name, values in hard["weights"].items())
 
@@ -131,7 +140,7 @@ def test_predictions_are_scored_on_the_grid_of_the_files(project):
 
 def test_the_temperature_is_the_best_one_on_the_validation_cases(project, tmp_path):
     predicted = tmp_path / "predicted.npz"
-    python(project, "-c", PREDICT, NETWORK.replace("geols", "hard"), str(predicted))
+    python(project, "-c", PREDICT, str(network(project, "hard")), str(predicted))
     with np.load(predicted) as content:
         pairs = [tuple(content[case]) for case in content]
     assert len(pairs) == 1
@@ -140,16 +149,19 @@ def test_the_temperature_is_the_best_one_on_the_validation_cases(project, tmp_pa
 
 
 def test_nothing_is_trained_again_and_a_new_row_trains_only_itself(project):
-    assert "Nothing to be done" in snakemake(project, "--dry-run", *SCORES)
     study = yaml.safe_load((project / "study.yaml").read_text())
     study["rows"]["new"] = {"target": "geols"}
     (project / "new.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
-    shown = snakemake(project, "--dry-run", *SCORES, "compare/scores/new_fold0.tsv", study="new.yaml")
-    assert "rule preprocess" not in shown and shown.count("rule train:") == 1 and shown.count("rule score:") == 1
+    shown = snakemake(project, "--dry-run", study="new.yaml")
+    made_before = {(row, 0) for row in ("hard", "geols")}
+    left = {(row, fold) for row in ("hard", "geols", "new") for fold in (0, 1)} - made_before
+    networks = {f"compare/networks/{row}/seed0_fold{fold}_steps2.pt" for row, fold in left}
+    assert planned(shown).keys() == networks | {f"compare/scores/{row}_fold{fold}.tsv" for row, fold in left}
+    assert not {"preprocess", "stages", "index"} & jobs(shown).keys()
 
 
 def test_a_killed_training_resumes_to_the_same_bits_with_other_processes(project, tmp_path):
-    whole = torch.load(project / NETWORK)
+    whole = torch.load(network(project, "geols"))
     killed = {**whole["run"], "training": {**whole["run"]["training"], "workers": 1}}
     output = tmp_path / "again.pt"
     assert "killed" in python(project, "-c", TRAIN, json.dumps(killed), str(output), "killed", fails=True)

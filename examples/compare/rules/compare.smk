@@ -2,7 +2,7 @@
 rule comparison:
     """Write the table, every number, and the picture."""
     input:
-        scores,
+        expand(SCORE_FILE, score=SCORES),
     output:
         f"{STUDY.results}/comparison.md",
         f"{STUDY.results}/comparison.tsv",

@@ -2,22 +2,19 @@
 rule train:
     """Train a network, or resume one that was killed."""
     input:
-        # Its time does not count: it is written again for every new target. `recipe` and `files` say what matters.
-        ancient(INDEX),
+        INDEX,
     output:
-        f"{STUDY.results}/networks/{{row}}/seed{{seed}}_fold{{fold}}_steps{{steps}}.pt",
+        NETWORK_FILE,
     log:
-        f"{STUDY.results}/logs/train/{{row}}_seed{{seed}}_fold{{fold}}_steps{{steps}}.log",
+        f"{STUDY.results}/logs/train/{{network}}.log",
     benchmark:
-        f"{STUDY.results}/logs/train/{{row}}_seed{{seed}}_fold{{fold}}_steps{{steps}}.benchmark.tsv"
+        f"{STUDY.results}/logs/train/{{network}}.benchmark.tsv"
     threads: 1 + STUDY.training.workers
     resources:
         mem_mb=4000,
         runtime=training_minutes,
     params:
         run=run_json,
-        recipe=recipe,
-        files=trained_files,
     shell:
         "OMP_NUM_THREADS=1 python -P -m comparison train --run {params.run:q} --output {output:q} > {log:q} 2>&1"
 
@@ -25,25 +22,26 @@ rule train:
 rule score:
     """Predict and score the test cases of a fold with all networks of a row."""
     input:
-        networks,
+        INDEX,
+        networks=networks,
     output:
-        f"{STUDY.results}/scores/{{row}}_fold{{fold}}.tsv",
+        SCORE_FILE,
     log:
-        f"{STUDY.results}/logs/score/{{row}}_fold{{fold}}.log",
+        f"{STUDY.results}/logs/score/{{score}}.log",
     benchmark:
-        f"{STUDY.results}/logs/score/{{row}}_fold{{fold}}.benchmark.tsv"
+        f"{STUDY.results}/logs/score/{{score}}.benchmark.tsv"
     threads: 1
     resources:
         mem_mb=8000,
         runtime=scoring_minutes,
     params:
-        after=rows_after,
+        row=judged_row,
+        fold=judged_fold,
+        after=after_json,
         test=test_cases,
-        files=judging_files,
-        version=SCORES_VERSION,
     shell:
-        "OMP_NUM_THREADS={threads} python -P -m comparison score {input:q} --row {wildcards.row} --fold {wildcards.fold} "
-        "--after {params.after:q} --test {params.test:q} --output {output:q} > {log:q} 2>&1"
+        "OMP_NUM_THREADS={threads} python -P -m comparison score {input.networks:q} --row {params.row:q} "
+        "--fold {params.fold} --after {params.after:q} --test {params.test:q} --output {output:q} > {log:q} 2>&1"
 
 
 if STUDY.training.device == "cuda":
