@@ -108,6 +108,8 @@ def test_another_split_writes_the_index_again_and_runs_no_job(tmp_path):
     # A machine whose clock is an hour ahead wrote the receipts of one case.
     for receipt in (tmp_path / "results" / "case0").glob("*.json"):
         os.utime(receipt, (time.time() + 3600,) * 2)
+    assert "in the future" not in snakemake(tmp_path, "--dry-run").stdout
+    assert receipt.stat().st_mtime > time.time() + 3000
     done = snakemake(tmp_path)
     assert "receipts were dated in the future" in done.stdout
     assert done.returncode == 0 and "rule prepare" not in done.stdout and "rule target" not in done.stdout
@@ -207,8 +209,9 @@ def test_what_is_not_kept_is_never_written_and_the_targets_are_the_same_after_a_
         time.sleep(0.01)
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
+    assert snakemake(tmp_path, "--dry-run").returncode == 0 and any((tmp_path / ".snakemake" / "locks").iterdir())
     done = snakemake(tmp_path)
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0 and "The last run here was killed" in done.stdout, done.stdout
     kept = {path: address for path, address in published(tmp_path).items() if address[1]}
     everything = {path: address for path, address in published(finished).items() if "case0" in path}
     assert kept == {path: address for path, address in everything.items() if re.search("prepare-|target-", path)}

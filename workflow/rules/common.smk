@@ -51,10 +51,11 @@ CONFIG = CONFIG.model_copy(update={"results": str(workflow.modifier.modify_path(
 PLAN = make_plan(CONFIG)
 CASES = {case.id: case for case in read_sheet(CONFIG.cases, CONFIG.channels)}
 JOB_FILES = JobFiles()
-if workflow.is_main_process and release_stale_lock(Path()):
-    forget_incomplete(Path(CONFIG.results))
-    print("The last run here was killed: its lock is removed, its finished work is kept.", file=sys.stderr)
-if workflow.is_main_process and not workflow.dryrun:
+# `workflow.dryrun` is not known before the jobs are planned.
+if workflow.is_main_process and not workflow.output_settings.dryrun:
+    if release_stale_lock(Path()):
+        forget_incomplete(Path(CONFIG.results))
+        print("The last run here was killed: its lock is removed, its finished work is kept.", file=sys.stderr)
     if n_future := date_back(Path(CONFIG.results), time.time()):
         print(f"{n_future} receipts were dated in the future, by a machine whose clock is ahead.", file=sys.stderr)
 if workflow.is_main_process:
