@@ -26,6 +26,9 @@ import yaml
 from real_volumes import needed_volumes
 from results import read_section, write_section
 
+# Processes start from compiled modules, as those of an installed package do.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 ROOT = Path(__file__).resolve().parents[1]
 SECTION = "Workflow scale"
 CONFIG = {

@@ -8,6 +8,8 @@ import pytest
 from helpers import ROOT
 
 from softlabels.cli import OF_RULES
+from softlabels.methods import METHODS
+from softlabels.seeds import STRATEGIES
 
 RULES = "".join(path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")))
 CALLED = sorted(set(re.findall(r"python -P -m softlabels ([a-z-]+)", RULES)))
@@ -43,6 +45,22 @@ parse_config({"channels": ["T1"], "labels": {"background": 0, "a": 1}, "targets"
 print({"yaml", "scipy", "numba"} & set(sys.modules))
 """
     assert printed(code) == "set()"
+
+
+def test_a_configuration_imports_the_methods_that_it_names():
+    code = """
+from softlabels.config import parse_config
+parse_config({"channels": ["T1"], "labels": {"background": 0, "a": 1}, "targets": {"soft": {"method": "svls"}}})
+from softlabels.methods import METHODS
+places = {name: f"softlabels.methods.{name}" for name in METHODS}
+print([name for name, place in places.items() if place in sys.modules], len(METHODS) > 10)
+"""
+    assert printed(code) == "['svls'] True"
+
+
+def test_every_name_is_that_of_its_class():
+    for registry in (METHODS, STRATEGIES):
+        assert [component.name for component in registry.built_in.values()] == list(registry.built_in)
 
 
 def test_skeleton_seeds_of_a_few_classes_are_found_without_scipys_filters():

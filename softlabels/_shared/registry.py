@@ -12,9 +12,10 @@ no harm.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -82,10 +83,39 @@ class Distribution:
 C = TypeVar("C", bound=Component)
 
 
+class _BuiltIn(MutableMapping[str, type[C]]):
+    """The classes of softlabels by name, each imported when it is asked for: a job uses one or two of them."""
+
+    def __init__(self, places: Mapping[str, str]):
+        self._found: dict[str, str | type[C]] = dict(places)
+
+    def __getitem__(self, name: str) -> type[C]:
+        found = self._found[name]
+        if isinstance(found, str):
+            module, _, attribute = found.partition(":")
+            self._found[name] = found = getattr(import_module(module), attribute)
+        return found
+
+    def __setitem__(self, name: str, component: type[C]) -> None:
+        self._found[name] = component
+
+    def __delitem__(self, name: str) -> None:
+        del self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._found
+
+
 class Registry(Mapping[str, type[C]], Generic[C]):
     """The classes of one kind by name.
 
-    Iteration and membership know all names and import nothing; only `registry[name]` imports what a package provides.
+    Iteration and membership know all names and import nothing; only `registry[name]` imports the class.
 
     Parameters
     ----------
@@ -93,13 +123,13 @@ class Registry(Mapping[str, type[C]], Generic[C]):
         What every class derives from.
     group : str
         The group of entry points through which packages add classes.
-    built_in : sequence of types
-        The classes of softlabels.
+    built_in : mapping
+        The classes of softlabels: name to place, written as in an entry point, `"package.module:Class"`.
     """
 
-    def __init__(self, base: type[C], group: str, built_in: Sequence[type[C]]):
+    def __init__(self, base: type[C], group: str, built_in: Mapping[str, str]):
         self.base, self.group = base, group
-        self.built_in: dict[str, type[C]] = {one.name: one for one in built_in}
+        self.built_in: MutableMapping[str, type[C]] = _BuiltIn(built_in)
         self._loaded: dict[str, type[C]] = {}
 
     def __getitem__(self, name: str) -> type[C]:

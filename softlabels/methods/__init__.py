@@ -1,7 +1,7 @@
 """Every soft-label method by name. docs/methods.md compares them; CONTRIBUTING.md says how to add one.
 
 A method is one module with one class, which declares what softlabels must know and holds the parameters and the maths.
-Heavy libraries are imported inside functions, because these modules are read with every config, in every job.
+A module is imported when its method is asked for, and heavy libraries inside functions: every job reads a config.
 """
 
 from softlabels._shared.rate import Rate
@@ -9,22 +9,8 @@ from softlabels._shared.registry import Registry
 from softlabels.augmentation import ANY_AUGMENTATION, NOT_ELASTIC, RIGID
 from softlabels.methods.arrays import Need, TargetInputs, TargetMap
 from softlabels.methods.base import FAR_MM, Method
-from softlabels.methods.dilation import Dilation
-from softlabels.methods.gaussian import Gaussian
-from softlabels.methods.geodesic_band import GeodesicBand
-from softlabels.methods.geols import GeoLS
 from softlabels.methods.keys import RunContext, Softness, TuningGrid
-from softlabels.methods.label_smoothing import LabelSmoothing
-from softlabels.methods.level_set import LevelSet
-from softlabels.methods.multi_rater import MultiRater
-from softlabels.methods.onehot import OneHot
-from softlabels.methods.partial_volume import PartialVolume
-from softlabels.methods.random_walker import RandomWalker
 from softlabels.methods.seeded import Distance, GeodesicMethod, SeededMethod
-from softlabels.methods.sing import SiNG
-from softlabels.methods.superpixel import Superpixel
-from softlabels.methods.svls import SVLS
-from softlabels.methods.unmix import Unmix
 
 __all__ = [
     "ANY_AUGMENTATION",
@@ -49,20 +35,20 @@ __all__ = [
 METHODS: Registry[Method] = Registry(
     Method,
     "softlabels.methods",
-    [
-        OneHot,
-        LabelSmoothing,
-        GeoLS,
-        SiNG,
-        RandomWalker,
-        Superpixel,
-        SVLS,
-        Gaussian,
-        Dilation,
-        LevelSet,
-        PartialVolume,
-        MultiRater,
-        Unmix,
-        GeodesicBand,
-    ],
+    {
+        "onehot": "softlabels.methods.onehot:OneHot",
+        "label_smoothing": "softlabels.methods.label_smoothing:LabelSmoothing",
+        "geols": "softlabels.methods.geols:GeoLS",
+        "sing": "softlabels.methods.sing:SiNG",
+        "random_walker": "softlabels.methods.random_walker:RandomWalker",
+        "superpixel": "softlabels.methods.superpixel:Superpixel",
+        "svls": "softlabels.methods.svls:SVLS",
+        "gaussian": "softlabels.methods.gaussian:Gaussian",
+        "dilation": "softlabels.methods.dilation:Dilation",
+        "level_set": "softlabels.methods.level_set:LevelSet",
+        "partial_volume": "softlabels.methods.partial_volume:PartialVolume",
+        "multi_rater": "softlabels.methods.multi_rater:MultiRater",
+        "unmix": "softlabels.methods.unmix:Unmix",
+        "geodesic_band": "softlabels.methods.geodesic_band:GeodesicBand",
+    },
 )

@@ -38,5 +38,11 @@ __all__ = [
 STRATEGIES: Registry[SeedStrategy] = Registry(
     SeedStrategy,
     "softlabels.seeds",
-    [SkeletonSeeds, ErosionSeeds, RandomSeeds, CannySeeds, BoundarySeeds],
+    {
+        "skeleton": "softlabels.seeds.skeleton:SkeletonSeeds",
+        "erosion": "softlabels.seeds.erosion:ErosionSeeds",
+        "random": "softlabels.seeds.random_draw:RandomSeeds",
+        "canny": "softlabels.seeds.canny:CannySeeds",
+        "boundary": "softlabels.seeds.boundary:BoundarySeeds",
+    },
 )

@@ -23,7 +23,7 @@ def registry(tmp_path, monkeypatch):
         for name, methods in packages.items():
             made_distribution(tmp_path / name, f"softlabels-{name}", methods)
             monkeypatch.syspath_prepend(str(tmp_path / name))
-        return Registry(Method, "softlabels.methods", [GAUSSIAN])
+        return Registry(Method, "softlabels.methods", {"gaussian": "softlabels.methods.gaussian:Gaussian"})
 
     return made
 
