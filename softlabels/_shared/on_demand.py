@@ -86,7 +86,7 @@ class VolumesOnDemand:
 
     def release(self, before: int | None = None) -> None:
         """Forget the volumes that are held; if `before` is given, only when all of them are before that one."""
-        if before is None or before >= min(self._first + self.n_together, len(self)):
+        if before is None or before >= self._first + len(self._held):
             self._held = self._held[:0].copy()
 
     def part(self, first: int, stop: int) -> VolumesOnDemand:
@@ -135,6 +135,11 @@ class ChannelsOnDemand:
     n_classes : int
         C.
 
+    Attributes
+    ----------
+    failure : Exception, optional
+        What reading or making a channel raised: an error of these volumes, not of whoever goes through them.
+
     Examples
     --------
     >>> maps = np.arange(6).reshape(6, 1, 1, 1)
@@ -147,6 +152,7 @@ class ChannelsOnDemand:
 
     def __init__(self, volumes: VolumesOnDemand, n_classes: int) -> None:
         self.shape: tuple[int, ...] = (len(volumes) // n_classes, n_classes, *volumes.shape[1:])
+        self.failure: Exception | None = None
         self._volumes = volumes
 
     def __len__(self) -> int:
@@ -156,8 +162,16 @@ class ChannelsOnDemand:
         """Yield the maps of each channel, which are forgotten when the next are asked for."""
         n_classes = self.shape[1]
         for first in range(0, len(self._volumes), n_classes):
-            yield self._volumes.several(first, first + n_classes)
+            yield self._read(first, first + n_classes)
             self._volumes.release(before=first + n_classes)
+
+    def _read(self, first: int, stop: int) -> NDArray[Any]:
+        """Return the maps of one channel, or note why there are none."""
+        try:
+            return self._volumes.several(first, stop)
+        except Exception as error:
+            self.failure = error
+            raise
 
 
 @dataclass(frozen=True)

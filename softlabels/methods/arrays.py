@@ -86,6 +86,10 @@ class TargetInputs:
             raise InputError(f"{name}: missing, and this method needs it")
         return given
 
+    def failed_with(self, error: Exception) -> bool:
+        """Return whether an error was raised while distances were read, so that it is not the method's."""
+        return isinstance(self.distance, ChannelsOnDemand) and self.distance.failure is error
+
     def absent_flags(self) -> list[str]:
         """Return a flag for each class without a voxel."""
         return [f"class '{n}' absent" for n, mask in zip(self.class_names, self.masks, strict=True) if not mask.any()]

@@ -299,7 +299,8 @@ class Method(Component):
         Raises
         ------
         InputError
-            If an input is missing or has the wrong shape, or does not go with the parameters.
+            If an input is missing or has the wrong shape, or does not go with the parameters. An error that is raised
+            while distances are read is not the method's, and passes unchanged.
         SeedError
             If a present class has no seed and the paper's form cannot do without.
         CertificateError
@@ -313,6 +314,8 @@ class Method(Component):
                 raise InputError("no background class; declare one with the value 0 in `labels`")
             found = self.soft_map(inputs)
         except InputError as error:
+            if inputs.failed_with(error):
+                raise
             raise type(error)(f"method {self.name}: {error}") from error
         if self.sums_to_one and inputs.background is not None:
             share_out(found.values)

@@ -96,7 +96,8 @@ class GeodesicMethod(SeededMethod, BoxedMethod):
         distances is made block by block, in less memory.
     reads_by_channel : bool
         Whether `soft_map` goes through the distances of the channels once, as ``for channel in inputs.distance``. Then
-        they are read, or solved, one channel at a time, and `inputs.distance` need not be an array.
+        they are read, or solved, one channel at a time, and `inputs.distance` need not be an array. Not inherited by a
+        class that has a `soft_map` of its own.
     """
 
     provides: ClassVar[frozenset[Need]] = frozenset({"seeds", "distance"})
@@ -227,8 +228,16 @@ class GeodesicMethod(SeededMethod, BoxedMethod):
 
 
 def reads_by_channel(method: type[Method]) -> bool:
-    """Return whether a method takes the distances of one channel after another."""
-    return issubclass(method, GeodesicMethod) and method.reads_by_channel
+    """Return whether a method takes the distances of one channel after another.
+
+    A class with a `soft_map` of its own has to say so itself: what it derives from may read them in another way.
+    """
+    if not issubclass(method, GeodesicMethod) or not method.reads_by_channel:
+        return False
+    declared, written = (
+        next(one for one in method.__mro__ if name in vars(one)) for name in ("reads_by_channel", "soft_map")
+    )
+    return issubclass(declared, written)
 
 
 def share_bound(n_classes: int, gap: float) -> float:

@@ -11,10 +11,12 @@ from helpers import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from softlabels._shared.on_demand import ChannelsOnDemand, VolumesOnDemand
 from softlabels.errors import CertificateError, InputError
 from softlabels.geodesic import geodesic_distance
 from softlabels.methods import FAR_MM, METHODS, Method, TargetInputs, TargetMap
 from softlabels.methods.quality import quality_figures
+from softlabels.methods.seeded import reads_by_channel
 
 #: Parameters that fit a toy volume.
 PARAMS = {"superpixel": {"n_superpixels": 12}}
@@ -111,6 +113,49 @@ def test_no_method_writes_to_its_inputs_nor_minds_threads(method):
     again = method.compute(a_case(threads=3))
     np.testing.assert_array_equal(once.values, again.values)
     assert once.notes == again.notes and once.flags == again.flags
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+@pytest.mark.parametrize("n_together", [1, 2, 3, 9])
+@law(*[method for method in STORED if reads_by_channel(type(method))])
+def test_a_method_that_reads_by_channel_reads_each_once_and_needs_no_array(method, n_together, n_channels):
+    inputs, made = a_case(n_channels=n_channels), []
+    flat = inputs.distance.reshape(-1, *inputs.masks.shape[1:])
+
+    def make(first, stop):
+        made.extend(range(first, stop))
+        return flat[first:stop].copy()
+
+    volumes = VolumesOnDemand(flat.shape, make, dtype=np.float32, n_together=n_together)
+    found = method.compute(replace(inputs, distance=ChannelsOnDemand(volumes, len(inputs.masks))))
+    np.testing.assert_array_equal(found.values, method.compute(inputs).values)
+    assert made == list(range(len(flat)))
+
+
+def test_a_class_with_a_map_of_its_own_says_itself_that_it_reads_by_channel():
+    class Renamed(METHODS["geols"]):
+        """GeoLS by another name."""
+
+        name = "renamed"
+
+    class Nearest(METHODS["geols"]):
+        """GeoLS, and something that it reads of the array."""
+
+        name = "nearest"
+
+        def soft_map(self, inputs):
+            return super().soft_map(inputs)
+
+        def boxed_map(self, inputs):
+            return super().boxed_map(inputs)
+
+    class ByChannel(Nearest):
+        """One that says so again."""
+
+        name, reads_by_channel = "by_channel", True
+
+    assert [reads_by_channel(one) for one in (Renamed, Nearest, ByChannel)] == [True, False, True]
+    assert not reads_by_channel(METHODS["sing"]) and not reads_by_channel(METHODS["svls"])
 
 
 @law(*EQUIVARIANT)

@@ -1,11 +1,15 @@
 """Distances of few classes: solved, written and read a channel at a time, with the entries of all at once."""
 
+import time
+import weakref
+
 import numpy as np
 import pytest
 import yaml
 from helpers import made_data
 from helpers.made_project import Project
 
+from softlabels.errors import InputError
 from softlabels.pipeline.stages import distance
 from softlabels.store import format as store_format
 
@@ -84,3 +88,58 @@ def test_entries_are_the_same_whatever_is_kept(folder, monkeypatch, name):
     }
     manifests = [{one.manifest for one in found.values() if one.stage == "target"} for found in (every, few)]
     assert manifests[0] == manifests[1] and len(manifests[0]) == 1
+
+
+def n_left(held):
+    """Return how many arrays are in memory; threads that have just written a part of one still let go of it."""
+    for _ in range(100):
+        if not any(one() is not None for one in held):
+            break
+        time.sleep(0.01)
+    return sum(one() is not None for one in held)
+
+
+@pytest.mark.parametrize("keep", ["all", "targets"])
+@pytest.mark.parametrize("name", ["paper", "official"])
+@pytest.mark.usefixtures("maps_per_chunk")
+def test_no_channel_is_in_memory_while_the_next_is_solved(folder, monkeypatch, keep, name):
+    held, left = [], []
+
+    def noted(*arguments, solve=distance._solve):
+        left.append(n_left(held))
+        maps, findings = solve(*arguments)
+        # A copy owns its memory, so that what is cut from it holds it.
+        held.append(weakref.ref(maps := maps.copy()))
+        return maps, findings
+
+    monkeypatch.setattr(distance, "_solve", noted)
+    run(folder, monkeypatch, {name: METHODS[name]}, keep)
+    assert left == [0, 0, 0] and n_left(held) == 0
+
+
+@pytest.mark.parametrize("keep", ["all", "targets"])
+@pytest.mark.parametrize("n_good", [0, 1, 2])
+@pytest.mark.usefixtures("maps_per_chunk")
+def test_a_channel_that_cannot_be_solved_is_the_failure_of_the_distance_and_leaves_nothing(
+    folder, monkeypatch, keep, n_good
+):
+    config = made_data.CONFIG | {"channels": ["a", "b", "c"], "targets": {"geols": {"method": "geols"}}, "keep": keep}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    project, solved = Project.at(folder, monkeypatch), []
+
+    def some(*arguments, solve=distance._solve):
+        solved.append(arguments)
+        if len(solved) > n_good:
+            raise InputError("made to fail")
+        return solve(*arguments)
+
+    monkeypatch.setattr(distance, "_solve", some)
+    with pytest.raises(InputError, match="The first, one: made to fail"):
+        project.run_together(threads=2)
+    assert len(solved) == n_good + 1
+    (node,) = (node for node in project.plan.nodes if node.startswith("distance"))
+    assert [path.stem for path in project.results.glob("one/*.failed")] == [node]
+    kept = {"prepare", "seeds"} if keep == "all" else {"prepare"}
+    assert {node.split("-")[0] for _, node in project.receipts()} == kept
+    assert {project.store.find(key).attributes["stage"] for key in list(project.store.keys())} == kept
+    assert not list(project.store.path.rglob(".tmp-*"))
