@@ -248,6 +248,8 @@ class BitRound(_Decoding):
 
         `out`, if given, is where the rounded values go: an array of the shape of `values`, or `values` itself.
         """
+        # A memory map would be another object than the same memory as an array.
+        values = np.asarray(values)
         before = np.asarray(values, self.stored_dtype(values.dtype), order="C")
         if out is not None and out.flags.c_contiguous:
             after = out

@@ -152,6 +152,17 @@ def test_rounding_writes_where_it_is_asked_to_in_blocks_in_place_and_between_oth
     np.testing.assert_array_equal(values, expected)
 
 
+@pytest.mark.parametrize("code", [ScaleOffset("uint16", 0.0, 500.0), BitRound(9), Lossless()])
+def test_no_encoding_writes_to_values_that_are_mapped_from_a_file(tmp_path, code):
+    values = np.random.default_rng(2).exponential(30, (3, 400)).astype(np.float32)
+    values.tofile(tmp_path / "values")
+    for mode in ("r", "r+"):
+        mapped = np.memmap(tmp_path / "values", np.float32, mode, shape=values.shape)
+        stored, _ = code.encode(mapped)
+        np.testing.assert_array_equal(stored, code.encode(values)[0])
+        np.testing.assert_array_equal(mapped, values)
+
+
 def test_rounding_takes_the_largest_number_that_stays_finite_and_refuses_the_next():
     # With 1 bit, a step is 2**22 units; half a step below infinity is a tie, which goes to the even infinity.
     tie = np.array([0x7F800000 - (1 << 21)], np.uint32)
