@@ -16,6 +16,7 @@ def lift_limit_of_local_jobs(workflow: Any) -> None:
     workflow : snakemake.workflow.Workflow
         About to start its jobs, as in `onstart`.
     """
-    limiter = workflow.scheduler.job_rate_limiter
+    # A Snakemake without it waits, or has nothing to wait for; its runs must not fail of this.
+    limiter = getattr(workflow.scheduler, "job_rate_limiter", None)
     if workflow.local_exec and limiter is not None and (limiter.max_jobs, limiter.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None

@@ -37,6 +37,10 @@ def test_only_the_default_limit_of_local_jobs_is_lifted(is_local, limit, is_lift
     assert workflow.scheduler.job_rate_limiter is (None if is_lifted else limiter)
 
 
+def test_a_snakemake_that_limits_jobs_in_another_way_is_left_alone():
+    lift_limit_of_local_jobs(SimpleNamespace(local_exec=True, scheduler=SimpleNamespace()))
+
+
 @pytest.mark.parametrize(("options", "timers"), [([], set()), (["--max-jobs-per-timespan", "50/1s"], {"1.0"})])
 def test_a_run_waits_for_no_timer_unless_a_limit_is_set(tmp_path, monkeypatch, options, timers):
     made_data.write_cohort(tmp_path, n_cases=1, targets={"onehot": {"method": "onehot"}}, pictures=False)
