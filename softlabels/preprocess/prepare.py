@@ -110,7 +110,7 @@ def prepare(
     Raises
     ------
     InputError
-        Shapes or parameters make no sense.
+        Shapes or parameters make no sense, or resampling leaves nothing of the domain to take statistics of.
 
     Examples
     --------
@@ -138,6 +138,11 @@ def prepare(
         everyone = np.stack([resampled, *others])
         inside = None if inside is None else resample(inside, grid, target, "nearest")
         grid = target
+    if inside is not None and not inside.any() and (clip_percentiles is not None or normalise != "none"):
+        raise InputError(
+            f"prepare: got a domain without a voxel after resampling to {grid.spacing} mm, expected voxels to take "
+            "statistics of. Choose a finer prepare.spacing, or prepare.domain none"
+        )
     is_reusable = use_up and image.dtype == np.float32 and image.flags.c_contiguous and spacing in (None, "native")
     stored = image if is_reusable else np.empty((len(channels), *grid.shape), np.float32)
     options: dict[str, Any] = {"inside": inside, "clip_percentiles": clip_percentiles, "normalise": normalise}

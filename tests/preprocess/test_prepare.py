@@ -95,6 +95,17 @@ def test_statistics_are_those_inside_the_domain_and_outside_is_zero():
     assert "1 labelled voxels" in done.notes[0]
 
 
+@pytest.mark.parametrize("options", [{"normalise": "zscore"}, {"normalise": "minmax"}, {"clip_percentiles": (1, 99)}])
+def test_a_domain_that_resampling_leaves_nothing_of_is_named(options):
+    image = np.zeros((1, 8, 8, 8))
+    image[0, 1, 1, 1:3] = 5, 6
+    coarse = {"spacing": (4, 4, 4), "domain": "nonzero"}
+    labels, grid = np.zeros(image.shape[1:], np.uint8), Grid(image.shape[1:], (1, 1, 1))
+    with pytest.raises(InputError, match=r"without a voxel after resampling to \(4.0, 4.0, 4.0\) mm.*finer"):
+        prepare(image, labels, grid, **coarse, **options)
+    assert not prepare(image, labels, grid, **coarse).domain.any()
+
+
 def test_holes_of_a_2d_image_are_filled_in_its_plane():
     image = np.ones((1, 1, 5, 5))
     image[0, 0, 2, 2] = image[0, 0, 0, 0] = 0
