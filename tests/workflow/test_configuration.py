@@ -91,3 +91,17 @@ def test_jobs_that_need_much_memory_use_more_cores_so_that_fewer_run_at_once(tmp
         done = snakemake(tmp_path, "--dry-run", "--printshellcmds")
         threads.append(set(re.findall(r"softlabels stage .*--threads (\d+)", done.stdout)))
     assert threads == [{"2"}, {"1"}]
+
+
+def test_a_job_that_is_tried_again_shares_the_memory_with_fewer_others(tmp_path, monkeypatch):
+    made_data.write_cohort(
+        tmp_path, n_cases=3, targets={"svls": {"method": "svls"}}, stages_per_job="all", pictures=False
+    )
+    (tmp_path / "case1_seg.nii.gz").write_bytes(b"no image")
+    (tmp_path / "site").mkdir()
+    code = "import psutil, types\npsutil.virtual_memory = lambda: types.SimpleNamespace(available=2_500_000_000)\n"
+    (tmp_path / "site" / "sitecustomize.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
+    done = snakemake(tmp_path, "--printshellcmds", "--retries", "1", "--keep-going")
+    threads = re.findall(r"softlabels stage .*--receipt results/(\w+)/.*--threads (\d+)", done.stdout)
+    assert sorted(set(threads)) == [("case0", "1"), ("case1", "1"), ("case1", "2"), ("case2", "1")], done.stdout

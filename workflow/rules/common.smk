@@ -233,12 +233,12 @@ def costs_of_unit(unit, node_ids):
     return [estimate_job(PLAN, node, CASES[case]) for node in node_ids for case in UNITS[unit]]
 
 
-def job_threads(wildcards):
+def job_threads(wildcards, attempt):
     """Return the threads of a job: here as many as keep all cores busy, elsewhere what a profile may change."""
     # A job that has been sent to a node uses what was asked for; and more jobs at once would share a GPU.
     if not (workflow.local_exec and workflow.is_main_process and workflow.cores) or CONFIG.device == "cuda":
         return JOB_THREADS
-    return local_threads(memory_mb(wildcards, attempt=1), len(UNITS), workflow.cores, free_memory_mb())
+    return local_threads(memory_mb(wildcards, attempt), len(UNITS), workflow.cores, free_memory_mb())
 
 
 def memory_mb(wildcards, attempt):
