@@ -96,7 +96,7 @@ class CaseMemory:
     """
 
     def __init__(self, nodes: Iterable[Node] = ()) -> None:
-        self._readers = {node.id: set(node.inputs.values()) for node in nodes}
+        self._open = {node.id: node for node in nodes}
         self._held: dict[str, HeldResult] = {}
         self._measured: list[Work] = []
 
@@ -108,15 +108,16 @@ class CaseMemory:
         """Hand a result on to the jobs that follow."""
         self._held[node_id] = result
 
-    def n_readers(self, node_id: str) -> int:
-        """Return how many nodes that are not done read the result of a node."""
-        return sum(node_id in read for read in self._readers.values())
+    def readers(self, node_id: str) -> list[Node]:
+        """Return the nodes that are not done and read the result of a node."""
+        return [node for node in self._open.values() if node_id in node.inputs.values()]
 
     def finish(self, node_id: str) -> None:
         """Note that a node reads nothing more, and release what nobody is left to read."""
-        for upstream in self._readers.pop(node_id, set()):
+        done = self._open.pop(node_id, None)
+        for upstream in set(done.inputs.values()) if done else ():
             held = self._held.get(upstream)
-            if held is not None and not any(upstream in read for read in self._readers.values()):
+            if held is not None and not self.readers(upstream):
                 held.release()
                 self.finish(upstream)
 

@@ -16,8 +16,10 @@ from softlabels.store import format as store_format
 LABELS = made_data.CONFIG["labels"]
 METHODS = {
     "paper": {"method": "geols"},
+    "vector": {"method": "geols", "distance": {"modalities": "vector"}},
     "official": {"method": "geols", "variant": "official"},
     "sing": {"method": "sing"},
+    "regions": {"method": "sing", "labels": {"background": 0, "whole": [1, 2], "core": 1}},
 }
 
 
@@ -115,6 +117,37 @@ def test_no_channel_is_in_memory_while_the_next_is_solved(folder, monkeypatch, k
     monkeypatch.setattr(distance, "_solve", noted)
     run(folder, monkeypatch, {name: METHODS[name]}, keep)
     assert left == [0, 0, 0] and n_left(held) == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "keep", "is_on_demand"),
+    [
+        (["paper"], "targets", True),
+        (["sing"], "targets", False),
+        (["paper", "fine"], "targets", False),
+        (["paper", "fine"], "all", True),
+    ],
+)
+def test_distances_that_are_not_kept_are_held_only_for_whoever_needs_all(
+    folder, monkeypatch, names, keep, is_on_demand
+):
+    made = []
+    for name in ("on_demand", "at_once"):
+        monkeypatch.setattr(distance._Maps, name, noted(made, name))
+    targets = METHODS | {"fine": {"method": "geols", "precision": "uint16"}}
+    run(folder, monkeypatch, {name: targets[name] for name in names}, keep)
+    assert made == ["on_demand" if is_on_demand else "at_once"]
+
+
+def noted(made, name):
+    """Return a method of `_Maps` that notes its calls."""
+    method = getattr(distance._Maps, name)
+
+    def called(self, *arguments):
+        made.append(name)
+        return method(self, *arguments)
+
+    return called
 
 
 @pytest.mark.parametrize("keep", ["all", "targets"])

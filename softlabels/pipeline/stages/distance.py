@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -65,8 +65,7 @@ class Distance(UpstreamStage):
         volume_bytes = 4 + 4 * len(nodes[node.inputs["prepare"]].checks["channels"]) + 9 * n_classes
         if node.is_kept:
             return Rate(us=0.03, memory_bytes=0, disk_bytes=1.4, volume_bytes=volume_bytes)
-        readers = [other for other in nodes.values() if node.id in other.inputs.values()]
-        is_streamed = len(readers) == 1 and reads_by_channel(METHODS[readers[0].params["method"]])
+        is_streamed = _is_streamed([other for other in nodes.values() if node.id in other.inputs.values()])
         # What reads it has maps of its own meanwhile.
         volume_bytes += 6 * n_classes
         return Rate(us=0.022, memory_bytes=0 if is_streamed else 4, disk_bytes=0, volume_bytes=volume_bytes)
@@ -87,9 +86,14 @@ class Distance(UpstreamStage):
         maps = _Maps(job, sources)
         if maps.n_classes >= MANY_CLASSES:
             return maps.on_demand(_CLASSES_TOGETHER)
-        if job.node.is_kept or job.memory.n_readers(job.node.id) <= 1:
+        if job.node.is_kept or _is_streamed(job.memory.readers(job.node.id)):
             return maps.on_demand(maps.n_classes)
         return maps.at_once()
+
+
+def _is_streamed(readers: Sequence[Node]) -> bool:
+    """Return whether nothing but one target that goes through the channels once reads distances that are not kept."""
+    return len(readers) <= 1 and all(reads_by_channel(METHODS[one.params["method"]]) for one in readers)
 
 
 class _Maps:
@@ -113,7 +117,7 @@ class _Maps:
         return len(self.classes)
 
     def at_once(self) -> Result:
-        """Return the maps, which several will read."""
+        """Return the maps, which several will read, or one that needs all; what they are made of is not held."""
         seeds = self.sources.read("seeds", "seeds")
         # One array for all: the memory that one channel is solved in serves the next.
         maps = np.empty((len(self.parts), *seeds.shape), np.float32)
