@@ -105,7 +105,7 @@ def prepare(
     Returns
     -------
     Prepared
-        New arrays; the arguments are not changed, but for `use_up`.
+        The arguments are not changed, but for `use_up`; its labels may be a view of `labels`.
 
     Raises
     ------

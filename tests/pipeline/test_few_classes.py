@@ -61,7 +61,8 @@ def maps_per_chunk(request, monkeypatch):
 def run(folder, monkeypatch, targets, keep):
     """Run the case in a new store."""
     config = made_data.CONFIG | {"channels": ["a", "b", "c"], "targets": targets, "keep": keep}
-    config |= {"store": f"store_{keep}", "results": f"results_{keep}"}
+    name = "_".join([keep] if isinstance(keep, str) else keep)
+    config |= {"store": f"store_{name}", "results": f"results_{name}"}
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     return Project.at(folder, monkeypatch).run_together(threads=2)
 
@@ -81,15 +82,26 @@ def test_each_channel_is_solved_once_whoever_reads_it_and_however_it_is_stored(
     assert figures["certified"]
 
 
-@pytest.mark.usefixtures("maps_per_chunk")
-@pytest.mark.parametrize("name", METHODS)
-def test_entries_are_the_same_whatever_is_kept(folder, monkeypatch, name):
-    every, few = (run(folder, monkeypatch, {name: METHODS[name]}, keep) for keep in ("all", "targets"))
+def assert_same_entries(every, few):
+    """Compare what was computed of a case in two ways: keys, figures, and the bytes of the targets."""
     assert {work: (one.key, one.quality) for work, one in every.items()} == {
         work: (one.key, one.quality) for work, one in few.items()
     }
     manifests = [{one.manifest for one in found.values() if one.stage == "target"} for found in (every, few)]
     assert manifests[0] == manifests[1] and len(manifests[0]) == 1
+
+
+@pytest.mark.usefixtures("maps_per_chunk")
+@pytest.mark.parametrize("name", METHODS)
+def test_entries_are_the_same_whatever_is_kept(folder, monkeypatch, name):
+    assert_same_entries(*(run(folder, monkeypatch, {name: METHODS[name]}, keep) for keep in ("all", "targets")))
+
+
+@pytest.mark.parametrize("kept", ["seeds", "distance"])
+@pytest.mark.parametrize("name", METHODS)
+def test_entries_are_the_same_if_one_stage_more_is_kept(folder, monkeypatch, name, kept):
+    few = ["prepare", kept, "target"]
+    assert_same_entries(*(run(folder, monkeypatch, {name: METHODS[name]}, keep) for keep in ("all", few)))
 
 
 def n_left(held):
