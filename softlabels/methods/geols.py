@@ -43,6 +43,7 @@ from pydantic import Field
 
 from softlabels._shared.box import Box
 from softlabels._shared.boxed import BoxedVolumes, blocks_of, hull, intersection, within
+from softlabels._shared.in_order import map_in_order
 from softlabels._shared.rate import Rate
 from softlabels.augmentation import NOT_ELASTIC
 from softlabels.errors import InputError
@@ -337,20 +338,18 @@ def _add_scaled_exponentials(
     """Add the maps of one channel to `total`, and return the mean distance of each class."""
     n_classes = len(distance)
     foreground = [c for c in range(n_classes) if c != background]
-    counted: list[NDArray[np.float32]] = []
     means: list[float | None] = [None] * n_classes
-    blank = np.zeros(distance.shape[1:], np.float32)
+    blank, n_counted = np.zeros(distance.shape[1:], np.float32), 0
     with ThreadPoolExecutor(threads) as pool:
-        maps = list(pool.map(lambda index: _scaled_exponential(distance[index]), foreground))
-    for index, (one, mean) in zip(foreground, maps, strict=True):
-        means[index] = mean
-        if one is not None:
-            counted.append(one)
-            total[index] += one
-    for one in counted:
-        blank += one
-    if counted:
-        blank /= np.float32(-len(counted))
+        maps = map_in_order(pool, lambda index: _scaled_exponential(distance[index]), foreground, threads)
+        for index, (one, mean) in zip(foreground, maps, strict=True):
+            means[index] = mean
+            if one is not None:
+                total[index] += one
+                blank += one
+                n_counted += 1
+    if n_counted:
+        blank /= np.float32(-n_counted)
     blank += np.float32(1.0)
     total[background] += blank
     return means

@@ -1,6 +1,7 @@
 """GeoLS: Eqs. 5-6 and the authors' script by hand, where they differ and how much, and the cases without a formula."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -307,3 +308,18 @@ def test_means_over_any_number_of_channels_and_classes_end_at_1_and_0_exactly(n)
     many = np.zeros((1, n + 1, 1, 1, 2), np.float32)
     many[..., 1] = 9
     assert official_map(many, background=0)[0][0, 0, 0].tolist() == [0, 1]
+
+
+def test_the_official_map_takes_the_memory_of_its_result_alone_for_each_class():
+    shape = (20, 30, 40)
+
+    def peak_of(n_classes):
+        distance = np.ones((1, n_classes, *shape), np.float32) + np.arange(shape[-1], dtype=np.float32)
+        tracemalloc.start()
+        official_map(distance, background=0, threads=2)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak / np.prod(shape)
+
+    peak_of(2)  # compiles or loads kernels
+    assert peak_of(40) - peak_of(10) < 4.5 * 30
