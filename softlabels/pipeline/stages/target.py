@@ -95,8 +95,8 @@ class Target(UpstreamStage):
         return _at_once(job, sources, labels, method)
 
 
-#: How a map is computed: all classes at once; those of many classes that are alike in boxes; one after another, where
-#: none depends on the others; or all of them block by block.
+#: How a map is computed: all classes at once; each class in the box where its map is not 0; one class after another,
+#: where none depends on the others; or all classes of one block of voxels after another.
 Way = Literal["at once", "in boxes", "by class", "by block"]
 
 
@@ -117,7 +117,7 @@ def _way_of(node: Node, *, has_gap: bool, is_stored: bool) -> Way:
     if is_many and issubclass(method, MethodByClass):
         return "by class"
     if is_many and is_sparse and is_stored and issubclass(method, GeodesicMethod) and method.has_voxel_map():
-        # Only a distribution over classes depends, voxel by voxel, on the distances there alone.
+        # Only these variants depend, voxel by voxel, on the distances there alone.
         return "by block" if node.params["variant"] in method.gap_variants else "at once"
     return "at once"
 
