@@ -73,7 +73,7 @@ class GeoLS(GeodesicMethod):
     allows_overlap: ClassVar[bool] = False
     needs_background: ClassVar[bool] = True
     augmentation: ClassVar[Mapping[str, bool]] = NOT_ELASTIC
-    cost: ClassVar[Rate] = Rate(us=0.05, memory_bytes=9.5, disk_bytes=0.2, volume_bytes=15)
+    cost: ClassVar[Rate] = Rate(us=0.025, memory_bytes=9.5, disk_bytes=0.2, volume_bytes=15)
     boxed_cost: ClassVar[Rate] = Rate(us=0.003, memory_bytes=0.3, disk_bytes=0.04, volume_us=0.1, volume_bytes=45)
     default_seeds: ClassVar[Mapping[str, SeedStrategy]] = {
         "paper": SkeletonSeeds(),

@@ -44,7 +44,7 @@ MEASURED_ON = "a shared x86-64 machine, 2026-11"
 #: The factor by which a time may be longer or shorter than estimated, by shipped rates and by rates measured here.
 SPREAD, MEASURED_SPREAD = 2.0, 1.5
 #: CPU seconds for every result, however small: reading, publishing and its share of the imports of its process.
-START_SECONDS = 0.15
+START_SECONDS = 0.03
 #: CPU seconds of a process until its work begins.
 JOB_START_SECONDS = 0.75
 #: Work that makes a job worth its start, and the most cases that may share one.

@@ -21,7 +21,7 @@ class SkeletonSeeds(SeedStrategy):
     source: ClassVar[str] = "Adiga Vasudeva, Dolz and Lombaert, MIDL 2023, Sec. 2.2"
     version: ClassVar[str] = "1"
     margin_vox: ClassVar[int | None] = 0
-    cost: ClassVar[Rate] = Rate(us=0.003, memory_bytes=0.2, disk_bytes=0.02, volume_us=0.25, volume_bytes=24)
+    cost: ClassVar[Rate] = Rate(us=0.003, memory_bytes=0.2, disk_bytes=0.02, volume_us=0.12, volume_bytes=24)
 
     lone_slice: Literal["2d", "3d"] = Field(
         "2d", description="how a single slice is thinned: in its plane, or as a volume, as the authors' call does"

@@ -64,11 +64,11 @@ class Distance(UpstreamStage):
         # The image and the maps of one channel, with what solving them takes.
         volume_bytes = 4 + 4 * len(nodes[node.inputs["prepare"]].checks["channels"]) + 9 * n_classes
         if node.is_kept:
-            return Rate(us=0.03, memory_bytes=0, disk_bytes=1.4, volume_bytes=volume_bytes)
+            return Rate(us=0.04, memory_bytes=0, disk_bytes=1.4, volume_bytes=volume_bytes)
         is_streamed = _is_streamed([other for other in nodes.values() if node.id in other.inputs.values()])
         # What reads it has maps of its own meanwhile.
         volume_bytes += 6 * n_classes
-        return Rate(us=0.022, memory_bytes=0 if is_streamed else 4, disk_bytes=0, volume_bytes=volume_bytes)
+        return Rate(us=0.028, memory_bytes=0 if is_streamed else 4, disk_bytes=0, volume_bytes=volume_bytes)
 
     def n_maps(self, node: Node, nodes: Mapping[str, Node]) -> int:
         """Return the number of classes, times that of the channels if each has a map of its own.

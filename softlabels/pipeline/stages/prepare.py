@@ -81,7 +81,7 @@ class Prepare(Stage[CaseFiles]):
 
     def cost(self, node: Node, nodes: Mapping[str, Node]) -> Rate:
         """Return the cost per voxel and channel."""
-        return Rate(us=0.05, memory_bytes=10, disk_bytes=1.2, volume_bytes=17)
+        return Rate(us=0.04, memory_bytes=10, disk_bytes=1.2, volume_bytes=17)
 
     def n_maps(self, node: Node, nodes: Mapping[str, Node]) -> int:
         """Return the number of channels."""
