@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from softlabels.monitor.failures import recorded_failure
-from softlabels.monitor.status import N_READERS, PACE_SECONDS, Work
+from softlabels.monitor.status import PACE_SECONDS, Work, in_threads
 from softlabels.pipeline.failure import Failure, failure_path
 from softlabels.pipeline.plan import Plan
 from softlabels.pipeline.receipts import receipt_path
@@ -81,8 +80,7 @@ class RunState:
         """Take the jobs that the run has to do, before any of them starts."""
         self.jobs = {job.number: job for job in jobs}
         works = [work for job in self.jobs.values() for work in self._work_of(job)]
-        with ThreadPoolExecutor(N_READERS) as pool:
-            self.pending = dict(zip(works, pool.map(self._files, works), strict=True))
+        self.pending = dict(zip(works, in_threads(self._files, works), strict=True))
         self.absent = self._without_receipt(self._all_work() - set(works))
         self._made.append((now, 0.0))
 
@@ -106,8 +104,7 @@ class RunState:
         """Look which results of some jobs have been made, and which have failed."""
         works = [work for number in numbers if number in self.jobs for work in self._work_of(self.jobs[number])]
         works = [work for work in works if work in self.pending]
-        with ThreadPoolExecutor(N_READERS) as pool:
-            found = dict(zip(works, pool.map(self._files, works), strict=True))
+        found = dict(zip(works, in_threads(self._files, works), strict=True))
         for work, (receipt, failure) in found.items():
             before = self.pending[work]
             if receipt is not None and receipt != before[0]:
@@ -179,9 +176,8 @@ class RunState:
 
     def _without_receipt(self, works: set[Work]) -> set[Work]:
         """Return the work that has no receipt."""
-        with ThreadPoolExecutor(N_READERS) as pool:
-            is_there = pool.map(lambda work: receipt_path(self.results, *work).exists(), works)
-            return {work for work, there in zip(works, is_there, strict=True) if not there}
+        is_there = in_threads(lambda work: receipt_path(self.results, *work).exists(), works)
+        return {work for work, there in zip(works, is_there, strict=True) if not there}
 
     def _note_made(self, weight: float, now: float) -> None:
         self._made.append((now, self._made[-1][1] + weight if self._made else weight))

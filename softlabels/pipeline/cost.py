@@ -46,7 +46,7 @@ SPREAD, MEASURED_SPREAD = 2.0, 1.5
 #: CPU seconds for every result, however small: reading, publishing and its share of the imports of its process.
 START_SECONDS = 0.03
 #: CPU seconds of a process until its work begins.
-JOB_START_SECONDS = 0.75
+JOB_START_SECONDS = 0.4
 #: Work that makes a job worth its start, and the most cases that may share one.
 JOB_SECONDS, MOST_CASES_PER_JOB = 60, 64
 #: Threads of a job for which nothing else is known, and the most that a job is given because there are few.

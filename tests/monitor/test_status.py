@@ -1,14 +1,17 @@
 """Progress as a person follows it: counts, changed inputs, the pace."""
 
 import os
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers import made_data
 
 from softlabels.config import parse_config
 from softlabels.inputs.sheet import Case
-from softlabels.monitor.status import changed_inputs, progress, read_receipts, receipt_times, seconds_left
+from softlabels.monitor import status
+from softlabels.monitor.status import changed_inputs, in_threads, progress, read_receipts, receipt_times, seconds_left
 from softlabels.pipeline.plan import make_plan
 from softlabels.pipeline.receipts import FileRecord, Receipt
 
@@ -91,3 +94,19 @@ def test_cases_whose_files_changed_are_named_with_what_changed(tmp_path):
     assert changed_inputs(cases, receipts) == {}
     os.utime(cases[1].label, (0, 0))
     assert changed_inputs(cases, receipts) == {"b": [f"label: {cases[1].label} changed since it was read"]}
+
+
+@pytest.mark.parametrize("n", [0, 1, 31, 32, 33, 200])
+@pytest.mark.parametrize(("cpu_seconds", "is_shared"), [(0.9, False), (0.1, True)])
+def test_threads_read_what_is_waited_for_and_one_thread_what_is_computed(monkeypatch, n, cpu_seconds, is_shared):
+    # The first items take a second, of which the CPU works for some.
+    clocks = {"perf_counter": iter([0.0, 1.0]).__next__, "thread_time": iter([0.0, cpu_seconds]).__next__}
+    monkeypatch.setattr(status, "time", SimpleNamespace(**clocks))
+    used = set()
+
+    def read(item):
+        used.add(threading.current_thread())
+        return -item
+
+    assert list(in_threads(read, range(n))) == [-item for item in range(n)]
+    assert (used > {threading.main_thread()}) == (is_shared and n > 32)
