@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from softlabels.errors import InputError
+
 #: Voxels of a block.
 _BLOCK = 2**15
 
@@ -40,6 +42,11 @@ def normalise_channel(
     clip_percentiles, normalise
         As of `softlabels.preprocess.prepare.prepare`.
 
+    Raises
+    ------
+    InputError
+        If `out` is not contiguous: what is written by blocks would go to a copy of it.
+
     Notes
     -----
     Cost: 10 ns a voxel. Memory: a copy of the voxels inside, for the percentiles.
@@ -50,6 +57,8 @@ def normalise_channel(
     >>> normalise_channel(np.array([[[0, 1, 3, 4]]]), out, normalise="minmax"), out.tolist()
     (False, [[[0.0, 0.25, 0.75, 1.0]]])
     """
+    if not out.flags.c_contiguous:
+        raise InputError("normalise_channel: got an `out` that is not contiguous, expected an array in C order")
     if clip_percentiles is None and normalise == "none":
         if out is not channel:
             out[...] = channel

@@ -130,12 +130,12 @@ def _parts_in_order(
         stop = min(first + n_channels, len(values))
         if values.are_together(first, stop):
             yield values.several(first, stop), encoding, 0.0
+            values.release(before=stop)
         else:
             stored = np.empty((stop - first, *values.shape[1:]), dtype)
             error = max(_encode(values.volume(row), encoding, out, pool) for row, out in enumerate(stored, start=first))
             values.release(before=stop)
             yield stored, Lossless(), error
-        values.release(before=stop)
 
 
 def _encode(volume: NDArray[Any], encoding: Encoding, out: NDArray[Any], pool: ThreadPoolExecutor) -> float:

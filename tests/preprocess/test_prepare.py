@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from softlabels.errors import InputError
 from softlabels.grid import Grid
+from softlabels.preprocess.normalise import normalise_channel
 from softlabels.preprocess.prepare import prepare
 
 # -- prepare
@@ -75,6 +76,13 @@ def test_normalised_channels_have_the_bits_of_the_plain_formulas_and_the_image_i
                 centre, width = sample.min(), sample.max() - sample.min()
             expected = np.where(inside | (options["normalise"] == "none"), (clipped - centre) / width, 0)
             assert np.array_equal(stored, np.float32(expected))
+
+
+def test_a_channel_is_not_written_to_what_is_no_array_of_its_own():
+    out = np.zeros((3, 4, 5), np.float32).T
+    with pytest.raises(InputError, match="not contiguous"):
+        normalise_channel(np.arange(60.0).reshape(5, 4, 3), out, normalise="zscore")
+    assert not out.any()
 
 
 def test_clip_is_at_the_percentiles_of_each_channel():
