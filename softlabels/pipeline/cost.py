@@ -277,7 +277,7 @@ def local_threads(memory_mb: float, n_jobs: int, n_cpus: int, machine_mb: float)
 
     Cases do not wait for each other, and steps of a case that only one thread can work on leave other cores to other
     cases. So a job uses one thread, but more where there are fewer jobs than cores, and as many as its share of the
-    memory: then jobs that run at once never need more than there is.
+    memory: then what is planned for jobs that run at once fits into it, unless one needs more alone.
 
     Parameters
     ----------
